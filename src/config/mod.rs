@@ -1,0 +1,232 @@
+//! The configuration as values: every field parsed into its type once. Text in, [`Config`] out; no I/O.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::wamp::codec::Serializer;
+use crate::wamp::options::MatchPolicy;
+use crate::wamp::uri::UriRule;
+
+/// Everything that the operator decides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[[realm]]`, at least one.
+    pub realms: Vec<Realm>,
+    /// `[[listener]]`, at least one.
+    pub listeners: Vec<Listener>,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// `cores`: the cores that run a shard each; `None` ("auto") takes those that the process may use.
+    pub cores: Option<Vec<usize>>,
+    /// `runtime`: what hosts the shards.
+    pub runtime: Runtime,
+    /// `shutdown_timeout_ms`: how long the end may take after the first signal.
+    pub shutdown_timeout: Duration,
+    /// `log.level`, `log.format`
+    pub log: Log,
+}
+
+/// What hosts a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Runtime {
+    /// glommio where io_uring is allowed, plain threads with a warning where it is not.
+    #[default]
+    Auto,
+    /// glommio, or an error.
+    Glommio,
+    /// A plain pinned thread for each core.
+    Thread,
+}
+
+/// `[node.log]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Log {
+    /// `level`: the least severe level that is written.
+    pub level: LogLevel,
+    /// `format`
+    pub format: LogFormat,
+}
+
+/// Severity of log lines.
+#[allow(missing_docs)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[limits]`: every bound, with what happens there in docs/limits.md. Sizes are bytes.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub connections_max: Option<usize>,
+    pub connections_per_address_max: usize,
+    pub connects_per_address_per_second: u32,
+    pub connects_per_address_burst: u32,
+    pub handshake_timeout: Duration,
+    pub hello_timeout: Duration,
+    pub http_head_bytes_max: usize,
+    pub hello_bytes_max: usize,
+    pub message_bytes_max: usize,
+    pub frames_per_message_max: u32,
+    pub depth_max: u32,
+    pub uri_bytes_max: usize,
+    pub uri_components_max: usize,
+    pub option_list_max: usize,
+    pub subscriptions_per_session_max: usize,
+    pub registrations_per_session_max: usize,
+    pub uri_bytes_per_session_max: usize,
+    pub calls_per_session_max: usize,
+    pub invocations_per_session_max: usize,
+    pub outbox_soft_bytes: usize,
+    pub outbox_hard_bytes: usize,
+    pub outbox_bytes_per_core_max: usize,
+    pub partial_bytes_per_core_max: usize,
+    pub paused_bytes_per_core_max: usize,
+    pub slow_consumer_timeout: Duration,
+    pub publisher_hold: Duration,
+    pub ping_interval: Duration,
+    pub ping_timeout: Duration,
+    pub turn_bytes_per_session: usize,
+    pub turn_deliveries_per_session: usize,
+    pub turn_flush_bulk_max: usize,
+    pub credit_bytes_per_session: usize,
+    pub ring_entries: usize,
+    pub ring_bytes_max: usize,
+    pub linger_timeout: Duration,
+    pub linger_bytes_max: usize,
+    pub lingering_per_core_max: usize,
+    pub kill_timeout: Duration,
+    pub memory_high_percent: u8,
+    pub memory_critical_percent: u8,
+}
+
+/// `[[realm]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Realm {
+    /// `name`, a URI.
+    pub name: String,
+    /// `home`: the core that owns the dealer, an index into the running cores; `None` takes it from the name.
+    pub home: Option<usize>,
+    /// `uri_rule`
+    pub uri_rule: UriRule,
+    /// `strict_request_ids`: whether request ids must count 1, 2, 3, …
+    pub strict_request_ids: bool,
+    /// `[[realm.role]]`, at least one.
+    pub roles: Vec<Role>,
+}
+
+/// `[[realm.role]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Role {
+    /// `name`
+    pub name: String,
+    /// `slow`: what happens to a session of this role that does not read its events.
+    pub slow: SlowPolicy,
+    /// `[[realm.role.permission]]`, in order.
+    pub permissions: Vec<Permission>,
+}
+
+/// What happens to events for an outbox at its hard bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowPolicy {
+    /// The session is closed with `crosspoint.error.slow_consumer`.
+    #[default]
+    Close,
+    /// The event is dropped; the next one says how many were (`_lost`).
+    Drop,
+}
+
+/// `[[realm.role.permission]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Permission {
+    pub uri: String,
+    pub match_policy: MatchPolicy,
+    pub publish: bool,
+    pub subscribe: bool,
+    pub call: bool,
+    pub register: bool,
+}
+
+/// `[[listener]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: ListenAddress,
+    /// `mode`
+    pub mode: ListenerMode,
+    /// `websocket`, `rawsocket`: which of the two are spoken, at least one.
+    pub websocket: bool,
+    /// See `websocket`.
+    pub rawsocket: bool,
+    /// `path` of the WebSocket endpoint.
+    pub path: String,
+    /// `serializers`, in no order: the client chooses.
+    pub serializers: Vec<Serializer>,
+    /// `batched`: whether the `.batched` subprotocols are offered too.
+    pub batched: bool,
+    /// `origins`
+    pub origins: Origins,
+    /// `role`: the role of anonymous sessions that come in here.
+    pub role: String,
+    /// `cores`: indices into the running cores; `None` is all of them.
+    pub cores: Option<Vec<usize>>,
+    /// `backlog` of the kernel.
+    pub backlog: i32,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// `host` (an address, not a name) and `port`; port 0 takes a free one.
+    Tcp(IpAddr, u16),
+    /// `unix`: the path of the socket.
+    Unix(PathBuf),
+}
+
+/// What is behind a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerMode {
+    /// WAMP.
+    #[default]
+    Wamp,
+    /// Every WebSocket message comes back; for conformance suites.
+    Echo,
+}
+
+/// Which web pages may connect, by the Origin header of their handshake.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origins {
+    /// None given, the same host as the request's, and localhost.
+    #[default]
+    SameHost,
+    /// Any.
+    Any,
+    /// None given, and these: `scheme://host[:port]`, or `*.host` for the hosts below one.
+    List(Vec<String>),
+}
