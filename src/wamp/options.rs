@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use super::features::ClientFeatures;
 use super::id::{RegistrationId, SessionId, SubscriptionId};
+use super::message::Value;
 
 /// A string of a message: borrowed from its bytes unless it had escapes to resolve.
 pub type Text<'a> = Cow<'a, str>;
@@ -26,7 +27,7 @@ pub enum MatchPolicy {
 impl MatchPolicy {
     /// The word of the specification.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Exact => "exact",
             Self::Prefix => "prefix",
@@ -54,7 +55,7 @@ pub enum InvocationPolicy {
 impl InvocationPolicy {
     /// The word of the specification.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Single => "single",
             Self::First => "first",
@@ -80,7 +81,7 @@ pub enum CancelMode {
 impl CancelMode {
     /// The word of the specification.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Skip => "skip",
             Self::Kill => "kill",
@@ -115,8 +116,8 @@ pub struct HelloDetails<'a> {
     pub authid: Option<Text<'a>>,
     /// `authrole`
     pub authrole: Option<Text<'a>>,
-    /// `authextra`, the encoded value in the message's serializer.
-    pub authextra: Option<&'a [u8]>,
+    /// `authextra`, an encoded map.
+    pub authextra: Option<Value<'a>>,
 }
 
 /// WELCOME.Details. `roles` are those of [`super::features::RouterFeatures`], written by the codec.
@@ -132,6 +133,8 @@ pub struct WelcomeDetails<'a> {
     pub authmethod: Option<Text<'a>>,
     /// `authprovider`
     pub authprovider: Option<Text<'a>>,
+    /// `authextra`, an encoded map: what the method proves to the client.
+    pub authextra: Option<Value<'a>>,
     /// `agent`: what the router calls itself.
     pub agent: Option<Text<'a>>,
     /// `roles`

@@ -6,8 +6,9 @@ use super::codec::Serializer;
 ///
 /// `args` is the complete encoding of a list and `kwargs` that of a map with string keys, both validated when
 /// they were decoded, so they can be spliced into another message of the same serializer as they are. Either is
-/// empty (no bytes at all) where the message has none; an empty list before an absent or empty map, and an empty
-/// map, are made absent when decoded ("SHOULD not be sent").
+/// empty (no bytes at all) where the message has none; an empty list and an empty map are made absent when decoded
+/// ("SHOULD not be sent"), and a message with neither has [`Payload::EMPTY`] in every serializer. Kwargs without
+/// args are sent behind an empty list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payload<'a> {
     /// The serializer that `args` and `kwargs` are written in.

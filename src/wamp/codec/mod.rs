@@ -1,4 +1,23 @@
-//! Bytes to messages and back, for each serializer.
+//! Bytes to messages and back, for each serializer (docs/serialization.md).
+//!
+//! Decoding is strict and writes nothing: args and kwargs stay the sender's bytes and are spliced into what is sent
+//! on. Only where the receiver speaks another serializer are they read as values and written anew.
+
+mod batch;
+mod decode;
+mod encode;
+mod json;
+mod reader;
+mod scan;
+mod transcode;
+mod writer;
+
+use std::fmt;
+
+use super::error::ProtocolError;
+use super::message::Message;
+
+pub use batch::{append_batched, batch_begin, batch_end, next_of_batch};
 
 /// The serializers that the router speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,7 +38,8 @@ impl Serializer {
 /// Bounds that hold before anything is allocated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// How deep lists and maps may nest, the message itself counted.
+    /// How deep lists and maps may nest, the message itself counted; above 256 it counts as 256. In CBOR a tag within
+    /// a tag is nesting too.
     pub depth_max: u32,
     /// How many entries a list in options may have (`exclude`, `eligible`, `authmethods`, …).
     pub list_max: usize,
@@ -34,3 +54,92 @@ impl Default for DecodeLimits {
 /// A payload that cannot be written in the receiver's serializer (docs/serialization.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotRepresentable;
+
+impl fmt::Display for NotRepresentable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the payload has a value that the receiver's serializer cannot represent")
+    }
+}
+
+impl std::error::Error for NotRepresentable {}
+
+/// The bytes of one message as a transport hands them over.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// UTF-8 that was checked already, as in a WebSocket text message.
+    Text(&'a str),
+    /// Bytes that nobody looked at yet.
+    Bytes(&'a [u8]),
+}
+
+/// Reads one message.
+///
+/// The whole of it is validated, the payload and unknown options too, so that what is spliced into a message to
+/// another client is valid there. Nothing is allocated but lists in options and strings with escapes.
+///
+/// # Errors
+/// What was wrong and where, for the people who wrote the peer.
+pub fn decode<'a>(
+    serializer: Serializer,
+    input: Input<'a>,
+    limits: DecodeLimits,
+) -> Result<Message<'a>, ProtocolError> {
+    match serializer {
+        Serializer::Json => {
+            let text = match input {
+                Input::Text(text) => text,
+                Input::Bytes(bytes) => checked(bytes)?,
+            };
+            decode::decode(json::JsonReader::new(text, limits), limits)
+        }
+        Serializer::MsgPack | Serializer::Cbor => Err(ProtocolError::new("not yet")),
+    }
+}
+
+fn checked(bytes: &[u8]) -> Result<&str, ProtocolError> {
+    if let Ok(text) = simdutf8::basic::from_utf8(bytes) {
+        return Ok(text);
+    }
+    let at = simdutf8::compat::from_utf8(bytes).map_or_else(|error| error.valid_up_to(), str::len);
+    Err(ProtocolError::new(format!("JSON: not UTF-8, at byte {at}")))
+}
+
+/// Writes messages. It keeps scratch for payloads that change serializers, so there is one for each core.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    transcoder: transcode::Transcoder,
+}
+
+impl Encoder {
+    /// An encoder without scratch.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends one message to `out`. A payload in the same serializer is spliced, another is transcoded.
+    ///
+    /// # Errors
+    /// The payload has a value that `serializer` cannot represent; `out` is then as it was.
+    pub fn encode(
+        &mut self,
+        message: &Message<'_>,
+        serializer: Serializer,
+        out: &mut Vec<u8>,
+    ) -> Result<(), NotRepresentable> {
+        let start = out.len();
+        let encoded = match serializer {
+            Serializer::Json => {
+                encode::encode(message, &mut json::JsonWriter::new(out), &mut self.transcoder)
+            }
+            Serializer::MsgPack | Serializer::Cbor => Err(NotRepresentable),
+        };
+        if encoded.is_err() {
+            out.truncate(start);
+        }
+        encoded
+    }
+}
+
+#[cfg(test)]
+mod tests;
