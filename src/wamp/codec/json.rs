@@ -306,6 +306,11 @@ impl<'a> Reader<'a> for JsonReader<'a> {
     type Scope = JsonScope;
 
     #[inline]
+    fn pass_prefix(&mut self) -> Result<(), Fault> {
+        self.peek_value();
+        Ok(())
+    }
+
     fn kind(&mut self) -> Result<Kind, Fault> {
         Ok(match self.peek_value() {
             Some(b'[') => Kind::List,

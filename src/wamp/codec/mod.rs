@@ -4,12 +4,17 @@
 //! on. Only where the receiver speaks another serializer are they read as values and written anew.
 
 mod batch;
+mod cbor;
 mod decode;
 mod encode;
 mod json;
+mod msgpack;
 mod reader;
 mod scan;
+mod tape;
+mod timestamp;
 mod transcode;
+mod values;
 mod writer;
 
 use std::fmt;
@@ -84,15 +89,17 @@ pub fn decode<'a>(
     input: Input<'a>,
     limits: DecodeLimits,
 ) -> Result<Message<'a>, ProtocolError> {
-    match serializer {
-        Serializer::Json => {
-            let text = match input {
-                Input::Text(text) => text,
-                Input::Bytes(bytes) => checked(bytes)?,
-            };
-            decode::decode(json::JsonReader::new(text, limits), limits)
+    let bytes = match (serializer, input) {
+        (Serializer::Json, Input::Text(text)) => {
+            return decode::decode(json::JsonReader::new(text, limits), limits);
         }
-        Serializer::MsgPack | Serializer::Cbor => Err(ProtocolError::new("not yet")),
+        (_, Input::Text(text)) => text.as_bytes(),
+        (_, Input::Bytes(bytes)) => bytes,
+    };
+    match serializer {
+        Serializer::Json => decode::decode(json::JsonReader::new(checked(bytes)?, limits), limits),
+        Serializer::MsgPack => decode::decode(msgpack::MsgPackReader::new(bytes, limits), limits),
+        Serializer::Cbor => decode::decode(cbor::CborReader::new(bytes, limits), limits),
     }
 }
 
@@ -128,11 +135,11 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) -> Result<(), NotRepresentable> {
         let start = out.len();
+        let transcoder = &mut self.transcoder;
         let encoded = match serializer {
-            Serializer::Json => {
-                encode::encode(message, &mut json::JsonWriter::new(out), &mut self.transcoder)
-            }
-            Serializer::MsgPack | Serializer::Cbor => Err(NotRepresentable),
+            Serializer::Json => encode::encode(message, &mut json::JsonWriter::new(out), transcoder),
+            Serializer::MsgPack => encode::encode(message, &mut msgpack::MsgPackWriter::new(out), transcoder),
+            Serializer::Cbor => encode::encode(message, &mut cbor::CborWriter::new(out), transcoder),
         };
         if encoded.is_err() {
             out.truncate(start);

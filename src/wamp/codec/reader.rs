@@ -69,6 +69,8 @@ pub(super) trait Reader<'a> {
     /// What is left of a list or map that was entered.
     type Scope;
 
+    /// Passes white space, or tags, before the next value.
+    fn pass_prefix(&mut self) -> Result<(), Fault>;
     /// The type of the next value; passes white space and tags before it.
     fn kind(&mut self) -> Result<Kind, Fault>;
     /// Where the next byte is read from.
@@ -98,7 +100,7 @@ pub(super) trait Reader<'a> {
 
     /// The bytes of a list, validated; none at all if it is empty.
     fn raw_list(&mut self) -> Result<Option<&'a [u8]>, Fault> {
-        self.kind()?;
+        self.pass_prefix()?;
         let start = self.position();
         let Some(mut scope) = self.list()? else { return Ok(None) };
         if !self.next(&mut scope)? {
@@ -114,7 +116,7 @@ pub(super) trait Reader<'a> {
 
     /// The bytes of a map with string keys, validated; none at all if it is empty.
     fn raw_map(&mut self) -> Result<Option<&'a [u8]>, Fault> {
-        self.kind()?;
+        self.pass_prefix()?;
         let start = self.position();
         let Some(mut scope) = self.map()? else { return Ok(None) };
         if !self.skip_key(&mut scope)? {

@@ -1,5 +1,8 @@
 //! The codec as a whole: layouts, options, errors, and the table of docs/serialization.md row by row.
 
+mod faults;
+mod table;
+
 use super::*;
 
 fn json(text: &str) -> Result<Message<'_>, ProtocolError> {
@@ -79,6 +82,86 @@ fn every_truncation_of_a_message_is_an_error() {
     for text in CANONICAL {
         for end in 0..text.len() {
             json_error(&text[..end]);
+        }
+    }
+}
+
+/// The message in another serializer, read back from there.
+fn transcoded(bytes: &[u8], from: Serializer, to: Serializer) -> Result<Vec<u8>, NotRepresentable> {
+    let message = decode(from, Input::Bytes(bytes), DecodeLimits::default()).unwrap();
+    let mut out = Vec::new();
+    Encoder::new().encode(&message, to, &mut out)?;
+    decode(to, Input::Bytes(&out), DecodeLimits::default()).unwrap();
+    Ok(out)
+}
+
+/// Says `args`, in hexadecimal, in another serializer; what comes out without the message around it.
+fn args(hexadecimal: &str, from: Serializer, to: Serializer) -> Result<Vec<u8>, NotRepresentable> {
+    let bytes = unhex(hexadecimal);
+    let event = Message::Event(crate::wamp::message::Event {
+        subscription: crate::wamp::SubscriptionId(1),
+        publication: crate::wamp::PublicationId(2),
+        details: crate::wamp::options::EventDetails::default(),
+        payload: crate::wamp::Payload { serializer: from, args: &bytes, kwargs: &[] },
+    });
+    let mut source = Vec::new();
+    Encoder::new().encode(&event, from, &mut source).unwrap();
+    let out = transcoded(&source, from, to)?;
+    let Ok(Message::Event(event)) = decode(to, Input::Bytes(&out), DecodeLimits::default()) else {
+        panic!("not an EVENT")
+    };
+    Ok(event.payload.args.to_vec())
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
+    digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn to_json(hexadecimal: &str, from: Serializer) -> Result<String, NotRepresentable> {
+    args(hexadecimal, from, Serializer::Json).map(|bytes| String::from_utf8(bytes).unwrap())
+}
+
+fn from_json(args_text: &str, to: Serializer) -> Result<String, NotRepresentable> {
+    args(&hex(args_text.as_bytes()), Serializer::Json, to).map(|bytes| hex(&bytes))
+}
+
+fn accepts(serializer: Serializer, bytes: &[u8]) -> Result<(), String> {
+    decode(serializer, Input::Bytes(bytes), DecodeLimits::default())
+        .map(|_| ())
+        .map_err(|error| error.message)
+}
+
+/// An EVENT with these bytes as its only argument.
+fn with_argument(serializer: Serializer, argument: &[u8]) -> Vec<u8> {
+    let (head, tail): (&[u8], &[u8]) = match serializer {
+        Serializer::Json => (b"[36,1,2,{},[", b"]]"),
+        Serializer::MsgPack => (&[0x95, 36, 1, 2, 0x80, 0x91], &[]),
+        Serializer::Cbor => (&[0x85, 0x18, 36, 1, 2, 0xa0, 0x81], &[]),
+    };
+    [head, argument, tail].concat()
+}
+
+fn argument(serializer: Serializer, argument: &[u8]) -> Result<(), String> {
+    accepts(serializer, &with_argument(serializer, argument))
+}
+
+#[test]
+fn every_message_goes_through_every_serializer_and_back() {
+    for text in CANONICAL {
+        for through in [Serializer::MsgPack, Serializer::Cbor] {
+            let there = transcoded(text.as_bytes(), Serializer::Json, through).unwrap();
+            let other = if through == Serializer::Cbor { Serializer::MsgPack } else { Serializer::Cbor };
+            let further = transcoded(&there, through, other).unwrap();
+            let back = transcoded(&further, other, Serializer::Json).unwrap();
+            assert_eq!(String::from_utf8(back).unwrap(), text.replace("2.5e3", "2500.0"));
+            for end in 0..there.len() {
+                accepts(through, &there[..end]).expect_err("a truncated message");
+            }
         }
     }
 }

@@ -1,0 +1,103 @@
+//! The timestamp extension of MessagePack (type -1) as RFC 3339 text.
+
+/// The text of a timestamp in its 32, 64 or 96 bit form; `None` where it is none of them, or beyond the years
+/// 0000 to 9999 that RFC 3339 has.
+pub(super) fn rfc_3339(data: &[u8]) -> Option<String> {
+    let (seconds, nanoseconds) = match *data {
+        [a, b, c, d] => (i64::from(u32::from_be_bytes([a, b, c, d])), 0),
+        [_, _, _, _, _, _, _, _] => {
+            let whole = u64::from_be_bytes(data.try_into().ok()?);
+            ((whole & 0x3_ffff_ffff) as i64, (whole >> 34) as u32)
+        }
+        [a, b, c, d, ref seconds @ ..] => {
+            (i64::from_be_bytes(seconds.try_into().ok()?), u32::from_be_bytes([a, b, c, d]))
+        }
+        _ => return None,
+    };
+    if nanoseconds > 999_999_999 {
+        return None;
+    }
+    let (year, month, day) = date(seconds.div_euclid(86_400))?;
+    let of_day = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    let mut text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    if nanoseconds > 0 {
+        text.push_str(format!(".{nanoseconds:09}").trim_end_matches('0'));
+    }
+    text.push('Z');
+    Some(text)
+}
+
+/// Year, month and day of a day counted from 1970-01-01, in years 0000 to 9999 of the Gregorian calendar.
+fn date(days: i64) -> Option<(i64, i64, i64)> {
+    // 0000-01-01 and 9999-12-31.
+    if !(-719_528..=2_932_896).contains(&days) {
+        return None;
+    }
+    // Years that begin in March put the leap day last; eras of 400 years all have 146,097 days.
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    Some((era * 400 + year_of_era + i64::from(month <= 2), month, day))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_seconds(seconds: i64) -> Option<String> {
+        let mut data = vec![0; 4];
+        data.extend_from_slice(&seconds.to_be_bytes());
+        rfc_3339(&data)
+    }
+
+    #[test]
+    fn known_moments() {
+        assert_eq!(rfc_3339(&[0; 4]).unwrap(), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc_3339(&1_000_000_000u32.to_be_bytes()).unwrap(), "2001-09-09T01:46:40Z");
+        assert_eq!(of_seconds(951_782_400).unwrap(), "2000-02-29T00:00:00Z");
+        assert_eq!(of_seconds(-1).unwrap(), "1969-12-31T23:59:59Z");
+        assert_eq!(of_seconds(-62_167_219_200).unwrap(), "0000-01-01T00:00:00Z");
+        assert_eq!(of_seconds(253_402_300_799).unwrap(), "9999-12-31T23:59:59Z");
+        let half_second = (500_000_000u64 << 34 | 1).to_be_bytes();
+        assert_eq!(rfc_3339(&half_second).unwrap(), "1970-01-01T00:00:01.5Z");
+    }
+
+    #[test]
+    fn what_is_no_timestamp() {
+        assert_eq!(of_seconds(-62_167_219_201), None);
+        assert_eq!(of_seconds(253_402_300_800), None);
+        assert_eq!(of_seconds(i64::MIN), None);
+        assert_eq!(of_seconds(i64::MAX), None);
+        for length in [0, 1, 3, 5, 7, 9, 11, 13] {
+            assert_eq!(rfc_3339(&vec![0; length]), None, "{length} bytes");
+        }
+        assert_eq!(rfc_3339(&(1_000_000_000u64 << 34).to_be_bytes()), None);
+    }
+
+    #[test]
+    fn days_follow_each_other() {
+        let mut before = date(-719_528).unwrap();
+        assert_eq!(before, (0, 1, 1));
+        for days in -719_527..=2_932_896 {
+            let (year, month, day) = date(days).unwrap();
+            let (before_year, before_month, before_day) = before;
+            let leap = before_year % 4 == 0 && (before_year % 100 != 0 || before_year % 400 == 0);
+            let length = [31, 28 + i64::from(leap), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+            let expected = if before_day < length[before_month as usize - 1] {
+                (before_year, before_month, before_day + 1)
+            } else if before_month < 12 {
+                (before_year, before_month + 1, 1)
+            } else {
+                (before_year + 1, 1, 1)
+            };
+            assert_eq!((year, month, day), expected);
+            before = expected;
+        }
+    }
+}
