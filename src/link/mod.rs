@@ -1,8 +1,19 @@
 //! Bytes to messages and back, for one connection, without a socket. Pure.
 
+mod frame;
+mod http1;
+mod origin;
+mod page;
+mod rawsocket;
+mod websocket;
+
 use bytes::Bytes;
 
-use crate::config::{Limits, Listener};
+pub use self::frame::{frame, frame_echo, framed_len};
+use self::http1::{HeadBuffer, HeadEnd, Request, Response};
+use self::rawsocket::{Agreed, RawSocket};
+use self::websocket::{Bounds, WebSocket, handshake};
+use crate::config::{Limits, Listener, ListenerMode};
 use crate::wamp::CloseReason;
 use crate::wamp::codec::Serializer;
 
@@ -57,7 +68,7 @@ pub enum MessageBytes<'b> {
 /// What the next bytes of a connection came to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<'b> {
-    /// Nothing is complete: more bytes are needed. What was not consumed must be given again with more behind it.
+    /// Nothing is complete: more bytes are needed. All bytes given were consumed (of a closed link, none).
     Idle,
     /// The handshake is done; `reply` must be sent.
     Opened {
@@ -80,3 +91,262 @@ pub enum Step<'b> {
         reason: CloseReason,
     },
 }
+
+/// The receiving side of one connection: which protocol it speaks, and how far its handshake and messages
+/// have come. An open link without a message under way holds no heap.
+#[derive(Debug)]
+pub struct Link {
+    state: State,
+}
+
+// There is one for each connection.
+const _: () = assert!(size_of::<Link>() <= 48);
+
+#[derive(Debug)]
+enum State {
+    /// Nothing arrived yet.
+    Detecting,
+    /// Part of an HTTP head arrived.
+    Http(Box<HeadBuffer>),
+    RawSocketHandshake(rawsocket::Handshake),
+    WebSocket(WebSocket),
+    RawSocket(RawSocket),
+    Closed,
+}
+
+/// A [`Step`] of an open link that does not borrow yet, so that protocols can go on working on the input.
+#[derive(Debug)]
+enum Event {
+    Idle,
+    Message(Received),
+    Reply(Vec<u8>),
+    Pong,
+    Close { reply: Vec<u8>, reason: CloseReason },
+}
+
+/// A complete message.
+#[derive(Debug)]
+enum Received {
+    /// It lies in the input at `start..end`, unmasked; text is not checked yet.
+    Whole {
+        start: usize,
+        end: usize,
+        is_text: bool,
+    },
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+/// The first byte of a TLS record that begins a connection.
+const TLS_HANDSHAKE: u8 = 0x16;
+
+impl Default for Link {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Link {
+    /// A connection of which nothing is known yet; its first byte tells the protocol.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { state: State::Detecting }
+    }
+
+    /// Takes bytes from the beginning of `input` until they come to something: how many, and what. To be
+    /// called with the rest (and more behind it) until it returns [`Step::Idle`] or [`Step::Close`].
+    ///
+    /// `message_bytes_max` bounds a message in bytes, all fragments or the whole batch together. Whoever
+    /// sends more is refused before anything is allocated for it.
+    pub fn next<'b>(
+        &mut self,
+        config: &LinkConfig,
+        message_bytes_max: usize,
+        input: &'b mut [u8],
+    ) -> (usize, Step<'b>) {
+        let event = match &mut self.state {
+            State::Closed => return (0, Step::Idle),
+            State::Detecting => return self.detect(config, input),
+            State::Http(_) => return self.next_of_head(config, input),
+            State::RawSocketHandshake(_) => return self.next_of_handshake(config, input),
+            State::WebSocket(websocket) => {
+                let frames_per_message_max = match config.listener.mode {
+                    ListenerMode::Wamp => config.limits.frames_per_message_max,
+                    // Conformance suites send as many as they like; the bytes are bounded all the same.
+                    ListenerMode::Echo => u32::MAX,
+                };
+                websocket.next(Bounds { message_bytes_max, frames_per_message_max }, input)
+            }
+            State::RawSocket(rawsocket) => rawsocket.next(message_bytes_max, input),
+        };
+        self.step_of(event, input)
+    }
+
+    fn step_of<'b>(&mut self, (taken, event): (usize, Event), input: &'b [u8]) -> (usize, Step<'b>) {
+        let message = match event {
+            Event::Idle => return (taken, Step::Idle),
+            Event::Reply(reply) => return (taken, Step::Reply(reply.into())),
+            Event::Pong => return (taken, Step::Pong),
+            Event::Close { reply, reason } => return (taken, self.end(reply.into(), reason)),
+            Event::Message(Received::Text(text)) => MessageBytes::TextOwned(text),
+            Event::Message(Received::Binary(bytes)) => MessageBytes::BinaryOwned(bytes),
+            Event::Message(Received::Whole { start, end, is_text: false }) => {
+                MessageBytes::Binary(&input[start..end])
+            }
+            Event::Message(Received::Whole { start, end, is_text: true }) => {
+                match simdutf8::basic::from_utf8(&input[start..end]) {
+                    Ok(text) => MessageBytes::Text(text),
+                    Err(_) => {
+                        let violation = websocket::Violation::UTF8.into_event();
+                        return self.step_of((taken, violation), input);
+                    }
+                }
+            }
+        };
+        (taken, Step::Message(message))
+    }
+
+    fn end<'b>(&mut self, reply: Bytes, reason: CloseReason) -> Step<'b> {
+        self.state = State::Closed;
+        Step::Close { reply, reason }
+    }
+
+    fn detect<'b>(&mut self, config: &LinkConfig, input: &mut [u8]) -> (usize, Step<'b>) {
+        match input.first() {
+            None => (0, Step::Idle),
+            Some(&rawsocket::MAGIC) => {
+                self.state = State::RawSocketHandshake(rawsocket::Handshake::default());
+                self.next_of_handshake(config, input)
+            }
+            Some(b'A'..=b'Z') => match http1::head_end(input, config.limits.http_head_bytes_max) {
+                HeadEnd::At(end) => (end, self.handle_head(config, &input[..end])),
+                HeadEnd::TooLong => (input.len(), self.respond(head_too_long(config), false)),
+                HeadEnd::Missing => {
+                    self.state = State::Http(Box::default());
+                    self.next_of_head(config, input)
+                }
+            },
+            // No TLS here: a proxy in front of the router has it. Nothing we could say would be understood.
+            Some(&TLS_HANDSHAKE) | Some(_) => (0, self.end(Bytes::new(), CloseReason::BadHandshake)),
+        }
+    }
+
+    fn next_of_head<'b>(&mut self, config: &LinkConfig, input: &[u8]) -> (usize, Step<'b>) {
+        let State::Http(head) = &mut self.state else { return (0, Step::Idle) };
+        let (taken, end) = head.take(input, config.limits.http_head_bytes_max);
+        match end {
+            HeadEnd::Missing => (taken, Step::Idle),
+            HeadEnd::TooLong => (taken, self.respond(head_too_long(config), false)),
+            HeadEnd::At(end) => {
+                let head = std::mem::take(head);
+                (taken, self.handle_head(config, &head.bytes()[..end]))
+            }
+        }
+    }
+
+    fn handle_head<'b>(&mut self, config: &LinkConfig, head: &[u8]) -> Step<'b> {
+        let mut slots = http1::header_slots();
+        let request = match Request::parse(head, &mut slots) {
+            Ok(request) => request,
+            Err(response) => return self.respond(response, head.starts_with(b"HEAD ")),
+        };
+        match handshake::answer(&config.listener, &request) {
+            Ok(accepted) => {
+                self.state = State::WebSocket(WebSocket::new(accepted.encoding));
+                let opened = Opened { encoding: accepted.encoding, peer_message_bytes_max: usize::MAX };
+                Step::Opened { opened, reply: accepted.reply.into() }
+            }
+            Err(response) => self.respond(response, request.method == "HEAD"),
+        }
+    }
+
+    fn respond<'b>(&mut self, response: Response, is_head: bool) -> Step<'b> {
+        let reason = if response.is_success() { CloseReason::HttpAnswered } else { CloseReason::HttpRefused };
+        self.end(response.into_bytes(is_head), reason)
+    }
+
+    fn next_of_handshake<'b>(&mut self, config: &LinkConfig, input: &[u8]) -> (usize, Step<'b>) {
+        let State::RawSocketHandshake(handshake) = &mut self.state else { return (0, Step::Idle) };
+        let (taken, agreed) = handshake.next(config, input);
+        let step = match agreed {
+            Agreed::Idle => Step::Idle,
+            Agreed::Refused { reply } => self.end(reply.into(), CloseReason::BadHandshake),
+            Agreed::Open { rawsocket, reply } => {
+                let opened = Opened {
+                    encoding: Some(rawsocket.encoding()),
+                    peer_message_bytes_max: rawsocket.peer_message_bytes_max(),
+                };
+                self.state = State::RawSocket(rawsocket);
+                Step::Opened { opened, reply: reply.into() }
+            }
+        };
+        (taken, step)
+    }
+
+    /// Heap that the link holds for what is under way, in bytes; 0 for an idle open one.
+    #[must_use]
+    pub fn partial_bytes(&self) -> usize {
+        match &self.state {
+            State::Http(head) => size_of::<HeadBuffer>() + head.capacity(),
+            State::WebSocket(websocket) => websocket.partial_bytes(),
+            State::RawSocket(rawsocket) => rawsocket.partial_bytes(),
+            State::Detecting | State::RawSocketHandshake(_) | State::Closed => 0,
+        }
+    }
+
+    /// How messages travel; `None` before the handshake, after the end, and for an echo link.
+    #[must_use]
+    pub fn encoding(&self) -> Option<Encoding> {
+        match &self.state {
+            State::WebSocket(websocket) => websocket.encoding(),
+            State::RawSocket(rawsocket) => Some(rawsocket.encoding()),
+            _ => None,
+        }
+    }
+
+    /// Appends a ping to `out`; [`Step::Pong`] will answer. `false`, and nothing, when the link is not open.
+    pub fn ping(&self, out: &mut Vec<u8>) -> bool {
+        match &self.state {
+            State::WebSocket(_) => frame::push_ping(out),
+            State::RawSocket(_) => rawsocket::push_ping(out),
+            _ => return false,
+        }
+        true
+    }
+
+    /// Ends the link from this side, after which it takes nothing more. Appends what the peer is owed: a
+    /// Close frame with the code of `reason` and as much of `message` as fits; 408 or 503 to an HTTP request
+    /// that was begun; RawSocket's error to a handshake that was begun, when there is no room. An open
+    /// RawSocket has no such words, and a link that has ended is owed nothing.
+    pub fn close(&mut self, reason: CloseReason, message: &str, out: &mut Vec<u8>) {
+        let is_full = matches!(
+            reason,
+            CloseReason::TooManyConnections | CloseReason::SystemShutdown | CloseReason::OutOfMemory
+        );
+        match std::mem::replace(&mut self.state, State::Closed) {
+            // 1006 stands for a connection that is gone; it must not be sent (RFC 6455 section 7.4.1).
+            State::WebSocket(_) if reason != CloseReason::Reset => {
+                frame::push_close(reason.info().websocket_code, message, out);
+            }
+            State::Http(_) if reason == CloseReason::HandshakeTimeout => {
+                let text = "The request did not arrive in time.";
+                out.extend_from_slice(&Response::text("408 Request Timeout", text).into_bytes(false));
+            }
+            State::Http(_) if is_full => {
+                let text = "The router takes no connections at the moment; try again later.";
+                out.extend_from_slice(&Response::text("503 Service Unavailable", text).into_bytes(false));
+            }
+            State::RawSocketHandshake(_) if is_full => {
+                out.extend_from_slice(&rawsocket::too_many_connections());
+            }
+            _ => {}
+        }
+    }
+}
+
+fn head_too_long(config: &LinkConfig) -> Response {
+    http1::head_too_long(config.limits.http_head_bytes_max)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! What a browser gets to see at `/`.
+
+use super::http1::{Request, Response};
+use super::websocket::handshake::offered;
+use crate::config::{ListenAddress, Listener, ListenerMode};
+
+const PAGE: &str = include_str!("page.html");
+
+/// The page that says what this is and how to connect.
+pub(super) fn welcome(listener: &Listener, request: &Request<'_, '_>) -> Response {
+    let endpoint = format!("ws://{}{}", host(listener, request), listener.path);
+    if listener.mode == ListenerMode::Echo {
+        let text = format!("Crosspoint. Every WebSocket message that is sent to {endpoint} comes back.");
+        return Response::text("200 OK", text);
+    }
+    let subprotocols: Vec<_> = offered(listener).map(|(name, _)| name).collect();
+    let page = PAGE
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
+        .replace("{subprotocols}", &escape(&subprotocols.join(", ")))
+        .replace("{endpoint}", &escape(&endpoint));
+    Response::page(page)
+}
+
+/// The host that the client used; what the listener is bound to when it did not say.
+fn host(listener: &Listener, request: &Request<'_, '_>) -> String {
+    match (request.single("Host"), &listener.address) {
+        (Ok(Some(host)), _) if !host.is_empty() => host.to_owned(),
+        (_, ListenAddress::Tcp(address, port)) => std::net::SocketAddr::new(*address, *port).to_string(),
+        (_, ListenAddress::Unix(_)) => "localhost".to_owned(),
+    }
+}
+
+/// Text as HTML, also within attributes.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_html_would_read() {
+        assert_eq!(escape("<a href=\"x\" b='&'>"), "&lt;a href=&quot;x&quot; b=&#39;&amp;&#39;&gt;");
+    }
+
+    #[test]
+    fn the_page_has_nothing_that_its_policy_forbids() {
+        for forbidden in ["<script", "<img", "<link", "src=", "http://", "url("] {
+            assert!(!PAGE.contains(forbidden), "{forbidden}");
+        }
+        for placeholder in ["{version}", "{subprotocols}", "{endpoint}"] {
+            assert!(PAGE.contains(placeholder), "{placeholder}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What links make of bytes, whichever way the bytes are cut.
+
+mod websocket;
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{ListenAddress, Origins};
+
+/// A step that borrows nothing, in which borrowed and owned messages are the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    Opened(Opened, Vec<u8>),
+    Text(String),
+    Binary(Vec<u8>),
+    Reply(Vec<u8>),
+    Pong,
+    Close(Vec<u8>, CloseReason),
+}
+
+impl Seen {
+    /// `None` for [`Step::Idle`].
+    fn of(step: Step<'_>) -> Option<Self> {
+        Some(match step {
+            Step::Idle => return None,
+            Step::Opened { opened, reply } => Self::Opened(opened, reply.to_vec()),
+            Step::Message(MessageBytes::Text(text)) => Self::Text(text.to_owned()),
+            Step::Message(MessageBytes::TextOwned(text)) => Self::Text(text),
+            Step::Message(MessageBytes::Binary(bytes)) => Self::Binary(bytes.to_owned()),
+            Step::Message(MessageBytes::BinaryOwned(bytes)) => Self::Binary(bytes),
+            Step::Reply(reply) => Self::Reply(reply.to_vec()),
+            Step::Pong => Self::Pong,
+            Step::Close { reply, reason } => Self::Close(reply.to_vec(), reason),
+        })
+    }
+
+    fn text(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+
+    fn binary(bytes: &[u8]) -> Self {
+        Self::Binary(bytes.to_owned())
+    }
+
+    fn reason(&self) -> Option<CloseReason> {
+        match self {
+            Self::Close(_, reason) => Some(*reason),
+            _ => None,
+        }
+    }
+}
+
+fn config() -> LinkConfig {
+    LinkConfig { listener: listener(), limits: limits() }
+}
+
+fn listener() -> Listener {
+    Listener {
+        address: ListenAddress::Tcp(Ipv4Addr::LOCALHOST.into(), 8080),
+        mode: ListenerMode::Wamp,
+        websocket: true,
+        rawsocket: true,
+        path: "/ws".to_owned(),
+        serializers: Serializer::ALL.to_vec(),
+        batched: true,
+        origins: Origins::SameHost,
+        role: "anonymous".to_owned(),
+        cores: None,
+        backlog: 128,
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        connections_max: None,
+        connections_per_address_max: 1000,
+        connects_per_address_per_second: 200,
+        connects_per_address_burst: 1000,
+        handshake_timeout: Duration::from_secs(5),
+        hello_timeout: Duration::from_secs(10),
+        http_head_bytes_max: 8192,
+        hello_bytes_max: 16384,
+        message_bytes_max: 1 << 20,
+        frames_per_message_max: 1024,
+        depth_max: 64,
+        uri_bytes_max: 1024,
+        uri_components_max: 64,
+        option_list_max: 1000,
+        subscriptions_per_session_max: 1000,
+        registrations_per_session_max: 1000,
+        uri_bytes_per_session_max: 256 << 10,
+        calls_per_session_max: 1000,
+        invocations_per_session_max: 1000,
+        outbox_soft_bytes: 1 << 20,
+        outbox_hard_bytes: 4 << 20,
+        outbox_bytes_per_core_max: 64 << 20,
+        partial_bytes_per_core_max: 64 << 20,
+        paused_bytes_per_core_max: 64 << 20,
+        slow_consumer_timeout: Duration::from_secs(10),
+        publisher_hold: Duration::from_millis(100),
+        ping_interval: Duration::from_secs(30),
+        ping_timeout: Duration::from_secs(10),
+        turn_bytes_per_session: 64 << 10,
+        turn_deliveries_per_session: 4096,
+        turn_flush_bulk_max: 512,
+        credit_bytes_per_session: 1 << 20,
+        ring_entries: 4096,
+        ring_bytes_max: 64 << 20,
+        linger_timeout: Duration::from_secs(5),
+        linger_bytes_max: 64 << 10,
+        lingering_per_core_max: 1024,
+        kill_timeout: Duration::from_secs(10),
+        memory_high_percent: 80,
+        memory_critical_percent: 92,
+    }
+}
+
+/// Feeds `bytes` as a socket would bring them, cut after each of `sizes` in turn; what is not consumed is
+/// given again. Checks what every link promises on the way.
+fn feed_cut(
+    link: &mut Link,
+    config: &LinkConfig,
+    message_bytes_max: usize,
+    bytes: &[u8],
+    sizes: impl IntoIterator<Item = usize>,
+) -> Vec<Seen> {
+    let mut seen = Vec::new();
+    let mut sizes = sizes.into_iter();
+    let mut arrived = 0;
+    let mut pending = Vec::new();
+    while arrived < bytes.len() {
+        let end = sizes.next().map_or(bytes.len(), |size| bytes.len().min(arrived + size));
+        pending.extend_from_slice(&bytes[arrived..end]);
+        arrived = end;
+        loop {
+            let (consumed, step) = link.next(config, message_bytes_max, &mut pending);
+            let step = Seen::of(step);
+            let is_idle = step.is_none();
+            let is_closed = matches!(step, Some(Seen::Close(..)));
+            seen.extend(step);
+            pending.drain(..consumed);
+            if is_closed {
+                assert_is_over(link, config);
+                return seen;
+            }
+            if is_idle {
+                assert!(pending.is_empty(), "idle with {} bytes left", pending.len());
+                let held = link.partial_bytes();
+                let held_max = 1024 + 2 * arrived;
+                assert!(held <= held_max, "{held} bytes held of {arrived} that arrived");
+                break;
+            }
+        }
+    }
+    seen
+}
+
+/// Feeds everything at once.
+fn feed(link: &mut Link, config: &LinkConfig, bytes: &[u8]) -> Vec<Seen> {
+    feed_cut(link, config, config.limits.message_bytes_max, bytes, [])
+}
+
+fn assert_is_over(link: &mut Link, config: &LinkConfig) {
+    assert_eq!(link.next(config, usize::MAX, &mut [0x81, 0x80, 0, 0, 0, 0]), (0, Step::Idle));
+    assert_eq!(link.partial_bytes(), 0);
+    assert_eq!(link.encoding(), None);
+    let mut out = Vec::new();
+    assert!(!link.ping(&mut out));
+    link.close(CloseReason::SystemShutdown, "down", &mut out);
+    assert_eq!(out, b"");
+}
+
+/// The same bytes at once, byte by byte, and in pieces of a few sizes: the same steps.
+fn feed_every_way(open: impl Fn() -> Link, config: &LinkConfig, bytes: &[u8]) -> Vec<Seen> {
+    let bytes_max = config.limits.message_bytes_max;
+    let at_once = feed_cut(&mut open(), config, bytes_max, bytes, []);
+    for size in [1, 2, 3, 5, 7, 64] {
+        let cut = feed_cut(&mut open(), config, bytes_max, bytes, std::iter::repeat(size));
+        assert_eq!(cut, at_once, "in pieces of {size}");
+    }
+    at_once
+}
+
+/// A handshake request with further header lines, each with CR LF.
+fn request(headers: &str) -> Vec<u8> {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: router.example\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
+    .into_bytes()
+}
+
+fn request_for(subprotocol: &str) -> Vec<u8> {
+    request(&format!("Sec-WebSocket-Protocol: {subprotocol}\r\n"))
+}
+
+/// An open WebSocket of this subprotocol.
+fn open_websocket(config: &LinkConfig, subprotocol: &str) -> Link {
+    let mut link = Link::new();
+    let seen = feed(&mut link, config, &request_for(subprotocol));
+    assert!(matches!(seen[..], [Seen::Opened(..)]), "{seen:?}");
+    assert_eq!(link.partial_bytes(), 0);
+    link
+}
+
+/// An open RawSocket; `number` is the serializer's.
+#[allow(dead_code)]
+fn open_rawsocket(config: &LinkConfig, number: u8) -> Link {
+    let mut link = Link::new();
+    let seen = feed(&mut link, config, &[0x7f, 0xf0 | number, 0, 0]);
+    assert!(matches!(seen[..], [Seen::Opened(..)]), "{seen:?}");
+    link
+}
+
+const FIN: u8 = 0x80;
+const CONTINUATION: u8 = 0;
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+const PONG: u8 = 10;
+
+/// A masked frame; `first` is flags and opcode.
+fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x5a, 0x01, 0xc3, 0x7f];
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..=125 => frame.push(0x80 | len as u8),
+        len @ 126..=65535 => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// The code and text of a Close frame of the server.
+fn close_frame(frame: &[u8]) -> (u16, &str) {
+    assert_eq!(frame[0], FIN | CLOSE);
+    assert_eq!(usize::from(frame[1]), frame.len() - 2);
+    (u16::from_be_bytes([frame[2], frame[3]]), std::str::from_utf8(&frame[4..]).unwrap())
+}

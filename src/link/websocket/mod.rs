@@ -1,0 +1,452 @@
+//! WebSocket after its handshake (RFC 6455): frames in, messages out. Frame headers are tungstenite's, the
+//! rules and the putting together of messages are here.
+
+mod assembly;
+mod batch;
+pub(super) mod handshake;
+mod mask;
+
+use std::io::Cursor;
+
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+use self::assembly::{Assembled, Assembly};
+use self::batch::Batch;
+pub(super) use self::batch::RECORD_SEPARATOR;
+use super::{Encoding, Event, Framing, Received};
+use crate::link::frame::{push_close, push_control};
+use crate::wamp::CloseReason;
+use crate::wamp::codec::Serializer;
+
+/// The longest header of a masked frame (RFC 6455 section 5.2).
+const HEADER_BYTES_MAX: usize = 14;
+
+/// The longest payload of a control frame (RFC 6455 section 5.5).
+const CONTROL_BYTES_MAX: u64 = 125;
+
+/// What the peer did wrong, for the Close frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Violation {
+    reason: CloseReason,
+    message: &'static str,
+}
+
+impl Violation {
+    /// Bad text.
+    pub(super) const UTF8: Self = Self { reason: CloseReason::InvalidUtf8, message: "the text is not UTF-8" };
+
+    const fn frame(message: &'static str) -> Self {
+        Self { reason: CloseReason::LinkViolation, message }
+    }
+
+    const fn too_large(message: &'static str) -> Self {
+        Self { reason: CloseReason::MessageTooLarge, message }
+    }
+
+    const fn unsupported(message: &'static str) -> Self {
+        Self { reason: CloseReason::UnsupportedData, message }
+    }
+
+    /// The end of the connection, with its Close frame.
+    pub(super) fn into_event(self) -> Event {
+        let mut reply = Vec::new();
+        push_close(self.reason.info().websocket_code, self.message, &mut reply);
+        Event::Close { reply, reason: self.reason }
+    }
+}
+
+/// The bounds of messages, as they are at the moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bounds {
+    /// The longest message in bytes, all its fragments together.
+    pub(super) message_bytes_max: usize,
+    /// The most frames of one message.
+    pub(super) frames_per_message_max: u32,
+}
+
+/// An open WebSocket. Without a message under way it holds no heap.
+#[derive(Debug)]
+pub(super) struct WebSocket {
+    partial: Option<Box<Partial>>,
+    /// Bytes at the beginning of the next input that are the rest of a batch: unmasked and checked already.
+    batch_left: u32,
+    /// The beginning of a frame header.
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: u8,
+    encoding: Option<Encoding>,
+}
+
+/// What is needed only between the first and the last byte of a frame or a message.
+#[derive(Debug, Default)]
+struct Partial {
+    /// The frame whose payload is arriving.
+    frame: Option<Frame>,
+    /// The message that its frames make up.
+    message: Option<Message>,
+    /// The payload so far of a control frame, which may come between the fragments of a message.
+    control: Vec<u8>,
+    /// A batch that was put together and is given out message by message.
+    batch: Option<Batch>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    opcode: OpCode,
+    is_final: bool,
+    payload_left: usize,
+    mask: [u8; 4],
+}
+
+#[derive(Debug)]
+struct Message {
+    assembly: Assembly,
+    frames: u32,
+}
+
+/// A frame header that keeps all rules.
+struct Header {
+    opcode: OpCode,
+    is_final: bool,
+    length: usize,
+    mask: [u8; 4],
+}
+
+impl WebSocket {
+    /// Just opened. Without an encoding both kinds of messages are taken.
+    pub(super) fn new(encoding: Option<Encoding>) -> Self {
+        Self { partial: None, batch_left: 0, header: [0; HEADER_BYTES_MAX], header_len: 0, encoding }
+    }
+
+    /// What the handshake agreed on.
+    pub(super) fn encoding(&self) -> Option<Encoding> {
+        self.encoding
+    }
+
+    /// Heap held, in bytes.
+    pub(super) fn partial_bytes(&self) -> usize {
+        let Some(partial) = &self.partial else { return 0 };
+        let message = partial.message.as_ref().map_or(0, |message| message.assembly.capacity());
+        let batch = partial.batch.as_ref().map_or(0, Batch::capacity);
+        size_of::<Partial>() + message + partial.control.capacity() + batch
+    }
+
+    /// Takes bytes until they come to something: how many were taken, and what they came to. `Idle` has taken all.
+    pub(super) fn next(&mut self, bounds: Bounds, input: &mut [u8]) -> (usize, Event) {
+        match self.advance(bounds, input) {
+            Ok(taken) => taken,
+            Err(violation) => (0, violation.into_event()),
+        }
+    }
+
+    fn advance(&mut self, bounds: Bounds, input: &mut [u8]) -> Result<(usize, Event), Violation> {
+        if self.batch_left > 0 {
+            return self.next_in_batch(0, input);
+        }
+        if let Some(event) = self.next_of_assembled_batch()? {
+            return Ok((0, event));
+        }
+        let mut at = 0;
+        loop {
+            if self.is_within_frame() {
+                let (taken, event) = self.take_payload(&mut input[at..])?;
+                at += taken;
+                match event {
+                    Some(event) => return Ok((at, event)),
+                    None if self.is_within_frame() => return Ok((at, Event::Idle)),
+                    None => continue,
+                }
+            }
+            let (taken, header) = self.take_header(bounds, &input[at..])?;
+            at += taken;
+            let Some(header) = header else { return Ok((at, Event::Idle)) };
+            let is_whole = input.len() - at >= header.length;
+            match header.opcode {
+                OpCode::Control(opcode) if is_whole => {
+                    let payload = &mut input[at..at + header.length];
+                    mask::unmask(payload, header.mask);
+                    return Ok((at + header.length, handle_control(opcode, payload)?));
+                }
+                OpCode::Data(Data::Text | Data::Binary) if is_whole && header.is_final => {
+                    mask::unmask(&mut input[at..at + header.length], header.mask);
+                    return self.handle_whole_message(at, &header, input);
+                }
+                _ => self.begin_frame(&header),
+            }
+        }
+    }
+
+    /// A message of one frame that lies in the input: nothing is copied.
+    fn handle_whole_message(
+        &mut self,
+        start: usize,
+        header: &Header,
+        input: &mut [u8],
+    ) -> Result<(usize, Event), Violation> {
+        let end = start + header.length;
+        let is_text = header.opcode == OpCode::Data(Data::Text);
+        if !self.is_batched() {
+            return Ok((end, Event::Message(Received::Whole { start, end, is_text })));
+        }
+        // All of the batch is checked before its first message is given out, as it is when it comes in pieces.
+        if is_text && simdutf8::basic::from_utf8(&input[start..end]).is_err() {
+            return Err(Violation::UTF8);
+        }
+        // The limit of messages is far below 2^32, and a length above it does not get here.
+        self.batch_left = header.length as u32;
+        self.next_in_batch(start, input)
+    }
+
+    /// The next message of a batch that lies in the input from `start` on.
+    fn next_in_batch(&mut self, start: usize, input: &[u8]) -> Result<(usize, Event), Violation> {
+        let end = start + self.batch_left as usize;
+        let Some(rest) = input.get(start..end) else { return Ok((0, Event::Idle)) };
+        let is_text = self.is_json();
+        let piece = batch::first_of(is_text, rest)?;
+        self.batch_left = (rest.len() - piece.used) as u32;
+        let message = Received::Whole { start: start + piece.start, end: start + piece.end, is_text };
+        Ok((start + piece.used, Event::Message(message)))
+    }
+
+    fn next_of_assembled_batch(&mut self) -> Result<Option<Event>, Violation> {
+        let Some(partial) = &mut self.partial else { return Ok(None) };
+        let Some(batch) = &mut partial.batch else { return Ok(None) };
+        let message = batch.next()?;
+        if batch.is_empty() {
+            partial.batch = None;
+            self.free_partial();
+        }
+        Ok(Some(Event::Message(message)))
+    }
+
+    fn is_within_frame(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.frame.is_some())
+    }
+
+    fn is_json(&self) -> bool {
+        self.encoding.is_some_and(|encoding| encoding.serializer == Serializer::Json)
+    }
+
+    fn is_batched(&self) -> bool {
+        self.encoding.is_some_and(|encoding| encoding.framing == Framing::WebSocketBatched)
+    }
+
+    fn begin_frame(&mut self, header: &Header) {
+        let partial = self.partial.get_or_insert_default();
+        if let OpCode::Data(kind) = header.opcode {
+            let message = partial
+                .message
+                .get_or_insert_with(|| Message { assembly: Assembly::new(kind == Data::Text), frames: 0 });
+            message.frames = message.frames.saturating_add(1);
+        }
+        partial.frame = Some(Frame {
+            opcode: header.opcode,
+            is_final: header.is_final,
+            payload_left: header.length,
+            mask: header.mask,
+        });
+    }
+
+    /// Takes payload of the frame under way. An event is there when that frame completed something.
+    fn take_payload(&mut self, input: &mut [u8]) -> Result<(usize, Option<Event>), Violation> {
+        let Some(partial) = &mut self.partial else { return Ok((0, None)) };
+        let Some(frame) = &mut partial.frame else { return Ok((0, None)) };
+        let taken = frame.payload_left.min(input.len());
+        let piece = &mut input[..taken];
+        mask::unmask(piece, frame.mask);
+        frame.mask = mask::advance(frame.mask, taken);
+        frame.payload_left -= taken;
+        match (frame.opcode, &mut partial.message) {
+            (OpCode::Data(_), Some(message)) => message.assembly.push(piece)?,
+            _ => partial.control.extend_from_slice(piece),
+        }
+        if frame.payload_left > 0 {
+            return Ok((taken, None));
+        }
+        let (opcode, is_final) = (frame.opcode, frame.is_final);
+        partial.frame = None;
+        let event = match opcode {
+            OpCode::Control(opcode) => {
+                let payload = std::mem::take(&mut partial.control);
+                Some(handle_control(opcode, &payload)?)
+            }
+            OpCode::Data(_) if is_final => self.finish_message()?,
+            OpCode::Data(_) => None,
+        };
+        self.free_partial();
+        Ok((taken, event))
+    }
+
+    fn finish_message(&mut self) -> Result<Option<Event>, Violation> {
+        let is_batched = self.is_batched();
+        let Some(partial) = &mut self.partial else { return Ok(None) };
+        let Some(message) = partial.message.take() else { return Ok(None) };
+        let assembled = message.assembly.finish()?;
+        if !is_batched {
+            return Ok(Some(Event::Message(match assembled {
+                Assembled::Text(text) => Received::Text(text),
+                Assembled::Binary(bytes) => Received::Binary(bytes),
+            })));
+        }
+        let batch = partial.batch.insert(Batch::new(assembled));
+        let message = batch.next()?;
+        if batch.is_empty() {
+            partial.batch = None;
+        }
+        Ok(Some(Event::Message(message)))
+    }
+
+    /// An idle link holds no heap.
+    fn free_partial(&mut self) {
+        if let Some(partial) = &self.partial
+            && partial.frame.is_none()
+            && partial.message.is_none()
+            && partial.batch.is_none()
+        {
+            self.partial = None;
+        }
+    }
+
+    /// Takes a frame header, or keeps its beginning.
+    fn take_header(&mut self, bounds: Bounds, input: &[u8]) -> Result<(usize, Option<Header>), Violation> {
+        if self.header_len == 0
+            && let Some((size, header, length)) = parse_header(input)?
+        {
+            return Ok((size, Some(self.check_header(bounds, size, &header, length)?)));
+        }
+        let mut len = usize::from(self.header_len);
+        let mut taken = 0;
+        while len < header_size(&self.header[..len]) {
+            let Some(byte) = input.get(taken) else {
+                self.header_len = len as u8;
+                return Ok((taken, None));
+            };
+            self.header[len] = *byte;
+            len += 1;
+            taken += 1;
+        }
+        self.header_len = 0;
+        let Some((size, header, length)) = parse_header(&self.header[..len])? else {
+            return Ok((taken, None));
+        };
+        Ok((taken, Some(self.check_header(bounds, size, &header, length)?)))
+    }
+
+    /// The rules of RFC 6455 sections 5.1 to 5.5, and our bounds, before anything is allocated.
+    fn check_header(
+        &self,
+        bounds: Bounds,
+        size: usize,
+        header: &FrameHeader,
+        length: u64,
+    ) -> Result<Header, Violation> {
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err(Violation::frame("a reserved bit is set, and no extension was agreed on"));
+        }
+        let Some(mask) = header.mask else {
+            return Err(Violation::frame("a client must mask its frames"));
+        };
+        if length >> 63 != 0 || header.len(length) != size {
+            return Err(Violation::frame("a length must be below 2^63 and in its shortest form"));
+        }
+        match header.opcode {
+            OpCode::Control(_) if !header.is_final => {
+                return Err(Violation::frame("a control frame must not be fragmented"));
+            }
+            OpCode::Control(_) if length > CONTROL_BYTES_MAX => {
+                return Err(Violation::frame("a control frame is longer than 125 bytes"));
+            }
+            OpCode::Control(_) => {}
+            OpCode::Data(kind) => self.check_data(bounds, kind, length)?,
+        }
+        // Not above `message_bytes_max`, which is a usize.
+        Ok(Header { opcode: header.opcode, is_final: header.is_final, length: length as usize, mask })
+    }
+
+    fn check_data(&self, bounds: Bounds, kind: Data, length: u64) -> Result<(), Violation> {
+        let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        let (frames, len) = match (kind, message) {
+            (Data::Continue, None) => {
+                return Err(Violation::frame("a continuation frame without a message to continue"));
+            }
+            (Data::Continue, Some(message)) => (message.frames, message.assembly.len()),
+            (_, Some(_)) => {
+                return Err(Violation::frame("a new message before the last fragment of the one before"));
+            }
+            (_, None) => (0, 0),
+        };
+        if self.encoding.is_some() && kind == Data::Binary && self.is_json() {
+            return Err(Violation::unsupported("this subprotocol has text messages only"));
+        }
+        if self.encoding.is_some() && kind == Data::Text && !self.is_json() {
+            return Err(Violation::unsupported("this subprotocol has binary messages only"));
+        }
+        if length > bounds.message_bytes_max.saturating_sub(len) as u64 {
+            return Err(Violation::too_large("the message is longer than the limit of this router"));
+        }
+        if frames >= bounds.frames_per_message_max {
+            return Err(Violation::too_large("the message has more fragments than this router takes"));
+        }
+        Ok(())
+    }
+}
+
+/// How long the header is that begins with these bytes; two where that is not known yet.
+fn header_size(begin: &[u8]) -> usize {
+    let Some(second) = begin.get(1) else { return 2 };
+    let length_bytes = match second & 0x7f {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    2 + length_bytes + if second & 0x80 == 0 { 0 } else { 4 }
+}
+
+/// The size of the header, the header, and the length of the payload; `None` when bytes are missing.
+fn parse_header(bytes: &[u8]) -> Result<Option<(usize, FrameHeader, u64)>, Violation> {
+    let mut cursor = Cursor::new(bytes);
+    match FrameHeader::parse(&mut cursor) {
+        Ok(Some((header, length))) => Ok(Some((cursor.position() as usize, header, length))),
+        Ok(None) => Ok(None),
+        // Nothing else is refused by it: reading from memory does not fail.
+        Err(_) => Err(Violation::frame("the opcode is reserved")),
+    }
+}
+
+fn handle_control(opcode: Control, payload: &[u8]) -> Result<Event, Violation> {
+    match opcode {
+        Control::Ping => {
+            let mut reply = Vec::with_capacity(2 + payload.len());
+            push_control(Control::Pong, payload, &mut reply);
+            Ok(Event::Reply(reply))
+        }
+        Control::Pong => Ok(Event::Pong),
+        Control::Close => handle_close(payload),
+        Control::Reserved(_) => Err(Violation::frame("the opcode is reserved")),
+    }
+}
+
+/// The answer has the same code, or none if there was none (RFC 6455 section 5.5.1).
+fn handle_close(payload: &[u8]) -> Result<Event, Violation> {
+    let mut reply = Vec::new();
+    match payload {
+        [] => push_control(Control::Close, &[], &mut reply),
+        [_] => return Err(Violation::frame("a close code has two bytes")),
+        [high, low, text @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            if !is_close_code(code) {
+                return Err(Violation::frame("the close code must not be sent"));
+            }
+            if simdutf8::basic::from_utf8(text).is_err() {
+                return Err(Violation::UTF8);
+            }
+            push_close(code, "", &mut reply);
+        }
+    }
+    Ok(Event::Close { reply, reason: CloseReason::Goodbye })
+}
+
+/// Codes that may come in a Close frame: RFC 6455 section 7.4, 1012 to 1014 from the registry of IANA.
+fn is_close_code(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
