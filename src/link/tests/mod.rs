@@ -1,5 +1,8 @@
 //! What links make of bytes, whichever way the bytes are cut.
 
+mod http;
+mod rawsocket;
+mod splits;
 mod websocket;
 
 use std::net::Ipv4Addr;
@@ -205,7 +208,6 @@ fn open_websocket(config: &LinkConfig, subprotocol: &str) -> Link {
 }
 
 /// An open RawSocket; `number` is the serializer's.
-#[allow(dead_code)]
 fn open_rawsocket(config: &LinkConfig, number: u8) -> Link {
     let mut link = Link::new();
     let seen = feed(&mut link, config, &[0x7f, 0xf0 | number, 0, 0]);
