@@ -137,9 +137,6 @@ enum Received {
     Binary(Vec<u8>),
 }
 
-/// The first byte of a TLS record that begins a connection.
-const TLS_HANDSHAKE: u8 = 0x16;
-
 impl Default for Link {
     fn default() -> Self {
         Self::new()
@@ -154,7 +151,8 @@ impl Link {
     }
 
     /// Takes bytes from the beginning of `input` until they come to something: how many, and what. To be
-    /// called with the rest (and more behind it) until it returns [`Step::Idle`] or [`Step::Close`].
+    /// called with the rest (and more behind it) until it returns [`Step::Idle`] or [`Step::Close`]. Bytes
+    /// are unmasked in place, so the rest must be given again as this call left it.
     ///
     /// `message_bytes_max` bounds a message in bytes, all fragments or the whole batch together. Whoever
     /// sends more is refused before anything is allocated for it.
@@ -226,8 +224,9 @@ impl Link {
                     self.next_of_head(config, input)
                 }
             },
-            // No TLS here: a proxy in front of the router has it. Nothing we could say would be understood.
-            Some(&TLS_HANDSHAKE) | Some(_) => (0, self.end(Bytes::new(), CloseReason::BadHandshake)),
+            // TLS (0x16) among others, which a proxy in front of the router has to take off: nothing that
+            // could be said here would be understood.
+            Some(_) => (0, self.end(Bytes::new(), CloseReason::BadHandshake)),
         }
     }
 
@@ -314,10 +313,10 @@ impl Link {
         true
     }
 
-    /// Ends the link from this side, after which it takes nothing more. Appends what the peer is owed: a
-    /// Close frame with the code of `reason` and as much of `message` as fits; 408 or 503 to an HTTP request
-    /// that was begun; RawSocket's error to a handshake that was begun, when there is no room. An open
-    /// RawSocket has no such words, and a link that has ended is owed nothing.
+    /// Ends the link from this side, after which it takes nothing more. Appends what the peer is owed, with
+    /// `message` for its people: a Close frame with the code of `reason` and as much of the text as fits; 408
+    /// or 503 to an HTTP request that was begun; RawSocket's error to a handshake that was begun, when there
+    /// is no room. An open RawSocket has no such words, and a link that has ended is owed nothing.
     pub fn close(&mut self, reason: CloseReason, message: &str, out: &mut Vec<u8>) {
         let is_full = matches!(
             reason,
@@ -329,12 +328,12 @@ impl Link {
                 frame::push_close(reason.info().websocket_code, message, out);
             }
             State::Http(_) if reason == CloseReason::HandshakeTimeout => {
-                let text = "The request did not arrive in time.";
-                out.extend_from_slice(&Response::text("408 Request Timeout", text).into_bytes(false));
+                let response = Response::text("408 Request Timeout", message);
+                out.extend_from_slice(&response.into_bytes(false));
             }
             State::Http(_) if is_full => {
-                let text = "The router takes no connections at the moment; try again later.";
-                out.extend_from_slice(&Response::text("503 Service Unavailable", text).into_bytes(false));
+                let response = Response::text("503 Service Unavailable", message);
+                out.extend_from_slice(&response.with_header("Retry-After", "5").into_bytes(false));
             }
             State::RawSocketHandshake(_) if is_full => {
                 out.extend_from_slice(&rawsocket::too_many_connections());

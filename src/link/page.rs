@@ -25,7 +25,8 @@ pub(super) fn welcome(listener: &Listener, request: &Request<'_, '_>) -> Respons
 fn host(listener: &Listener, request: &Request<'_, '_>) -> String {
     match (request.single("Host"), &listener.address) {
         (Ok(Some(host)), _) if !host.is_empty() => host.to_owned(),
-        (_, ListenAddress::Tcp(address, port)) => std::net::SocketAddr::new(*address, *port).to_string(),
+        (_, ListenAddress::Tcp(address, port)) if address.is_ipv6() => format!("[{address}]:{port}"),
+        (_, ListenAddress::Tcp(address, port)) => format!("{address}:{port}"),
         (_, ListenAddress::Unix(_)) => "localhost".to_owned(),
     }
 }

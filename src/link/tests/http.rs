@@ -306,9 +306,10 @@ fn a_head_that_was_begun_is_answered_at_the_end() {
         assert_eq!(feed(&mut link, &config(), b"GET /ws HTTP/1.1\r\nHo"), []);
         assert!(link.partial_bytes() > 0);
         let mut out = Vec::new();
-        link.close(reason, "", &mut out);
+        link.close(reason, "why it ended", &mut out);
         let reply = String::from_utf8(out).unwrap();
         assert_eq!(reply.is_empty(), status.is_empty());
+        assert!(reply.is_empty() || reply.ends_with("\r\n\r\nwhy it ended\n"));
         assert!(reply.is_empty() || reply.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{reply}");
         assert_is_over(&mut link, &config());
         // Nothing is known of a peer that said nothing.
