@@ -2,4 +2,5 @@
 
 pub mod config;
 pub mod link;
+pub mod router;
 pub mod wamp;

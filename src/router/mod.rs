@@ -1,0 +1,3 @@
+//! The state machine of one core: what goes to whom. Pure.
+
+pub mod uri_map;
