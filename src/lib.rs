@@ -3,4 +3,5 @@
 pub mod config;
 pub mod link;
 pub mod router;
+pub mod shard;
 pub mod wamp;

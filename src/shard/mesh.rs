@@ -1,0 +1,693 @@
+//! What cores say to each other goes through here: a ring for each ordered pair, its overflow, and the doorbells.
+//!
+//! A ring has one producer and one consumer. Where it is full the sender keeps what follows in order and tries again
+//! (R1 in ARCHITECTURE.md): nothing is dropped, nobody waits. The mesh counts bytes but bounds nothing: who has too much on
+//! its way is not read any more (R8), and that is the shard's to decide by [`MeshEnd::bytes_queued`].
+
+mod sleep;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{self, AtomicBool, AtomicU64, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+
+use sleep::Sleep;
+
+/// Wakes the thread of a core.
+pub trait Doorbell {
+    /// Called from any thread. A ring while the core does not wait must end its next wait at once.
+    fn ring(&self);
+}
+
+/// A doorbell that all cores may ring.
+pub type SharedDoorbell = Arc<dyn Doorbell + Send + Sync>;
+
+/// Breaks a promise of the mesh on purpose, so that the simulation can show that it would notice.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    #[default]
+    None,
+    /// The receiver takes neighbours in the wrong order.
+    Reorder,
+    /// The sender puts a message into the ring although older ones wait in the overflow.
+    OvertakeOverflow,
+}
+
+/// What one end did since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages given to [`MeshEnd::send`].
+    pub sent: u64,
+    /// Messages taken by [`MeshEnd::receive`].
+    pub drained: u64,
+    /// Messages that had to wait in an overflow.
+    pub overflowed: u64,
+    /// How often a push met a full ring.
+    pub ring_full: u64,
+    /// How often this end rang a doorbell.
+    pub doorbells: u64,
+}
+
+/// Two cache lines, which processors fetch in pairs: keeps what one core writes away from what another does.
+#[repr(align(128))]
+struct Padded<T>(T);
+
+/// What all cores know of one.
+struct Core {
+    sleep: Padded<Sleep>,
+    doorbell: SharedDoorbell,
+}
+
+impl Core {
+    /// To be called after `Sleep::settle`. Whether it rang.
+    fn wake(&self) -> bool {
+        let claimed = self.sleep.0.claim();
+        if claimed {
+            self.doorbell.ring();
+        }
+        claimed
+    }
+}
+
+/// From one core to another.
+struct Ring<T> {
+    queue: ArrayQueue<Parcel<T>>,
+    /// Bytes that ever left the queue: written by the receiver, read by the sender.
+    drained_bytes: Padded<AtomicU64>,
+    /// Whether the sender has more: written by the sender, read by the receiver.
+    overflow_waits: Padded<AtomicBool>,
+}
+
+/// A message and what it counts.
+struct Parcel<T> {
+    message: T,
+    bytes: u64,
+}
+
+/// One end's view of one peer.
+struct Lane<T> {
+    outbound: Arc<Ring<T>>,
+    inbound: Arc<Ring<T>>,
+    /// Behind the ring, oldest first. While it holds something nothing goes past it.
+    overflow: VecDeque<Parcel<T>>,
+    /// Bytes that were ever sent.
+    sent_bytes: u64,
+    /// Bytes that were ever received: what `inbound.drained_bytes` says.
+    received_bytes: u64,
+    /// Since doorbells were rung last: the peer got something.
+    pushed: bool,
+    /// Since doorbells were rung last: the peer got room.
+    drained: bool,
+    /// For [`Fault::Reorder`] alone.
+    held_back: Option<Parcel<T>>,
+}
+
+/// One core's end of the mesh.
+pub struct MeshEnd<T> {
+    core: usize,
+    cores: Arc<[Core]>,
+    /// By core; none to oneself.
+    lanes: Vec<Option<Lane<T>>>,
+    first_peer: usize,
+    /// Some lane has `pushed` or `drained` set.
+    doorbells_due: bool,
+    fault: Fault,
+    counters: Counters,
+}
+
+/// Connects cores, one for each doorbell, with rings of `ring_entries` messages (at least 1). One end for each core.
+#[must_use]
+pub fn connect<T: Send>(ring_entries: usize, doorbells: Vec<SharedDoorbell>) -> Vec<MeshEnd<T>> {
+    let cores: Arc<[Core]> =
+        doorbells.into_iter().map(|doorbell| Core { sleep: Padded(Sleep::new()), doorbell }).collect();
+    let count = cores.len();
+    // rings[from][to]; the diagonal stays unused and small.
+    let rings: Vec<Vec<Arc<Ring<T>>>> = (0..count)
+        .map(|from| (0..count).map(|to| Ring::new(if from == to { 1 } else { ring_entries })).collect())
+        .collect();
+    let lane = |core: usize, peer: usize| {
+        (core != peer).then(|| Lane::new(Arc::clone(&rings[core][peer]), Arc::clone(&rings[peer][core])))
+    };
+    (0..count)
+        .map(|core| MeshEnd {
+            core,
+            cores: Arc::clone(&cores),
+            lanes: (0..count).map(|peer| lane(core, peer)).collect(),
+            first_peer: 0,
+            doorbells_due: false,
+            fault: Fault::None,
+            counters: Counters::default(),
+        })
+        .collect()
+}
+
+impl<T> MeshEnd<T> {
+    /// Which core this is the end of.
+    #[must_use]
+    pub const fn core(&self) -> usize {
+        self.core
+    }
+
+    /// How many cores there are, this one included.
+    #[must_use]
+    pub fn core_count(&self) -> usize {
+        self.cores.len()
+    }
+
+    /// What was counted so far.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Sends a message that counts as `bytes`. Messages for one core arrive in this order. The core is not told before
+    /// [`Self::ring_doorbells`].
+    ///
+    /// # Panics
+    /// If `to` is this core or none: what a core says to itself is a call.
+    pub fn send(&mut self, to: usize, message: T, bytes: usize) {
+        let Some(lane) = self.lanes.get_mut(to).and_then(Option::as_mut) else {
+            panic!("core {} has no ring to core {to}", self.core);
+        };
+        let parcel = Parcel { message, bytes: bytes as u64 };
+        lane.sent_bytes += parcel.bytes;
+        lane.pushed = true;
+        self.doorbells_due = true;
+        self.counters.sent += 1;
+        if self.fault != Fault::OvertakeOverflow {
+            lane.retry_overflow();
+            if !lane.overflow.is_empty() {
+                self.counters.overflowed += 1;
+                return lane.overflow.push_back(parcel);
+            }
+        }
+        if let Err(parcel) = lane.outbound.queue.push(parcel) {
+            self.counters.ring_full += 1;
+            self.counters.overflowed += 1;
+            lane.outbound.overflow_waits.0.store(true, Ordering::Relaxed);
+            lane.overflow.push_back(parcel);
+        }
+    }
+
+    /// Moves what waits in the overflows into the rings as far as there is room. For the start of a turn.
+    pub fn retry_overflow(&mut self) {
+        for lane in self.lanes.iter_mut().flatten() {
+            if lane.retry_overflow() {
+                lane.pushed = true;
+                self.doorbells_due = true;
+            }
+        }
+    }
+
+    /// Begins to take what the peers sent, at most `messages_max` from each. Every round begins with the next peer.
+    pub fn start_round(&mut self, messages_max: usize) -> Round {
+        let peer = self.first_peer;
+        self.first_peer = (peer + 1) % self.lanes.len();
+        Round { peer, peers_left: self.lanes.len(), messages_left: messages_max, messages_max }
+    }
+
+    /// The next message of a round and the core that sent it; `None` ends the round.
+    ///
+    /// One message at a time, so that its handling can send.
+    pub fn receive(&mut self, round: &mut Round) -> Option<(usize, T)> {
+        while round.peers_left > 0 {
+            if round.messages_left > 0
+                && let Some(message) = self.pop(round.peer)
+            {
+                round.messages_left -= 1;
+                return Some((round.peer, message));
+            }
+            round.peer = (round.peer + 1) % self.lanes.len();
+            round.peers_left -= 1;
+            round.messages_left = round.messages_max;
+        }
+        None
+    }
+
+    /// Wakes the cores that sleep and got something, or room in the ring that their overflow waits for. Once a turn.
+    pub fn ring_doorbells(&mut self) {
+        if !self.doorbells_due {
+            return;
+        }
+        self.doorbells_due = false;
+        Sleep::settle();
+        for (lane, core) in self.lanes.iter_mut().zip(self.cores.iter()) {
+            let Some(lane) = lane else { continue };
+            let pushed = std::mem::take(&mut lane.pushed);
+            // Read behind the fence: the peer sets it before it looks, for the last time, whether its ring is full.
+            let drained = std::mem::take(&mut lane.drained);
+            let gave = pushed || drained && lane.inbound.overflow_waits.0.load(Ordering::Relaxed);
+            if gave && core.wake() {
+                self.counters.doorbells += 1;
+            }
+        }
+    }
+
+    /// Announces sleep. If it returns `true`, the core may wait for its doorbell, and has to call [`Self::awake`] after every
+    /// return from waiting. `is_idle` says whether all else that a [`CoreWaker`] is used for is empty (completions,
+    /// commands); it is asked after the announcement.
+    ///
+    /// An overflow behind a full ring does not keep its core awake: the peer that makes room will ring.
+    #[must_use]
+    pub fn may_sleep(&self, is_idle: impl FnOnce() -> bool) -> bool {
+        !self.doorbells_due
+            && self.cores[self.core].sleep.0.announce(|| {
+                let mut lanes = self.lanes.iter().flatten();
+                lanes.all(Lane::is_idle) && is_idle()
+            })
+    }
+
+    /// Takes the announcement back: after every return from waiting.
+    pub fn awake(&self) {
+        self.cores[self.core].sleep.0.awake();
+    }
+
+    /// Bytes on their way to a core: sent, and not taken out of the ring yet. 0 for oneself.
+    #[must_use]
+    pub fn bytes_queued(&self, to: usize) -> u64 {
+        let lane = self.lanes.get(to).and_then(Option::as_ref);
+        lane.map_or(0, |lane| {
+            lane.sent_bytes.saturating_sub(lane.outbound.drained_bytes.0.load(Ordering::Relaxed))
+        })
+    }
+
+    /// What wakes a core from other threads.
+    ///
+    /// # Panics
+    /// If there is no such core.
+    #[must_use]
+    pub fn waker(&self, core: usize) -> CoreWaker {
+        assert!(core < self.cores.len(), "there is no core {core}");
+        CoreWaker { cores: Arc::clone(&self.cores), core }
+    }
+
+    /// See [`Fault`].
+    #[doc(hidden)]
+    pub fn break_promise(&mut self, fault: Fault) {
+        self.fault = fault;
+    }
+
+    fn pop(&mut self, peer: usize) -> Option<T> {
+        let lane = self.lanes[peer].as_mut()?;
+        let parcel = if self.fault == Fault::Reorder {
+            lane.pop_in_wrong_order()?
+        } else {
+            lane.inbound.queue.pop()?
+        };
+        lane.received_bytes += parcel.bytes;
+        // One writer, and the reader wants no more than a number that is not older than a moment.
+        lane.inbound.drained_bytes.0.store(lane.received_bytes, Ordering::Relaxed);
+        lane.drained = true;
+        self.doorbells_due = true;
+        self.counters.drained += 1;
+        Some(parcel.message)
+    }
+}
+
+impl<T> fmt::Debug for MeshEnd<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MeshEnd")
+            .field("core", &self.core)
+            .field("cores", &self.cores.len())
+            .field("counters", &self.counters)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Ring<T> {
+    fn new(entries: usize) -> Arc<Self> {
+        Arc::new(Self {
+            queue: ArrayQueue::new(entries.max(1)),
+            drained_bytes: Padded(AtomicU64::new(0)),
+            overflow_waits: Padded(AtomicBool::new(false)),
+        })
+    }
+}
+
+impl<T> Lane<T> {
+    fn new(outbound: Arc<Ring<T>>, inbound: Arc<Ring<T>>) -> Self {
+        Self {
+            outbound,
+            inbound,
+            overflow: VecDeque::new(),
+            sent_bytes: 0,
+            received_bytes: 0,
+            pushed: false,
+            drained: false,
+            held_back: None,
+        }
+    }
+
+    /// Whether something moved.
+    fn retry_overflow(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(parcel) = self.overflow.pop_front() {
+            if let Err(parcel) = self.outbound.queue.push(parcel) {
+                self.overflow.push_front(parcel);
+                return moved;
+            }
+            moved = true;
+        }
+        if moved {
+            self.outbound.overflow_waits.0.store(false, Ordering::Relaxed);
+            // A burst is over: its memory goes.
+            self.overflow = VecDeque::new();
+        }
+        moved
+    }
+
+    fn is_idle(&self) -> bool {
+        self.inbound.queue.is_empty()
+            && self.held_back.is_none()
+            && (self.overflow.is_empty() || self.outbound.queue.is_full())
+    }
+
+    fn pop_in_wrong_order(&mut self) -> Option<Parcel<T>> {
+        if let Some(older) = self.held_back.take() {
+            return Some(older);
+        }
+        let older = self.inbound.queue.pop()?;
+        let Some(younger) = self.inbound.queue.pop() else {
+            return Some(older);
+        };
+        self.held_back = Some(older);
+        Some(younger)
+    }
+}
+
+/// A round of taking messages: [`MeshEnd::start_round`].
+#[derive(Debug)]
+pub struct Round {
+    peer: usize,
+    peers_left: usize,
+    messages_left: usize,
+    messages_max: usize,
+}
+
+/// Wakes a core from a thread that is none: a database worker, a signal, the start and the end.
+#[derive(Clone)]
+pub struct CoreWaker {
+    cores: Arc<[Core]>,
+    core: usize,
+}
+
+impl CoreWaker {
+    /// To be called after the work was put where the core looks before it sleeps: `is_idle` of [`MeshEnd::may_sleep`].
+    /// Returns whether the doorbell had to ring.
+    pub fn wake(&self) -> bool {
+        Sleep::settle();
+        self.cores[self.core].wake()
+    }
+}
+
+impl fmt::Debug for CoreWaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CoreWaker").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::{Condvar, Mutex};
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Counts, as the simulation does.
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Doorbell for Count {
+        fn ring(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn ends(ring_entries: usize, cores: usize) -> (Vec<MeshEnd<u32>>, Vec<Arc<Count>>) {
+        let counts: Vec<Arc<Count>> = (0..cores).map(|_| Arc::default()).collect();
+        let doorbells = counts.iter().map(|count| Arc::clone(count) as SharedDoorbell).collect();
+        (connect(ring_entries, doorbells), counts)
+    }
+
+    fn take(end: &mut MeshEnd<u32>, messages_max: usize) -> Vec<(usize, u32)> {
+        let mut round = end.start_round(messages_max);
+        std::iter::from_fn(|| end.receive(&mut round)).collect()
+    }
+
+    #[test]
+    fn a_full_ring_overflows_in_order_and_bytes_are_counted() {
+        let (mut ends, _) = ends(2, 2);
+        for message in 0..5 {
+            ends[0].send(1, message, 10);
+        }
+        assert_eq!((ends[0].bytes_queued(1), ends[1].bytes_queued(0), ends[0].bytes_queued(0)), (50, 0, 0));
+        assert_eq!(take(&mut ends[1], 100), [(0, 0), (0, 1)]);
+        assert_eq!(ends[0].bytes_queued(1), 30);
+        ends[0].send(1, 5, 10);
+        assert_eq!(take(&mut ends[1], 1), [(0, 2)]);
+        ends[0].retry_overflow();
+        assert_eq!(take(&mut ends[1], 100), [(0, 3), (0, 4)]);
+        ends[0].retry_overflow();
+        assert_eq!(take(&mut ends[1], 100), [(0, 5)]);
+        assert_eq!(ends[0].bytes_queued(1), 0);
+        let counters = ends[0].counters();
+        assert_eq!((counters.sent, counters.overflowed, counters.ring_full), (6, 4, 1));
+        assert_eq!(ends[1].counters().drained, 6);
+    }
+
+    #[test]
+    fn the_first_peer_rotates_and_each_has_its_share() {
+        let (mut ends, _) = ends(8, 3);
+        for message in 0..6 {
+            ends[0].send(2, message, 1);
+            ends[1].send(2, 10 + message, 1);
+        }
+        assert_eq!(take(&mut ends[2], 2), [(0, 0), (0, 1), (1, 10), (1, 11)]);
+        assert_eq!(take(&mut ends[2], 2), [(1, 12), (1, 13), (0, 2), (0, 3)]);
+        assert_eq!(take(&mut ends[2], 0), []);
+        assert_eq!(take(&mut ends[2], 9), [(0, 4), (0, 5), (1, 14), (1, 15)]);
+    }
+
+    #[test]
+    fn only_sleepers_are_rung_and_once() {
+        let (mut ends, rung) = ends(4, 2);
+        ends[0].send(1, 1, 1);
+        assert!(!ends[0].may_sleep(|| true), "it has not told its peer yet");
+        ends[0].ring_doorbells();
+        assert_eq!(rung[1].0.load(Ordering::Relaxed), 0, "the peer is awake");
+        assert!(!ends[1].may_sleep(|| true), "a message waits");
+        take(&mut ends[1], 9);
+        ends[1].ring_doorbells();
+        assert!(!ends[1].may_sleep(|| false), "something else waits");
+        assert!(ends[1].may_sleep(|| true));
+        for message in 0..3 {
+            ends[0].send(1, message, 1);
+            ends[0].ring_doorbells();
+        }
+        assert!(!ends[0].waker(1).wake(), "it is being woken already");
+        assert_eq!((rung[1].0.load(Ordering::Relaxed), ends[0].counters().doorbells), (1, 1));
+        ends[1].awake();
+        take(&mut ends[1], 9);
+        ends[1].ring_doorbells();
+        assert!(ends[1].may_sleep(|| true));
+        assert!(ends[0].waker(1).wake() && rung[1].0.load(Ordering::Relaxed) == 2);
+        assert_eq!(rung[0].0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn whoever_makes_room_rings_the_sender_whose_overflow_waits() {
+        let (mut ends, rung) = ends(1, 2);
+        ends[0].send(1, 1, 1);
+        ends[0].send(1, 2, 1);
+        ends[0].ring_doorbells();
+        assert!(ends[0].may_sleep(|| true), "there is no room, so nothing to do");
+        take(&mut ends[1], 9);
+        ends[1].ring_doorbells();
+        assert_eq!(rung[0].0.load(Ordering::Relaxed), 1);
+        assert!(!ends[0].may_sleep(|| true), "there is room now");
+        ends[0].retry_overflow();
+        ends[0].ring_doorbells();
+        assert!(ends[0].may_sleep(|| true));
+        assert_eq!(take(&mut ends[1], 9), [(0, 2)]);
+        ends[1].ring_doorbells();
+        assert_eq!(rung[0].0.load(Ordering::Relaxed), 1, "nothing waits any more");
+    }
+
+    #[test]
+    #[should_panic(expected = "core 1 has no ring to core 1")]
+    fn nobody_sends_to_itself() {
+        ends(1, 2).0[1].send(1, 0, 0);
+    }
+
+    #[test]
+    fn the_faults_break_the_order() {
+        for (fault, expected) in [
+            (Fault::None, [0, 1, 2, 3]),
+            (Fault::Reorder, [1, 0, 3, 2]),
+            (Fault::OvertakeOverflow, [0, 1, 3, 2]),
+        ] {
+            let (mut ends, _) = ends(2, 2);
+            for end in &mut ends {
+                end.break_promise(fault);
+            }
+            for message in 0..3 {
+                ends[0].send(1, message, 1);
+            }
+            let mut received = take(&mut ends[1], 9);
+            ends[0].send(1, 3, 1);
+            for _ in 0..2 {
+                received.extend(take(&mut ends[1], 9));
+                ends[0].retry_overflow();
+            }
+            assert_eq!(received.iter().map(|(_, message)| *message).collect::<Vec<_>>(), expected);
+            assert_eq!(ends[0].bytes_queued(1), 0);
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Send(usize, usize, usize),
+        Retry(usize),
+        Take(usize, usize),
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..3usize, 1..3usize, 0..1000usize).prop_map(|(from, distance, bytes)| {
+                Step::Send(from, (from + distance) % 3, bytes)
+            }),
+            1 => (0..3usize).prop_map(Step::Retry),
+            1 => (0..3usize, 0..6usize).prop_map(|(core, messages_max)| Step::Take(core, messages_max)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_pair_is_a_queue(ring_entries in 1..5usize, steps in prop::collection::vec(any_step(), 1..200)) {
+            let (mut ends, _) = ends(ring_entries, 3);
+            let mut queued: [[VecDeque<(u32, u64)>; 3]; 3] = Default::default();
+            let take_all = |ends: &mut Vec<MeshEnd<u32>>,
+                                queued: &mut [[VecDeque<(u32, u64)>; 3]; 3],
+                                core: usize,
+                                messages_max: usize| {
+                for (from, message) in take(&mut ends[core], messages_max) {
+                    let expected = queued[from][core].pop_front().map(|(message, _)| message);
+                    prop_assert_eq!(Some(message), expected);
+                }
+                Ok(())
+            };
+            for (number, step) in (0u32..).zip(steps) {
+                match step {
+                    Step::Send(from, to, bytes) => {
+                        ends[from].send(to, number, bytes);
+                        queued[from][to].push_back((number, bytes as u64));
+                    }
+                    Step::Retry(core) => ends[core].retry_overflow(),
+                    Step::Take(core, messages_max) => take_all(&mut ends, &mut queued, core, messages_max)?,
+                }
+                for (from, to) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+                    let bytes: u64 = queued[from][to].iter().map(|(_, bytes)| bytes).sum();
+                    prop_assert_eq!(ends[from].bytes_queued(to), bytes);
+                }
+            }
+            while queued.iter().flatten().any(|queue| !queue.is_empty()) {
+                for core in 0..3 {
+                    ends[core].retry_overflow();
+                    take_all(&mut ends, &mut queued, core, 100)?;
+                }
+            }
+            for end in &mut ends {
+                end.retry_overflow();
+                end.ring_doorbells();
+                prop_assert!(end.may_sleep(|| true));
+            }
+        }
+    }
+
+    /// A doorbell of real threads. Ten seconds without a ring while everybody waits is a lost wake-up.
+    #[derive(Default)]
+    struct Bell {
+        rung: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Bell {
+        fn wait(&self) {
+            let rung = self.rung.lock().unwrap();
+            let (mut rung, timeout) =
+                self.changed.wait_timeout_while(rung, Duration::from_secs(10), |rung| !*rung).unwrap();
+            assert!(!timeout.timed_out(), "a wake-up was lost");
+            *rung = false;
+        }
+    }
+
+    impl Doorbell for Bell {
+        fn ring(&self) {
+            *self.rung.lock().unwrap() = true;
+            self.changed.notify_one();
+        }
+    }
+
+    #[test]
+    fn threads_lose_no_message_and_no_wake_up() {
+        const CORES: usize = 3;
+        const MESSAGES: u32 = 3_000;
+        let bells: Vec<Arc<Bell>> = (0..CORES).map(|_| Arc::default()).collect();
+        let doorbells = bells.iter().map(|bell| Arc::clone(bell) as SharedDoorbell).collect();
+        let commands: Arc<Vec<AtomicUsize>> = Arc::new((0..CORES).map(|_| AtomicUsize::new(0)).collect());
+        let ends = connect::<u32>(8, doorbells);
+        let wakers: Vec<CoreWaker> = (0..CORES).map(|core| ends[0].waker(core)).collect();
+        std::thread::scope(|scope| {
+            for mut end in ends {
+                let (bell, commands) = (Arc::clone(&bells[end.core()]), Arc::clone(&commands));
+                scope.spawn(move || {
+                    let me = end.core();
+                    let (mut sent, mut next, mut commands_seen) = (0, [0; CORES], 0);
+                    let peers: Vec<usize> = (0..CORES).filter(|&peer| peer != me).collect();
+                    // Everything received, everything handed over, and the outside thread heard.
+                    while peers.iter().any(|&peer| next[peer] < MESSAGES || end.bytes_queued(peer) > 0)
+                        || commands_seen < 100
+                    {
+                        end.retry_overflow();
+                        let mut round = end.start_round(5);
+                        while let Some((from, message)) = end.receive(&mut round) {
+                            assert_eq!(message, next[from]);
+                            next[from] += 1;
+                        }
+                        commands_seen = commands[me].load(Ordering::Relaxed);
+                        let burst_end = MESSAGES.min(sent + 1 + sent % 13);
+                        for message in sent..burst_end {
+                            peers.iter().for_each(|&peer| end.send(peer, message, 1));
+                        }
+                        sent = burst_end;
+                        end.ring_doorbells();
+                        let heard_all = || commands[me].load(Ordering::Relaxed) == commands_seen;
+                        if sent == MESSAGES && end.may_sleep(heard_all) {
+                            // All it waits for is that peers empty their rings: nobody rings for that.
+                            if peers.iter().all(|&peer| next[peer] == MESSAGES) && commands_seen >= 100 {
+                                end.awake();
+                                std::thread::yield_now();
+                                continue;
+                            }
+                            bell.wait();
+                            end.awake();
+                        }
+                    }
+                });
+            }
+            for _ in 0..100 {
+                for core in 0..CORES {
+                    commands[core].fetch_add(1, Ordering::Relaxed);
+                    wakers[core].wake();
+                }
+                std::thread::yield_now();
+            }
+        });
+    }
+}

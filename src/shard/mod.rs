@@ -1,0 +1,3 @@
+//! One core: sockets, rings and clock around its router.
+
+pub mod mesh;
