@@ -1,3 +1,4 @@
 //! One core: sockets, rings and clock around its router.
 
 pub mod mesh;
+pub mod outbox;
