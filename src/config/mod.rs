@@ -1,4 +1,23 @@
 //! The configuration as values: every field parsed into its type once. Text in, [`Config`] out; no I/O.
+//!
+//! A new key is a field of a struct below and a line in the `section!` of that struct, which says how it is read, its
+//! range and its default. From that one line come parsing, messages, overrides by the environment and printing.
+
+mod environment;
+mod errors;
+mod kinds;
+mod limits;
+mod listener;
+mod node;
+mod parse;
+mod print;
+mod realm;
+mod section;
+mod tree;
+
+pub use environment::PREFIX;
+pub use errors::{ConfigError, ConfigErrors};
+pub use parse::parse;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -230,3 +249,6 @@ pub enum Origins {
     /// None given, and these: `scheme://host[:port]`, or `*.host` for the hosts below one.
     List(Vec<String>),
 }
+
+#[cfg(test)]
+mod tests;

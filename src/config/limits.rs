@@ -1,0 +1,128 @@
+//! `[limits]`: every bound, its range and its default (docs/limits.md).
+
+use std::time::Duration;
+
+use super::Limits;
+use super::kinds::{Bytes, Integer, Or, milliseconds, milliseconds_or_off, print_size};
+use super::section::{Fields, Section, section};
+use crate::wamp::uri::UriLimits;
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+const TIB: usize = 1 << 40;
+
+/// The hard cap of `message_bytes_max`: what the longest frame of RawSocket holds.
+const MESSAGE_BYTES_CAP: usize = 16 * MIB;
+
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+section! {
+    Limits {
+        connections_max ["connections"]: Or("auto", Integer(1..=100_000_000)), None;
+        connections_per_address_max: Integer(1..=100_000_000), 1_000;
+        connects_per_address_per_second: Integer(1..=10_000_000), 200;
+        connects_per_address_burst: Integer(1..=10_000_000), 1_000;
+        handshake_timeout ["handshake_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);
+        hello_timeout ["hello_timeout_ms"]: milliseconds(100..=600_000), ms(10_000);
+        http_head_bytes_max: Bytes(KIB..=64 * KIB), 8 * KIB;
+        hello_bytes_max: Bytes(KIB..=MIB), 16 * KIB;
+        message_bytes_max: Bytes(KIB..=MESSAGE_BYTES_CAP), MIB;
+        frames_per_message_max: Integer(1..=1_000_000), 1_024;
+        depth_max: Integer(8..=256), 64;
+        uri_bytes_max: Bytes(64..=64 * KIB), KIB;
+        uri_components_max: Integer(4..=1_024), 64;
+        option_list_max: Integer(1..=100_000), 1_000;
+        subscriptions_per_session_max: Integer(1..=10_000_000), 1_000;
+        registrations_per_session_max: Integer(1..=10_000_000), 1_000;
+        uri_bytes_per_session_max: Bytes(KIB..=GIB), 256 * KIB;
+        calls_per_session_max: Integer(1..=1_000_000), 1_000;
+        invocations_per_session_max: Integer(1..=1_000_000), 1_000;
+        outbox_soft_bytes: Bytes(4 * KIB..=GIB), MIB;
+        outbox_hard_bytes: Bytes(4 * KIB..=GIB), 4 * MIB;
+        outbox_bytes_per_core_max: Bytes(MIB..=TIB), 256 * MIB;
+        partial_bytes_per_core_max: Bytes(MIB..=TIB), 128 * MIB;
+        paused_bytes_per_core_max: Bytes(MIB..=TIB), 128 * MIB;
+        slow_consumer_timeout ["slow_consumer_timeout_ms"]: milliseconds(100..=3_600_000), ms(10_000);
+        publisher_hold ["publisher_hold_ms"]: milliseconds(0..=10_000), ms(100);
+        ping_interval ["ping_interval_ms"]: milliseconds_or_off(100..=86_400_000), ms(30_000);
+        ping_timeout ["ping_timeout_ms"]: milliseconds(100..=600_000), ms(10_000);
+        turn_bytes_per_session: Bytes(KIB..=16 * MIB), 64 * KIB;
+        turn_deliveries_per_session: Integer(1..=10_000_000), 4_096;
+        turn_flush_bulk_max: Integer(1..=1_000_000), 512;
+        credit_bytes_per_session: Bytes(KIB..=GIB), 256 * KIB;
+        ring_entries: Integer(2..=1 << 20), 4_096;
+        ring_bytes_max: Bytes(64 * KIB..=16 * GIB), 16 * MIB;
+        linger_timeout ["linger_timeout_ms"]: milliseconds(0..=60_000), ms(5_000);
+        linger_bytes_max: Bytes(0..=16 * MIB), 64 * KIB;
+        lingering_per_core_max: Integer(0..=1_000_000), 1_024;
+        kill_timeout ["kill_timeout_ms"]: milliseconds(100..=600_000), ms(10_000);
+        memory_high_percent: Integer(1..=99), 80;
+        memory_critical_percent: Integer(2..=100), 92;
+    }
+}
+
+impl Section for Limits {
+    fn check(&mut self, fields: &mut Fields<'_, '_>) {
+        let message = ("message_bytes_max", self.message_bytes_max);
+        let hard = ("outbox_hard_bytes", self.outbox_hard_bytes);
+        for (less, more) in [
+            (("outbox_soft_bytes", self.outbox_soft_bytes), hard),
+            (hard, ("outbox_bytes_per_core_max", self.outbox_bytes_per_core_max)),
+            (("hello_bytes_max", self.hello_bytes_max), message),
+            (("uri_bytes_max", self.uri_bytes_max), message),
+            (
+                ("uri_bytes_max", self.uri_bytes_max),
+                ("uri_bytes_per_session_max", self.uri_bytes_per_session_max),
+            ),
+            // What is let in must fit wherever it has to wait, or it could never be delivered.
+            (message, hard),
+            (message, ("partial_bytes_per_core_max", self.partial_bytes_per_core_max)),
+            (message, ("paused_bytes_per_core_max", self.paused_bytes_per_core_max)),
+            (message, ("ring_bytes_max", self.ring_bytes_max)),
+        ] {
+            refuse_above(fields, less, more, print_size);
+        }
+        refuse_above(
+            fields,
+            ("publisher_hold_ms", self.publisher_hold.as_millis()),
+            ("slow_consumer_timeout_ms", self.slow_consumer_timeout.as_millis()),
+            |milliseconds| milliseconds.to_string(),
+        );
+        refuse_above(
+            fields,
+            ("memory_high_percent", self.memory_high_percent),
+            ("memory_critical_percent", self.memory_critical_percent),
+            |percent| percent.to_string(),
+        );
+    }
+}
+
+/// Of two keys and their values, the first may not be above the second. Whichever was given is the one to blame.
+fn refuse_above<T: Copy + Ord>(
+    fields: &mut Fields<'_, '_>,
+    (less_key, less): (&str, T),
+    (more_key, more): (&str, T),
+    print: impl Fn(T) -> String,
+) {
+    if less <= more || !fields.is_sound(less_key) || !fields.is_sound(more_key) {
+        return;
+    }
+    if fields.has(less_key) {
+        let problem = format!("expected at most `{more_key}`, which is {}", print(more));
+        fields.problem(less_key, problem, format!("lower `{less_key}` or raise `{more_key}`"));
+    } else {
+        let problem = format!("expected at least `{less_key}`, which is {}", print(less));
+        fields.problem(more_key, problem, format!("raise `{more_key}` or lower `{less_key}`"));
+    }
+}
+
+impl Limits {
+    /// What every URI must keep to.
+    #[must_use]
+    pub fn uri_limits(&self) -> UriLimits {
+        UriLimits { bytes_max: self.uri_bytes_max, components_max: self.uri_components_max }
+    }
+}

@@ -1,0 +1,128 @@
+//! Text to [`Config`] and back, and what must hold between its tables.
+
+use super::environment;
+use super::errors::{ConfigErrors, Problems};
+use super::kinds::{several, single};
+use super::section::{Fields, Reader, Section, section};
+use super::tree::{Node, Origin, Path, Value};
+use super::{Config, Limits, Listener, Log, listener, print, realm};
+
+/// The longest file that is read.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+
+section! {
+    Config {
+        node: single(), super::Node::defaults();
+        limits: single(), Limits::defaults();
+        realms ["realm"]: several(realm::REALMS_MAX), vec![realm::default_realm()];
+        listeners ["listener"]: several(listener::LISTENERS_MAX), vec![Listener::defaults()];
+    }
+}
+
+/// Reads a configuration: TOML, with the variables of `environment` that begin with `CROSSPOINT__` above it. The file's
+/// name is for the messages only.
+///
+/// # Errors
+/// Everything that is wrong with it at once, but of a text that is no TOML only where its syntax first fails.
+pub fn parse(file_name: &str, text: &str, environment: &[(String, String)]) -> Result<Config, ConfigErrors> {
+    let mut problems = Problems::new(file_name, text, environment);
+    let mut root = match read_toml(text) {
+        Ok(root) => root,
+        Err((origin, problem)) => {
+            problems.add_at(origin, &Path::default(), problem, None);
+            return problems.into_result(Config::default());
+        }
+    };
+    environment::apply(&mut root, environment, &mut problems);
+    let Value::Table(table) = &root.value else { return problems.into_result(Config::default()) };
+    let mut reader = Reader { root: &root, problems };
+    let config = Config::read_at(&mut reader, &Path::default(), Some(table));
+    reader.into_result(config)
+}
+
+fn read_toml(text: &str) -> Result<Node, (Origin, String)> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err((Origin::Nowhere, format!("the file is longer than {TEXT_BYTES_MAX} bytes")));
+    }
+    Node::from_toml(text).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        (Origin::Text { start: span.start, end: span.end }, format!("this is not TOML: {}", error.message()))
+    })
+}
+
+impl Config {
+    /// The configuration as TOML with every key written out: what [`parse`] reads as the same configuration.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        print::print(&self.to_table())
+    }
+}
+
+impl Section for Config {
+    fn check(&mut self, fields: &mut Fields<'_, '_>) {
+        for (key, is_empty) in [("realm", self.realms.is_empty()), ("listener", self.listeners.is_empty())] {
+            if is_empty && fields.is_sound(key) {
+                fields.problem(key, "the list is empty", "leave the key out to have the default");
+            }
+        }
+        let names =
+            self.realms.iter().map(|realm| Some((&realm.name, format!("the realm `{}`", realm.name))));
+        fields.reader.refuse_duplicates(&fields.path.key("realm"), &["name"], names);
+        for (index, realm) in self.realms.iter().enumerate() {
+            let path = fields.path.key("realm").index(index);
+            realm::check(realm, self.limits.uri_limits(), fields.reader, &path);
+            self.check_cores(realm.home, fields, &path.key("home"));
+        }
+        self.check_listeners(fields);
+    }
+}
+
+impl Config {
+    fn check_listeners(&self, fields: &mut Fields<'_, '_>) {
+        listener::check_all(&self.listeners, fields);
+        let has_realms = fields.has("realm");
+        // With a realm amiss nobody can tell which roles were meant to be there.
+        let realms_are_sound = fields.is_sound("realm");
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let path = fields.path.key("listener").index(index);
+            if realms_are_sound {
+                listener::check_role(listener, &self.realms, fields.reader, &path);
+            }
+            if !has_realms {
+                listener::check_exposure(listener, fields.reader, &path);
+            }
+            self.check_cores(listener.cores.iter().flatten().copied(), fields, &path.key("cores"));
+        }
+    }
+
+    /// Cores of realms and listeners are indices into those of the node, which are known here if it lists them.
+    fn check_cores(
+        &self,
+        indices: impl IntoIterator<Item = usize>,
+        fields: &mut Fields<'_, '_>,
+        path: &Path,
+    ) {
+        let Some(cores) = &self.node.cores else { return };
+        if !fields.reader.is_sound(path) {
+            return;
+        }
+        if let Some(index) = indices.into_iter().find(|index| *index >= cores.len()) {
+            let problem = format!("there is no core {index}: `node.cores` lists {}", cores.len());
+            let hint = format!("this counts the cores of the node from 0 to {}", cores.len() - 1);
+            fields.reader.problem(path, problem, Some(hint));
+        }
+    }
+}
+
+/// [`Default`] is what an empty configuration means.
+macro_rules! defaults {
+    ($($section:ty),*) => {
+        $(impl Default for $section {
+            fn default() -> Self {
+                <Self as Section>::defaults()
+            }
+        })*
+    };
+}
+
+defaults!(Config, super::Node, Log, Limits, Listener);

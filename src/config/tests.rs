@@ -1,0 +1,343 @@
+//! What holds for every text and every configuration.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+
+use super::*;
+
+#[test]
+fn nothing_at_all_is_the_default() {
+    let config = Config::default();
+    assert_eq!(parse("", "", &[]), Ok(config.clone()));
+    let [realm] = config.realms.as_slice() else { panic!("{:?}", config.realms) };
+    let [role] = realm.roles.as_slice() else { panic!("{:?}", realm.roles) };
+    assert_eq!((realm.name.as_str(), role.name.as_str()), ("realm1", "anonymous"));
+    let [Permission { uri, match_policy: MatchPolicy::Prefix, publish, subscribe, call, register }] =
+        role.permissions.as_slice()
+    else {
+        panic!("{:?}", role.permissions)
+    };
+    assert!(uri.is_empty() && *publish && *subscribe && *call && *register);
+    let [listener] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
+    assert_eq!(listener.address, ListenAddress::Tcp(IpAddr::from([127, 0, 0, 1]), 8080));
+    assert_eq!((listener.path.as_str(), listener.origins.clone()), ("/ws", Origins::SameHost));
+    assert_eq!(listener.serializers, Serializer::ALL);
+    assert!(listener.websocket && listener.rawsocket && listener.batched);
+    assert_eq!(config.node.cores, None);
+    assert_eq!(config.limits.message_bytes_max, 1 << 20);
+    assert_eq!(config.limits.ping_interval, Duration::from_secs(30));
+}
+
+#[test]
+fn an_echo_speaks_websocket_unless_told_otherwise() {
+    let config = parse("", "[[listener]]\nmode = \"echo\"", &[]).unwrap();
+    assert!(config.listeners[0].websocket && !config.listeners[0].rawsocket);
+}
+
+#[test]
+fn of_very_many_problems_the_first_are_shown() {
+    let text: String = (0..103).map(|number| format!("unknown_{number} = 0\n")).collect();
+    let errors = parse("file", &text, &[]).unwrap_err();
+    assert_eq!((errors.errors.len(), errors.left_out), (100, 3));
+    assert!(errors.errors.iter().enumerate().all(|(index, error)| error.line == index + 1));
+    assert!(errors.to_string().ends_with("error: the configuration has 103 problems, 3 of them not shown"));
+}
+
+#[test]
+fn large_files_take_no_longer_than_they_are() {
+    let text: String = (0..20_000).map(|number| format!("unknown_{number} = 0\n")).collect();
+    assert_eq!(parse("", &text, &[]).unwrap_err().left_out, 19_900);
+    let origins: String = (0..20_000).map(|number| format!("\"https://host-{number}\", ")).collect();
+    let errors = parse("", &format!("[[listener]]\norigins = [{origins}]"), &[]).unwrap_err().errors;
+    assert_eq!(errors[0].problem, "the list has 20000 values; at most 1000");
+    let long = "#".repeat(17 << 20);
+    assert_eq!(
+        parse("", &long, &[]).unwrap_err().errors[0].problem,
+        "the file is longer than 16777216 bytes"
+    );
+}
+
+#[test]
+fn errors_are_values_too() {
+    let environment = [("CROSSPOINT__NODE__RUNTIME".to_owned(), "x".to_owned())];
+    let errors = parse("file", "[[realm]]\n  nam = 1", &environment).unwrap_err().errors;
+    let [realm, name, runtime] = errors.as_slice() else { panic!("{errors:?}") };
+    assert_eq!((realm.line, realm.column, realm.path.as_str()), (1, 1, "realm[0]"));
+    assert_eq!((name.line, name.column, name.path.as_str()), (2, 3, "realm[0].nam"));
+    assert_eq!((name.file.as_str(), name.problem.as_str()), ("file", "unknown key"));
+    assert_eq!(name.hint.as_deref(), Some("did you mean `name`?"));
+    assert_eq!((runtime.line, runtime.variable.as_deref()), (0, Some("CROSSPOINT__NODE__RUNTIME")));
+}
+
+#[test]
+fn no_text_nests_deep_enough_to_overflow_the_stack() {
+    for text in [
+        format!("{}a = 1", "a.".repeat(200_000)),
+        format!("[{}a]", "a.".repeat(200_000)),
+        format!("a = {}", "[".repeat(200_000)),
+        format!("a = {}", "{ a = ".repeat(200_000)),
+        format!("a = {}{}", "[".repeat(70), "]".repeat(70)),
+    ] {
+        assert!(parse("", &text, &[]).is_err());
+        let name = format!("{PREFIX}{}A", "A__".repeat(100_000));
+        assert!(parse("", "", &[(name, text)]).is_err());
+    }
+}
+
+/// Text that has a good chance to get past the parser.
+fn toml_like() -> impl Strategy<Value = String> {
+    let keys = select(vec![
+        "node",
+        "limits",
+        "realm",
+        "listener",
+        "role",
+        "permission",
+        "cores",
+        "log",
+        "name",
+        "uri",
+        "match",
+        "allow",
+        "host",
+        "port",
+        "unix",
+        "origins",
+        "message_bytes_max",
+        "ping_interval_ms",
+        "x",
+        "\"\"",
+    ]);
+    let values = select(vec![
+        "1",
+        "-1",
+        "0",
+        "\"\"",
+        "\"auto\"",
+        "\"1 MiB\"",
+        "[]",
+        "[0, 1]",
+        "[\"json\"]",
+        "{}",
+        "{ name = \"a\" }",
+        "[{}]",
+        "[{ uri = \"\" }]",
+        "true",
+        "1.5",
+        "1979-05-27",
+        "99999999999999999999",
+        "\"::1\"",
+        "'''\na'''",
+    ]);
+    let line = prop_oneof![
+        4 => (keys.clone(), values).prop_map(|(key, value)| format!("{key} = {value}")),
+        1 => keys.clone().prop_map(|key| format!("[{key}]")),
+        1 => keys.clone().prop_map(|key| format!("[[{key}]]")),
+        1 => (keys.clone(), keys.clone()).prop_map(|(outer, inner)| format!("[[{outer}.{inner}]]")),
+        1 => (keys.clone(), keys).prop_map(|(outer, inner)| format!("[{outer}.{inner}]")),
+        1 => any::<String>(),
+    ];
+    prop::collection::vec(line, 0..12).prop_map(|lines| lines.join("\n"))
+}
+
+/// Variables, most of which lead somewhere.
+fn variables() -> impl Strategy<Value = Vec<(String, String)>> {
+    let step = select(vec![
+        "NODE", "CORES", "LIMITS", "REALM", "LISTENER", "ROLE", "NAME", "PORT", "0", "1", "", "é", "\u{1b}",
+    ]);
+    let path = prop::collection::vec(step, 0..5).prop_map(|steps| format!("{PREFIX}{}", steps.join("__")));
+    let value = prop_oneof![
+        select(vec!["", "0", "0,1", "auto", "[0, 1]", "{ name = 1 }", "[{}]", "true", "\"a\""])
+            .prop_map(str::to_owned),
+        any::<String>(),
+    ];
+    prop::collection::vec((path, value), 0..5)
+}
+
+fn name() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9_\"\\\\é日-]{1,12}"
+}
+
+fn permission() -> impl Strategy<Value = Permission> {
+    let uri = prop_oneof![
+        ("[a-z0-9_]{1,8}(\\.[a-z0-9_]{1,8}){0,4}", Just(MatchPolicy::Exact)),
+        ("[a-z0-9_.]{0,16}", select(vec![MatchPolicy::Prefix, MatchPolicy::Wildcard])),
+    ];
+    (uri, any::<[bool; 4]>()).prop_map(|((uri, match_policy), [publish, subscribe, call, register])| {
+        Permission { uri, match_policy, publish, subscribe, call, register }
+    })
+}
+
+/// The first of those that share a key.
+fn distinct<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut seen = std::collections::BTreeSet::new();
+    items.into_iter().filter(|item| seen.insert(key(item))).collect()
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    let slow = select(vec![SlowPolicy::Close, SlowPolicy::Drop]);
+    (name(), slow, prop::collection::vec(permission(), 0..4)).prop_map(|(name, slow, permissions)| Role {
+        name,
+        slow,
+        permissions: distinct(permissions, |permission| {
+            (permission.uri.clone(), permission.match_policy.as_str())
+        }),
+    })
+}
+
+fn realm() -> impl Strategy<Value = Realm> {
+    let rule = select(vec![UriRule::Loose, UriRule::Strict]);
+    let roles = prop::collection::vec(role(), 1..4);
+    (name(), prop::option::of(0..2_usize), rule, any::<bool>(), roles).prop_map(
+        |(name, home, uri_rule, strict_request_ids, roles)| Realm {
+            name,
+            home,
+            uri_rule,
+            strict_request_ids,
+            roles: distinct(roles, |role| role.name.clone()),
+        },
+    )
+}
+
+fn address() -> impl Strategy<Value = ListenAddress> {
+    prop_oneof![
+        (any::<[u8; 4]>(), any::<u16>())
+            .prop_map(|(host, port)| ListenAddress::Tcp(IpAddr::from(host), port)),
+        (any::<u128>(), any::<u16>())
+            .prop_map(|(host, port)| { ListenAddress::Tcp(IpAddr::V6(Ipv6Addr::from_bits(host)), port) }),
+        "[^\u{0}]{1,20}".prop_map(|path| ListenAddress::Unix(PathBuf::from(path))),
+    ]
+}
+
+fn listener() -> impl Strategy<Value = Listener> {
+    let origins = prop_oneof![
+        Just(Origins::SameHost),
+        Just(Origins::Any),
+        subsequence(vec!["https://a.example", "http://[::1]:1", "*.b.example"], 0..=3)
+            .prop_map(|list| Origins::List(list.into_iter().map(str::to_owned).collect())),
+    ];
+    let spoken = select(vec![
+        (ListenerMode::Echo, true, false),
+        (ListenerMode::Wamp, true, true),
+        (ListenerMode::Wamp, true, false),
+        (ListenerMode::Wamp, false, true),
+    ]);
+    let serializers = subsequence(Serializer::ALL.to_vec(), 1..=3);
+    let cores = prop::option::of(subsequence(vec![0, 1], 1..=2));
+    ((address(), spoken, "/[a-z/%&=]{0,8}", serializers), (any::<bool>(), origins, cores, 1..=65_535))
+        .prop_map(
+            |(
+                (address, (mode, websocket, rawsocket), path, serializers),
+                (batched, origins, cores, backlog),
+            )| {
+                let role = String::new();
+                Listener {
+                    address,
+                    mode,
+                    websocket,
+                    rawsocket,
+                    path,
+                    serializers,
+                    batched,
+                    origins,
+                    role,
+                    cores,
+                    backlog,
+                }
+            },
+        )
+}
+
+fn node() -> impl Strategy<Value = Node> {
+    let cores = prop::option::of(prop::collection::btree_set(0..1_024_usize, 2..5));
+    let runtime = select(vec![Runtime::Auto, Runtime::Glommio, Runtime::Thread]);
+    let level =
+        select(vec![LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace]);
+    let format = select(vec![LogFormat::Auto, LogFormat::Text, LogFormat::Json]);
+    (cores, runtime, 0..600_000_u64, level, format).prop_map(|(cores, runtime, timeout, level, format)| {
+        Node {
+            cores: cores.map(|cores| cores.into_iter().collect()),
+            runtime,
+            shutdown_timeout: Duration::from_millis(timeout),
+            log: Log { level, format },
+        }
+    })
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let off_or_on = prop_oneof![Just(0), 100..86_400_000_u64];
+    (prop::option::of(1..1_000_000_usize), 1024..1_048_577_usize, 256..65_537_usize, off_or_on, 1..80_u8)
+        .prop_map(|(connections_max, message, kib, ping, high)| Limits {
+            connections_max,
+            hello_bytes_max: message,
+            message_bytes_max: message,
+            uri_bytes_max: 64,
+            uri_bytes_per_session_max: kib * 1024,
+            ping_interval: Duration::from_millis(ping),
+            memory_high_percent: high,
+            ..Limits::default()
+        })
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let realms = prop::collection::vec(realm(), 1..3);
+    (node(), limits(), realms, prop::collection::vec(listener(), 1..4)).prop_map(
+        |(node, limits, realms, listeners)| {
+            let realms = distinct(realms, |realm| realm.name.clone());
+            let mut listeners = distinct(listeners, |listener| format!("{:?}", listener.address));
+            for listener in &mut listeners {
+                listener.role.clone_from(&realms[realms.len() - 1].roles[0].name);
+            }
+            Config { node, limits, realms, listeners }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(text: String, bytes: Vec<u8>, variables in variables()) {
+        for text in [text, String::from_utf8_lossy(&bytes).into_owned()] {
+            let shown = parse("", &text, &variables).map_err(|errors| errors.to_string());
+            // A terminal gets no control sequence out of a file or a variable.
+            prop_assert!(!shown.err().unwrap_or_default().contains(|c: char| c.is_control() && c != '\n'));
+        }
+    }
+
+    #[test]
+    fn whatever_is_read_is_printed_and_read_again(text in toml_like(), variables in variables()) {
+        match parse("file", &text, &variables) {
+            Ok(config) => prop_assert_eq!(parse("", &config.to_toml(), &[]), Ok(config)),
+            Err(errors) => {
+                prop_assert!(!errors.errors.is_empty());
+                prop_assert!(!errors.to_string().is_empty());
+                for error in errors.errors {
+                    prop_assert!(error.line <= text.matches('\n').count() + 1);
+                    prop_assert_eq!(error.line == 0, error.column == 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_is_printed_is_read_as_the_same(config in config()) {
+        let printed = config.to_toml();
+        match parse("printed", &printed, &[]) {
+            Ok(read) => prop_assert_eq!(read, config),
+            Err(errors) => prop_assert!(false, "{errors}\n{printed}"),
+        }
+    }
+
+    #[test]
+    fn a_variable_does_what_the_file_does(port: u16, ping in 100..1_000_000_u64, cores in subsequence(vec![0, 1, 5], 1..=3)) {
+        let list = cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let text = format!("[node]\ncores = [{list}]\n[limits]\nping_interval_ms = {ping}\n[[listener]]\nport = {port}");
+        let environment = [("LISTENER__0__PORT", port.to_string()), ("LIMITS__PING_INTERVAL_MS", ping.to_string()), ("NODE__CORES", list)];
+        let environment = environment.map(|(name, value)| (format!("{PREFIX}{name}"), value));
+        let from_file = parse("", &text, &[]);
+        prop_assert!(from_file.is_ok());
+        prop_assert_eq!(parse("", "", &environment), from_file);
+    }
+}
