@@ -3,9 +3,8 @@
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::websocket::RECORD_SEPARATOR;
 use super::{Encoding, Framing, rawsocket};
-use crate::wamp::codec::Serializer;
+use crate::wamp::codec::{Serializer, append_batched};
 
 /// The longest reason text of a Close frame: a control frame's 125 bytes without the code (RFC 6455
 /// section 5.5).
@@ -24,15 +23,9 @@ pub fn frame(encoding: Encoding, message: &[u8], out: &mut Vec<u8>) {
             push_header(data_opcode(is_text), message.len(), out);
             out.extend_from_slice(message);
         }
-        Framing::WebSocketBatched if is_text => {
-            push_header(data_opcode(true), message.len() + 1, out);
-            out.extend_from_slice(message);
-            out.push(RECORD_SEPARATOR);
-        }
         Framing::WebSocketBatched => {
-            push_header(data_opcode(false), message.len() + 4, out);
-            out.extend_from_slice(&(message.len() as u32).to_be_bytes());
-            out.extend_from_slice(message);
+            push_header(data_opcode(is_text), batched_len(encoding.serializer, message.len()), out);
+            append_batched(encoding.serializer, message, out);
         }
         Framing::RawSocket => rawsocket::push_message(message, out),
     }
@@ -51,8 +44,7 @@ pub fn framed_len(encoding: Encoding, len: usize) -> usize {
     let payload = match (encoding.framing, encoding.serializer) {
         (Framing::RawSocket, _) => return rawsocket::framed_len(len),
         (Framing::WebSocket, _) => len,
-        (Framing::WebSocketBatched, Serializer::Json) => len + 1,
-        (Framing::WebSocketBatched, _) => len + 4,
+        (Framing::WebSocketBatched, serializer) => batched_len(serializer, len),
     };
     header_len(payload) + payload
 }
@@ -77,6 +69,11 @@ pub(super) fn push_close(code: u16, text: &str, out: &mut Vec<u8>) {
     push_header(OpCode::Control(Control::Close), 2 + end, out);
     out.extend_from_slice(&code.to_be_bytes());
     out.extend_from_slice(&text.as_bytes()[..end]);
+}
+
+/// A message of `len` bytes as a batch of its own: with the separator, or the length before it.
+fn batched_len(serializer: Serializer, len: usize) -> usize {
+    len + if serializer == Serializer::Json { 1 } else { 4 }
 }
 
 fn data_opcode(is_text: bool) -> OpCode {

@@ -55,7 +55,8 @@ pub struct Opened {
     pub peer_message_bytes_max: usize,
 }
 
-/// A complete message of the peer. Text is UTF-8; what is borrowed lies in the input.
+/// A complete WAMP message of the peer (batches are split into theirs), or one WebSocket message on an echo
+/// link. Text is UTF-8; what is borrowed lies in the input.
 #[derive(Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum MessageBytes<'b> {

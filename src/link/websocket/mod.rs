@@ -13,7 +13,6 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use self::assembly::{Assembled, Assembly};
 use self::batch::Batch;
-pub(super) use self::batch::RECORD_SEPARATOR;
 use super::{Encoding, Event, Framing, Received};
 use crate::link::frame::{push_close, push_control};
 use crate::wamp::CloseReason;
@@ -185,7 +184,7 @@ impl WebSocket {
     ) -> Result<(usize, Event), Violation> {
         let end = start + header.length;
         let is_text = header.opcode == OpCode::Data(Data::Text);
-        if !self.is_batched() {
+        if self.batch_serializer().is_none() {
             return Ok((end, Event::Message(Received::Whole { start, end, is_text })));
         }
         // All of the batch is checked before its first message is given out, as it is when it comes in pieces.
@@ -201,8 +200,9 @@ impl WebSocket {
     fn next_in_batch(&mut self, start: usize, input: &[u8]) -> Result<(usize, Event), Violation> {
         let end = start + self.batch_left as usize;
         let Some(rest) = input.get(start..end) else { return Ok((0, Event::Idle)) };
-        let is_text = self.is_json();
-        let piece = batch::first_of(is_text, rest)?;
+        let Some(serializer) = self.batch_serializer() else { return Ok((0, Event::Idle)) };
+        let is_text = serializer == Serializer::Json;
+        let piece = batch::first_of(serializer, rest)?;
         self.batch_left = (rest.len() - piece.used) as u32;
         let message = Received::Whole { start: start + piece.start, end: start + piece.end, is_text };
         Ok((start + piece.used, Event::Message(message)))
@@ -227,8 +227,10 @@ impl WebSocket {
         self.encoding.is_some_and(|encoding| encoding.serializer == Serializer::Json)
     }
 
-    fn is_batched(&self) -> bool {
-        self.encoding.is_some_and(|encoding| encoding.framing == Framing::WebSocketBatched)
+    /// The serializer, where a WebSocket message holds several messages.
+    fn batch_serializer(&self) -> Option<Serializer> {
+        let encoding = self.encoding?;
+        (encoding.framing == Framing::WebSocketBatched).then_some(encoding.serializer)
     }
 
     fn begin_frame(&mut self, header: &Header) {
@@ -278,17 +280,17 @@ impl WebSocket {
     }
 
     fn finish_message(&mut self) -> Result<Option<Event>, Violation> {
-        let is_batched = self.is_batched();
+        let batch_serializer = self.batch_serializer();
         let Some(partial) = &mut self.partial else { return Ok(None) };
         let Some(message) = partial.message.take() else { return Ok(None) };
         let assembled = message.assembly.finish()?;
-        if !is_batched {
+        let Some(serializer) = batch_serializer else {
             return Ok(Some(Event::Message(match assembled {
                 Assembled::Text(text) => Received::Text(text),
                 Assembled::Binary(bytes) => Received::Binary(bytes),
             })));
-        }
-        let batch = partial.batch.insert(Batch::new(assembled));
+        };
+        let batch = partial.batch.insert(Batch::new(serializer, assembled));
         let message = batch.next()?;
         if batch.is_empty() {
             partial.batch = None;
