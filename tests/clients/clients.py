@@ -1,0 +1,64 @@
+"""What each published client can do, so that every gap in the matrix has its reason here and nowhere else."""
+
+from dataclasses import dataclass, field
+
+SERIALIZERS = ("json", "msgpack", "cbor")
+WEBSOCKET = ("ws-tcp", "ws-unix")
+RAWSOCKET = ("rs-tcp", "rs-unix")
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client library: `links` maps each serializer to the links that it can take, `cannot` a need to the reason."""
+
+    name: str
+    language: str
+    links: dict
+    cannot: dict = field(default_factory=dict)
+
+    def variants(self):
+        """Every (serializer, link) of it."""
+        return [(serializer, link) for serializer in SERIALIZERS for link in self.links[serializer]]
+
+
+EVERY_LINK = {serializer: WEBSOCKET + RAWSOCKET for serializer in SERIALIZERS}
+NO_CALLEE_CANCELLING = "its callee does not announce call_canceling"
+
+CLIENTS = {
+    client.name: client
+    for client in (
+        Client("autobahn-python", "python", EVERY_LINK, {
+            "send_bad_uri": "checks URIs before it sends them",
+            "cancel_mode": "sends CANCEL without a mode",
+            "see_canceled": "ends a cancelled call itself and does not show the router's ERROR",
+        }),
+        Client("xconn", "python", EVERY_LINK, {
+            "see_features": "does not show the details of WELCOME",
+            "see_goodbye": "does not show the reason of GOODBYE",
+            "see_publication": "shows no publication ids",
+            "raise_kwargs": "sends no keyword arguments in the ERROR of a callee",
+            "cancel": "has no cancel",
+            "interrupted": NO_CALLEE_CANCELLING,
+            "receive_progress": "has no progressive results",
+            "send_progress": "has no progressive results",
+        }),
+        Client("autobahn-js", "javascript", {
+            "json": WEBSOCKET + RAWSOCKET,
+            "msgpack": WEBSOCKET,
+            "cbor": WEBSOCKET,
+        }, {
+            "cancel_at_once": "takes the ERROR of a call cancelled by skip or killnowait as a protocol violation",
+            "interrupted": NO_CALLEE_CANCELLING,
+        }),
+        Client("wampy", "javascript", {serializer: WEBSOCKET for serializer in SERIALIZERS}, {
+            "send_bad_uri": "checks URIs before it sends them",
+            "publish_unacknowledged": "always asks for an acknowledgement",
+            "exclude_me_false": "leaves exclude_me out unless it is true",
+            "eligible_nobody": "refuses an empty list",
+            "see_goodbye": "does not show the reason of GOODBYE",
+            "see_event_publication": "does not show the publication id of an event",
+            "interrupted": NO_CALLEE_CANCELLING,
+            "send_progress": "its callee does not announce progressive_call_results",
+        }),
+    )
+}
