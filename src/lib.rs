@@ -2,6 +2,8 @@
 
 pub mod config;
 pub mod link;
+pub mod metrics;
+pub mod node;
 pub mod router;
 pub mod shard;
 pub mod wamp;

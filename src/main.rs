@@ -1,1 +1,166 @@
-fn main() {}
+//! The command line of Crosspoint; the one place that maps errors to exit codes.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crosspoint::config::{self, Config};
+use crosspoint::node::{Node, NodeError, Started, log};
+use crosspoint::shard::park::Host;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const HELP: &str = "\
+Crosspoint, a WAMP application router
+
+Usage: crosspoint [start] [--config FILE]   runs the router
+       crosspoint check [--config FILE]     says what is wrong with a configuration, or prints what is in effect
+       crosspoint version                   prints the version
+
+Without --config the defaults hold: a router for this machine alone at ws://127.0.0.1:8080/ws, realm realm1.
+Variables such as CROSSPOINT__LISTENER__0__PORT=9000 stand above the file. See docs/configuration.md.
+";
+
+/// What the user wants.
+enum Command {
+    Start,
+    Check,
+    Version,
+    Help,
+}
+
+struct Arguments {
+    command: Command,
+    config: Option<PathBuf>,
+}
+
+/// Why the program ended, by exit code.
+enum Failure {
+    /// 1: it failed to start or to run.
+    Run(String),
+    /// 2: the command line, the configuration, or the machine.
+    Configuration(String),
+}
+
+fn main() -> ExitCode {
+    let result = parse_arguments(std::env::args_os()).map_err(Failure::Configuration).and_then(run);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Run(text)) => complain(&text, 1),
+        Err(Failure::Configuration(text)) => complain(&text, 2),
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Help => say(HELP),
+        Command::Version => say(&format!("crosspoint {}\n", env!("CARGO_PKG_VERSION"))),
+        Command::Check => {
+            let config = load(arguments.config)?;
+            say(&config.to_toml());
+        }
+        Command::Start => {
+            let config = load(arguments.config)?;
+            start(&config)?;
+        }
+    }
+    Ok(())
+}
+
+fn start(config: &Config) -> Result<(), Failure> {
+    let _log = log::start(&config.node.log);
+    let node = Node::start(config).map_err(|error| match error {
+        NodeError::Preflight(text) => Failure::Configuration(text),
+        NodeError::Failed(text) => Failure::Run(text),
+    })?;
+    greet(node.started());
+    node.run().map_err(|error| Failure::Run(error.to_string()))
+}
+
+/// Says where the router is and how to try it: to people on the terminal, to machines in the log.
+fn greet(started: &Started) {
+    let host = match started.host {
+        Host::Glommio => "glommio",
+        Host::Thread => "threads",
+    };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listeners = ?started.listeners,
+        realms = ?started.realms,
+        processors = ?started.processors,
+        host,
+        "Crosspoint is ready"
+    );
+    if !io::stdout().is_terminal() {
+        return;
+    }
+    let mut text = format!("\nCrosspoint {} is ready.\n\n", env!("CARGO_PKG_VERSION"));
+    for listener in &started.listeners {
+        text.push_str(&format!("  listens on  {listener}\n"));
+    }
+    text.push_str(&format!("  realms      {}\n", started.realms.join(", ")));
+    text.push_str(&format!("  cores       {} ({host})\n\n", started.processors.len()));
+    text.push_str("Try it: examples/README.md has a service and its clients in Python and JavaScript. Ctrl-C stops.\n\n");
+    say(&text);
+}
+
+fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
+    let environment: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let (name, text) = match path {
+        None => (String::new(), String::new()),
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| Failure::Configuration(format!("{name} cannot be read: {error}")))?;
+            (name, text)
+        }
+    };
+    config::parse(&name, &text, &environment).map_err(|errors| Failure::Configuration(errors.to_string()))
+}
+
+fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
+    use lexopt::prelude::{Long, Short, Value, ValueExt};
+    let mut parser = lexopt::Parser::from_iter(arguments);
+    let mut command = None;
+    let mut config = None;
+    while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
+        match argument {
+            Long("config") | Short('c') => {
+                config = Some(PathBuf::from(parser.value().map_err(|error| usage(&error.to_string()))?));
+            }
+            Long("help") | Short('h') => command = Some(Command::Help),
+            Long("version") | Short('V') => command = Some(Command::Version),
+            Value(word) if command.is_none() => {
+                let word = word.string().map_err(|error| usage(&error.to_string()))?;
+                command = Some(match word.as_str() {
+                    "start" => Command::Start,
+                    "check" => Command::Check,
+                    "version" => Command::Version,
+                    "help" => Command::Help,
+                    other => return Err(usage(&format!("there is no command `{other}`"))),
+                });
+            }
+            other => return Err(usage(&other.unexpected().to_string())),
+        }
+    }
+    Ok(Arguments { command: command.unwrap_or(Command::Start), config })
+}
+
+fn usage(problem: &str) -> String {
+    format!("{problem}\n\n{HELP}")
+}
+
+/// Standard output may be closed or a pipe that is: that is nobody's failure.
+fn say(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn complain(text: &str, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "crosspoint: {}", text.trim_end());
+    ExitCode::from(code)
+}

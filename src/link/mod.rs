@@ -66,6 +66,25 @@ pub enum MessageBytes<'b> {
     BinaryOwned(Vec<u8>),
 }
 
+impl MessageBytes<'_> {
+    /// The bytes of either kind.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::TextOwned(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+            Self::BinaryOwned(bytes) => bytes,
+        }
+    }
+
+    /// Whether it came as text.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::TextOwned(_))
+    }
+}
+
 /// What the next bytes of a connection came to.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step<'b> {

@@ -1,4 +1,528 @@
-//! The state machine of one core: what goes to whom. Pure.
+//! The state machine of one core: what goes to whom. Pure: time and randomness are arguments.
+//!
+//! The broker is everywhere, the dealer is in one place: each core knows only its own sessions' subscriptions and
+//! every publication is offered to every core; registrations of a realm live on its home core. What is in flight
+//! lives where it dies: a call on its caller's core, an invocation on its callee's (ARCHITECTURE.md).
 
 pub mod authorize;
+mod broker;
+mod calls;
+mod dealer;
+pub mod effects;
+mod invocations;
+pub mod peer;
+mod random;
+mod realm;
+mod session;
 pub mod uri_map;
+
+use std::collections::BTreeSet;
+
+use self::effects::Effects;
+use self::invocations::Invocations;
+use self::peer::{CoreId, Parcel, PeerMessage, SessionKey, SessionRef};
+use self::random::Random;
+use self::realm::{Realm, RealmKeys};
+use self::session::{Session, Sessions, State};
+use crate::config;
+use crate::wamp::error::uri;
+use crate::wamp::features::RouterFeatures;
+use crate::wamp::message::{Abort, Error, Goodbye, Hello, Message, MessageType, Welcome};
+use crate::wamp::options::{CloseDetails, Passthru, Text, WelcomeDetails};
+use crate::wamp::{CloseReason, Payload, ProtocolError, RequestId};
+
+/// What WELCOME says of the router. Nothing that does not work is in it.
+pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
+    .with(RouterFeatures::BROKER_PUBLISHER_EXCLUSION)
+    .with(RouterFeatures::BROKER_SUBSCRIBER_BLACKWHITE_LISTING)
+    .with(RouterFeatures::BROKER_PATTERN_BASED_SUBSCRIPTION)
+    .with(RouterFeatures::DEALER)
+    .with(RouterFeatures::DEALER_CALL_CANCELING)
+    .with(RouterFeatures::DEALER_PATTERN_BASED_REGISTRATION);
+
+/// What the router calls itself in WELCOME.
+pub const AGENT: &str = concat!("Crosspoint-", env!("CARGO_PKG_VERSION"));
+
+const NOT_ALLOWED: &str = "the role of the session may not do this";
+
+/// The time, as the world tells it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Microseconds of a clock that never jumps: every timeout is by this one.
+    pub monotonic_us: u64,
+    /// Microseconds since 1970: for people and tokens only.
+    pub wall_us: u64,
+}
+
+/// What a router needs to know of the node.
+#[derive(Clone, Debug)]
+pub struct RouterConfig {
+    /// The realms, in the order of their numbers.
+    pub realms: Vec<config::Realm>,
+    /// The bounds.
+    pub limits: config::Limits,
+    /// The role of anonymous sessions, by listener.
+    pub listener_roles: Vec<String>,
+}
+
+/// What is known of a connection when it opens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkInfo {
+    /// The number of the listener it came in by.
+    pub listener: u16,
+}
+
+/// How many entries the tables of a router have; all zero when nothing is connected and nothing in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct TableSizes {
+    pub sessions: usize,
+    pub subscriptions: usize,
+    pub registrations: usize,
+    pub invocations: usize,
+    pub kills: usize,
+}
+
+/// The router of one core.
+#[derive(Debug)]
+pub struct Router {
+    core: CoreId,
+    cores: u16,
+    realms: Vec<Realm>,
+    limits: config::Limits,
+    sessions: Sessions,
+    invocations: Invocations,
+    /// Calls being killed, by deadline; each ends with its call.
+    kills: BTreeSet<(u64, SessionKey, RequestId)>,
+    /// Sessions to be closed once the lists that are being walked may change; empty between inputs.
+    doomed: Vec<(SessionKey, CloseReason)>,
+    random: Random,
+    hash_seed: u64,
+}
+
+impl Router {
+    /// The router of `core`, one of `cores`. All of them get the same configuration and seed.
+    #[must_use]
+    pub fn new(config: &RouterConfig, core: CoreId, cores: u16, seed: [u8; 32]) -> Self {
+        let mut random = Random::new(seed, core);
+        let hash_seed = random.key();
+        let keys = RealmKeys { map: random.key(), subscription: Random::shared_key(seed) };
+        let realms = config
+            .realms
+            .iter()
+            .map(|realm| Realm::new(realm, &config.limits, &config.listener_roles, core, cores, keys))
+            .collect();
+        Self {
+            core,
+            cores,
+            realms,
+            limits: config.limits.clone(),
+            sessions: Sessions::default(),
+            invocations: Invocations::new(hash_seed),
+            kills: BTreeSet::new(),
+            doomed: Vec::new(),
+            random,
+            hash_seed,
+        }
+    }
+
+    /// A connection has made its link.
+    pub fn handle_open(&mut self, _now: Now, key: SessionKey, link: LinkInfo) {
+        self.sessions.open(key, link.listener);
+    }
+
+    /// A message of a client.
+    pub fn handle_message(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        message: &Message<'_>,
+        effects: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let handled = match session.state {
+            State::Vacant => return,
+            State::Connected => self.handle_before_session(key, message, effects),
+            State::Open => self.handle_in_session(now, key, message, effects),
+        };
+        if let Err(error) = handled {
+            self.handle_violation(now, key, &error, effects);
+        }
+        self.close_doomed(effects);
+    }
+
+    /// The one match on messages of an open session.
+    fn handle_in_session(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        message: &Message<'_>,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        match message {
+            Message::Publish(message) => self.handle_publish(key, message, effects),
+            Message::Call(message) => self.handle_call(key, message, effects),
+            Message::Yield(message) => self.handle_yield(key, message, effects),
+            Message::Error(message) => self.handle_error(key, message, effects),
+            Message::Subscribe(message) => self.handle_subscribe(key, message, effects),
+            Message::Unsubscribe(message) => self.handle_unsubscribe(key, message, effects),
+            Message::Register(message) => self.handle_register(key, message, effects),
+            Message::Unregister(message) => self.handle_unregister(key, message, effects),
+            Message::Cancel(message) => {
+                self.handle_cancel(now.monotonic_us, key, message, effects);
+                Ok(())
+            }
+            Message::Goodbye(_) => {
+                self.handle_goodbye(key, effects);
+                Ok(())
+            }
+            Message::Abort(_) => {
+                self.forget(key, effects);
+                effects.close(key, CloseReason::ClientAbort, None);
+                Ok(())
+            }
+            Message::Hello(_) => Err(ProtocolError::new("HELLO: the session is open already")),
+            Message::Authenticate(_) => Err(ProtocolError::new("AUTHENTICATE: nothing was challenged")),
+            Message::Welcome(_)
+            | Message::Challenge(_)
+            | Message::Published(_)
+            | Message::Subscribed(_)
+            | Message::Unsubscribed(_)
+            | Message::Event(_)
+            | Message::Result(_)
+            | Message::Registered(_)
+            | Message::Unregistered(_)
+            | Message::Invocation(_)
+            | Message::Interrupt(_) => {
+                let name = message.kind().name();
+                Err(ProtocolError::new(format!("{name}: only a router sends this message")))
+            }
+        }
+    }
+
+    fn handle_before_session(
+        &mut self,
+        key: SessionKey,
+        message: &Message<'_>,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        match message {
+            Message::Hello(message) => {
+                self.handle_hello(key, message, effects);
+                Ok(())
+            }
+            Message::Abort(_) => {
+                self.forget(key, effects);
+                effects.close(key, CloseReason::ClientAbort, None);
+                Ok(())
+            }
+            other => {
+                let name = other.kind().name();
+                Err(ProtocolError::new(format!("{name}: the session is not open; HELLO comes first")))
+            }
+        }
+    }
+
+    fn handle_hello(&mut self, key: SessionKey, hello: &Hello<'_>, effects: &mut impl Effects) {
+        let realm = self.realms.iter().position(|realm| *realm.name == *hello.realm);
+        let Some(realm_index) = realm else {
+            self.abort(key, uri::NO_SUCH_REALM, "no such realm on this router", effects);
+            return;
+        };
+        let anonymous =
+            hello.details.authmethods.as_ref().is_none_or(|methods| {
+                methods.is_empty() || methods.iter().any(|method| method == "anonymous")
+            });
+        if !anonymous {
+            let text = "the realm offers the authentication method `anonymous` only";
+            self.abort(key, uri::NO_MATCHING_AUTH_METHOD, text, effects);
+            return;
+        }
+        let realm = &self.realms[realm_index];
+        let listener = self.sessions.at(key.slot).listener;
+        let role = realm.anonymous_role.get(listener as usize).copied().flatten();
+        let Some(role) = role else {
+            let text = "the realm has no role for anonymous sessions that come in here";
+            self.abort(key, uri::NO_SUCH_ROLE, text, effects);
+            return;
+        };
+        let id = self.random.session_id();
+        let session = self.sessions.at_mut(key.slot);
+        session.state = State::Open;
+        session.realm = peer::RealmIndex(realm_index as u16);
+        session.role = role;
+        session.features = hello.details.features;
+        session.id = id;
+        session.last_request = RequestId(0);
+        effects.counters().sessions_opened += 1;
+        effects.opened(key, id);
+        let welcome = Message::Welcome(Welcome {
+            session: id,
+            details: WelcomeDetails {
+                realm: Some(Text::Borrowed(&realm.name)),
+                authid: Some(Text::Owned(session.authid())),
+                authrole: Some(Text::Borrowed(&realm.roles[role as usize].name)),
+                authmethod: Some(Text::Borrowed("anonymous")),
+                authprovider: Some(Text::Borrowed("static")),
+                agent: Some(Text::Borrowed(AGENT)),
+                features: FEATURES,
+                ..WelcomeDetails::default()
+            },
+        });
+        let _ = effects.reply(key, &welcome);
+    }
+
+    /// The session ends; the transport may carry another (basic profile, "Session Close").
+    fn handle_goodbye(&mut self, key: SessionKey, effects: &mut impl Effects) {
+        self.end_session(key, effects);
+        let goodbye =
+            Goodbye { details: CloseDetails::default(), reason: Text::Borrowed(uri::GOODBYE_AND_OUT) };
+        let _ = effects.reply(key, &Message::Goodbye(goodbye));
+        effects.left(key);
+    }
+
+    /// A peer broke the protocol: ABORT, and nothing further of it is processed.
+    pub fn handle_violation(
+        &mut self,
+        _now: Now,
+        key: SessionKey,
+        error: &ProtocolError,
+        effects: &mut impl Effects,
+    ) {
+        if self.sessions.get(key).is_none() {
+            return;
+        }
+        self.forget(key, effects);
+        let abort = abort_message(uri::PROTOCOL_VIOLATION, &error.message);
+        effects.close(key, CloseReason::ProtocolViolation, Some(&abort));
+        self.close_doomed(effects);
+    }
+
+    /// The shard ends a connection, or found it ended.
+    pub fn handle_close(
+        &mut self,
+        _now: Now,
+        key: SessionKey,
+        reason: CloseReason,
+        effects: &mut impl Effects,
+    ) {
+        self.close(key, reason, effects);
+        self.close_doomed(effects);
+    }
+
+    fn close(&mut self, key: SessionKey, reason: CloseReason, effects: &mut impl Effects) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let open = session.state == State::Open;
+        self.forget(key, effects);
+        let reason_uri = reason.info().uri;
+        let farewell = if reason_uri.is_empty() {
+            None
+        } else if reason == CloseReason::SystemShutdown && open {
+            let details = CloseDetails { message: Some(Text::Borrowed(close_text(reason))) };
+            Some(Message::Goodbye(Goodbye { details, reason: Text::Borrowed(reason_uri) }))
+        } else {
+            Some(abort_message(reason_uri, close_text(reason)))
+        };
+        effects.close(key, reason, farewell.as_ref());
+    }
+
+    fn close_doomed(&mut self, effects: &mut impl Effects) {
+        // Ending one session may meet the outbox of another.
+        while let Some((key, reason)) = self.doomed.pop() {
+            self.close(key, reason, effects);
+        }
+    }
+
+    /// A message of another core, or of this one to itself.
+    pub fn handle_peer(&mut self, now: Now, _from: CoreId, message: PeerMessage, effects: &mut impl Effects) {
+        let _ = now;
+        match message {
+            PeerMessage::Publish { publication, charge } => {
+                self.handle_peer_publish(&publication, charge, effects);
+            }
+            PeerMessage::Call(call) => self.route_call(Parcel::Owned(call), effects),
+            PeerMessage::Invoke { callee, registration, pattern, call } => {
+                self.invoke(callee, registration, pattern, Parcel::Owned(call), effects);
+            }
+            PeerMessage::Reply(reply) => self.finish_call(&Parcel::Owned(reply), effects),
+            PeerMessage::Cancel { caller, request, mode, realm: _ } => {
+                self.cancel_at_home(caller, request, mode, effects);
+            }
+            PeerMessage::Interrupt { caller, request, mode } => {
+                self.interrupt(caller, request, mode, effects)
+            }
+            PeerMessage::CallerGone { caller, realm: _ } => self.caller_gone(caller, effects),
+            PeerMessage::InterruptAll { caller } => self.interrupt_all(caller, effects),
+            PeerMessage::Register(letter) => self.register_at_home(&letter, effects),
+            PeerMessage::Unregister { realm, callee, request, registration } => {
+                self.unregister_at_home(realm, callee, request, registration, effects);
+            }
+            PeerMessage::RegisterReply { callee, request, outcome } => {
+                self.finish_register(callee, request, outcome, effects);
+            }
+            PeerMessage::CalleeGone { realm, callee } => self.callee_gone(realm, callee),
+            // The shard's own; it does not hand them on.
+            PeerMessage::Credit { .. } | PeerMessage::Hold { .. } | PeerMessage::Pressure { .. } => {}
+        }
+        self.close_doomed(effects);
+    }
+
+    /// Deadlines that have passed.
+    pub fn handle_timeout(&mut self, now: Now, effects: &mut impl Effects) {
+        self.handle_kill_timeouts(now.monotonic_us, effects);
+        self.close_doomed(effects);
+    }
+
+    /// When [`Self::handle_timeout`] is due, in monotonic microseconds.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.kills.first().map(|(deadline_us, ..)| *deadline_us)
+    }
+
+    /// The sizes of all tables.
+    #[must_use]
+    pub fn table_sizes(&self) -> TableSizes {
+        debug_assert!(self.invocations.len() > 0 || self.invocations.is_empty());
+        TableSizes {
+            sessions: self.sessions.count(),
+            subscriptions: self.realms.iter().map(|realm| realm.broker.len()).sum(),
+            registrations: self
+                .realms
+                .iter()
+                .filter_map(|realm| realm.dealer.as_ref())
+                .map(|dealer| if dealer.is_empty() { 0 } else { dealer.len().max(1) })
+                .sum(),
+            invocations: self.invocations.len(),
+            kills: self.kills.len(),
+        }
+    }
+
+    /// The realm and the session of a connection whose session is open.
+    fn realm_and_session(&self, key: SessionKey) -> (&Realm, &Session) {
+        let session = self.sessions.at(key.slot);
+        (&self.realms[session.realm.0 as usize], session)
+    }
+
+    /// Request ids count 1, 2, 3, …, one counter for all requests of a session (basic profile, "IDs").
+    fn check_request(&mut self, key: SessionKey, request: RequestId) -> Result<(), ProtocolError> {
+        let session = self.sessions.at_mut(key.slot);
+        let expected = session.last_request.next();
+        if request != expected && self.realms[session.realm.0 as usize].strict_request_ids {
+            return Err(ProtocolError::new(format!("request id {request}: the next one is {expected}")));
+        }
+        session.last_request = request;
+        Ok(())
+    }
+
+    /// Ends the session and all that it holds; the connection stays.
+    fn end_session(&mut self, key: SessionKey, effects: &mut impl Effects) {
+        if self.sessions.at(key.slot).state != State::Open {
+            return;
+        }
+        effects.counters().sessions_ended += 1;
+        // First its own calls, so that answers to itself find nobody.
+        self.forget_calls(key, effects);
+        self.abandon_invocations(key, effects);
+        self.remove_subscriptions(key);
+        let session = self.sessions.at_mut(key.slot);
+        let realm = session.realm;
+        let registered = session.active.as_ref().is_some_and(|active| active.ever_registered);
+        session.state = State::Connected;
+        session.active = None;
+        session.last_request = RequestId(0);
+        if registered {
+            let callee = SessionRef { core: self.core, key };
+            let home = self.realms[realm.0 as usize].home;
+            if home == self.core {
+                self.callee_gone(realm, callee);
+            } else {
+                effects.peer(home, PeerMessage::CalleeGone { realm, callee });
+            }
+        }
+    }
+
+    /// Ends the session and frees the slot: nothing that comes for it is heard any more.
+    fn forget(&mut self, key: SessionKey, effects: &mut impl Effects) {
+        if self.sessions.get(key).is_some() {
+            self.end_session(key, effects);
+            self.sessions.free(key);
+        }
+    }
+
+    /// ABORT before WELCOME.
+    fn abort(&mut self, key: SessionKey, reason: &'static str, text: &str, effects: &mut impl Effects) {
+        effects.counters().sessions_refused += 1;
+        self.forget(key, effects);
+        effects.close(key, CloseReason::SessionRefused, Some(&abort_message(reason, text)));
+    }
+
+    /// ERROR to a request other than CALL.
+    fn refuse(
+        &mut self,
+        key: SessionKey,
+        request_type: MessageType,
+        request: RequestId,
+        error: &'static str,
+        text: &str,
+        effects: &mut impl Effects,
+    ) {
+        effects.counters().request_errors += 1;
+        self.send_error(key, request_type, request, error, text, effects);
+    }
+
+    fn not_authorized(
+        &mut self,
+        key: SessionKey,
+        request_type: MessageType,
+        request: RequestId,
+        effects: &mut impl Effects,
+    ) {
+        effects.counters().not_authorized += 1;
+        self.refuse(key, request_type, request, uri::NOT_AUTHORIZED, NOT_ALLOWED, effects);
+    }
+
+    fn send_error(
+        &mut self,
+        key: SessionKey,
+        request_type: MessageType,
+        request: RequestId,
+        error: &'static str,
+        text: &str,
+        effects: &mut impl Effects,
+    ) {
+        let args = text_args(text);
+        let message = Message::Error(Error {
+            request_type,
+            request,
+            error: Text::Borrowed(error),
+            passthru: Passthru::default(),
+            payload: Payload { args: &args, ..Payload::EMPTY },
+        });
+        let _ = effects.reply(key, &message);
+    }
+}
+
+fn abort_message<'a>(reason: &'a str, text: &'a str) -> Message<'a> {
+    let details = CloseDetails { message: Some(Text::Borrowed(text)) };
+    Message::Abort(Abort { details, reason: Text::Borrowed(reason), payload: Payload::EMPTY })
+}
+
+/// A text of the router's own as the only argument, in JSON. The texts are fixed and need no escapes.
+fn text_args(text: &str) -> Vec<u8> {
+    debug_assert!(!text.contains(['"', '\\']) && !text.contains(char::is_control));
+    format!("[\"{text}\"]").into_bytes()
+}
+
+/// What ABORT and GOODBYE tell people.
+fn close_text(reason: CloseReason) -> &'static str {
+    match reason {
+        CloseReason::HandshakeTimeout => "the handshake was not complete in time",
+        CloseReason::HelloTimeout => "no HELLO came in time",
+        CloseReason::SlowConsumer => "the session does not read what it is sent fast enough",
+        CloseReason::PingTimeout => "the client did not answer pings",
+        CloseReason::OutOfMemory => "the router is short of memory; come back later",
+        CloseReason::TooManyConnections => "too many connections; come back later",
+        CloseReason::SystemShutdown => "the router shuts down",
+        _ => "the connection is closed",
+    }
+}

@@ -1,4 +1,399 @@
 //! One core: sockets, rings and clock around its router.
+//!
+//! A shard's life is one loop and one pass of it is a *turn*: rings, ready sockets, deadlines, doorbells, flush. One
+//! input, then its effects, before the next input; nothing in a turn awaits or blocks.
 
+mod accept;
+mod addresses;
+pub mod clock;
+mod connection;
+pub mod control;
+mod core;
+mod credit;
+mod input;
+pub mod kernel;
+pub mod listener;
+mod lived;
 pub mod mesh;
 pub mod outbox;
+mod output;
+pub mod park;
+pub mod poller;
+pub mod recorder;
+mod timers;
+pub mod world;
+
+use std::sync::Arc;
+
+pub use self::core::MemoryLevel;
+
+use self::connection::{Paused, Phase};
+use self::control::{Control, Order};
+use self::core::{Core, CoreParts};
+use self::mesh::MeshEnd;
+use self::world::{Ready, Token, World};
+use crate::config::Limits;
+use crate::link::LinkConfig;
+use crate::metrics::Counters;
+use crate::router::peer::{CoreId, PeerMessage, SessionKey};
+use crate::router::{Router, TableSizes};
+use crate::wamp::CloseReason;
+
+/// How many messages of each other core one turn takes.
+const PEER_MESSAGES_A_TURN: usize = 4096;
+
+/// How many connections one turn of a stopping shard says goodbye to.
+const GOODBYES_A_TURN: usize = 512;
+
+/// While another core is far behind, this one looks again after this time, in microseconds.
+const MESH_FULL_RETRY_US: u64 = 1000;
+
+/// An echo link takes messages as long as the conformance suites send them, in bytes.
+const ECHO_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Go on.
+    Continue,
+    /// The shard was told to stop, and has.
+    Stopped,
+}
+
+/// What a shard is made of.
+pub struct ShardParts<W: World> {
+    /// Which of the cores it is.
+    pub core: CoreId,
+    /// The bounds.
+    pub limits: Arc<Limits>,
+    /// What the links of each listener have in common, by the number of the listener.
+    pub links: Vec<LinkConfig>,
+    /// The router of this core.
+    pub router: Router,
+    /// Sockets, clock and waiting.
+    pub world: W,
+    /// This core's end of the rings.
+    pub mesh: MeshEnd<PeerMessage>,
+    /// Orders from the node, and what it may know.
+    pub control: Arc<Control>,
+}
+
+/// One core.
+pub struct Shard<W: World> {
+    router: Router,
+    core: Core<W>,
+    control: Arc<Control>,
+    /// The one buffer that everything is received into.
+    scratch: Vec<u8>,
+    ready: Vec<Ready>,
+    /// Connections that are still to be told that the router stops.
+    goodbyes: Vec<SessionKey>,
+    snapshot: u32,
+}
+
+impl<W: World> Shard<W> {
+    /// A shard without connections.
+    #[must_use]
+    pub fn new(parts: ShardParts<W>) -> Self {
+        let ShardParts { core, limits, links, router, world, mesh, control } = parts;
+        // Twice what one recv takes: what a pause left is in front of it.
+        let scratch = vec![0; limits.turn_bytes_per_session.max(4096) * 2];
+        let cores = mesh.core_count() as u16;
+        Self {
+            router,
+            core: Core::new(CoreParts { id: core, cores, limits, links, world, mesh }),
+            control,
+            scratch,
+            ready: Vec::new(),
+            goodbyes: Vec::new(),
+            snapshot: 0,
+        }
+    }
+
+    /// One pass of the loop. With `block` it waits for something to do when there is nothing.
+    pub fn turn(&mut self, block: bool) -> Turn {
+        self.wait(block);
+        self.core.counters.turns += 1;
+        self.core.deliveries = 0;
+        self.obey();
+        self.core.mesh.retry_overflow();
+        self.handle_peers();
+        self.handle_ready();
+        self.handle_still_readable();
+        self.handle_deadlines();
+        self.say_goodbyes();
+        // The other cores begin while this one is still writing; unless there is much to write, when waking them
+        // first would only make two cores contend.
+        if self.core.bulk.is_empty() {
+            self.core.mesh.ring_doorbells();
+        }
+        self.core.flush();
+        self.close_broken();
+        self.core.settle_credit();
+        self.watch_bounds();
+        self.core.mesh.ring_doorbells();
+        self.report();
+        self.control.turn_ended();
+        if self.core.stopping && self.core.connections.len() == 0 { Turn::Stopped } else { Turn::Continue }
+    }
+
+    /// Waits if there is nothing to do, and finds out what became ready.
+    fn wait(&mut self, block: bool) {
+        let sleep = block && self.is_idle() && {
+            let control = &self.control;
+            let snapshot = self.snapshot;
+            let (stopping, memory) = (self.core.stopping, self.core.memory);
+            self.core.mesh.may_sleep(|| control.is_quiet(stopping, snapshot, memory))
+        };
+        if sleep {
+            let deadline_us = self.next_deadline_us();
+            self.core.world.set_deadline(deadline_us);
+            let wait_us = deadline_us.map(|at| at.saturating_sub(self.core.now.monotonic_us));
+            self.core.lived.plan_wait(wait_us);
+            self.core.counters.sleeps += 1;
+        }
+        self.core.world.wait(sleep, &mut self.ready);
+        if sleep {
+            self.core.mesh.awake();
+        }
+        self.core.now = self.core.world.now();
+        self.core.lived.advance(self.core.now.monotonic_us);
+        self.control.turn_began(self.core.now.monotonic_us);
+    }
+
+    /// Whether nothing is left that no event will announce.
+    fn is_idle(&self) -> bool {
+        let core = &self.core;
+        let reading_stopped = core.readable.is_empty() || core.mesh_is_full();
+        core.dirty.is_empty()
+            && core.bulk.is_empty()
+            && reading_stopped
+            && core.broken.is_empty()
+            && core.doomed.is_empty()
+            && self.goodbyes.is_empty()
+            && !core.lived.is_due()
+    }
+
+    fn next_deadline_us(&self) -> Option<u64> {
+        let core = &self.core;
+        let retry = (core.mesh_is_full()).then(|| core.now.monotonic_us + MESH_FULL_RETRY_US);
+        [
+            self.router.next_deadline(),
+            core.credits.next_deadline_us(),
+            core.lived.next_deadline_us(),
+            core.accept_paused_until_us,
+            retry,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Orders of the node.
+    fn obey(&mut self) {
+        match self.control.order() {
+            Order::Run => {}
+            Order::Stop if self.core.stopping => {}
+            Order::Stop => {
+                self.core.stopping = true;
+                self.goodbyes = self.core.connections.keys().collect();
+            }
+            Order::StopNow => {
+                self.core.stopping = true;
+                self.goodbyes.clear();
+                let all: Vec<_> = self.core.connections.keys().collect();
+                for key in all {
+                    self.core.free(key);
+                }
+            }
+        }
+        let memory = self.control.memory();
+        if memory != self.core.memory {
+            self.core.memory = memory;
+            if memory == MemoryLevel::Critical {
+                let half = self.core.outbox_bytes / 2;
+                self.close_largest(half);
+            }
+            self.core.resume_publishers();
+        }
+        self.core.update_accepting();
+    }
+
+    fn handle_peers(&mut self) {
+        let mut round = self.core.mesh.start_round(PEER_MESSAGES_A_TURN);
+        while let Some((from, message)) = self.core.mesh.receive(&mut round) {
+            self.core.deliveries_of_input = 0;
+            self.core.met_slow_reader = false;
+            match message {
+                PeerMessage::Credit { session, bytes } => self.core.handle_credit(session, bytes),
+                PeerMessage::Hold { session, begin } => self.core.handle_hold(session, begin),
+                PeerMessage::Pressure { on } => {
+                    self.core.pressed[from] = on;
+                    self.core.resume_publishers();
+                }
+                message => {
+                    let from = CoreId(from as u16);
+                    self.router.handle_peer(self.core.now, from, message, &mut self.core);
+                }
+            }
+            if !self.core.doomed.is_empty() || !self.core.broken.is_empty() {
+                self.close_broken();
+            }
+        }
+    }
+
+    fn handle_ready(&mut self) {
+        let mut ready = std::mem::take(&mut self.ready);
+        let reading = !self.core.mesh_is_full();
+        for event in ready.drain(..) {
+            match event.token {
+                Token::Listener(listener) => self.core.accept(listener),
+                Token::Connection { slot, generation } => {
+                    let key = SessionKey { slot, generation };
+                    if event.writable {
+                        self.core.handle_writable(key);
+                    }
+                    self.handle_readable(key, event, reading);
+                }
+            }
+        }
+        self.ready = ready;
+    }
+
+    fn handle_readable(&mut self, key: SessionKey, event: Ready, reading: bool) {
+        let Some(connection) = self.core.connections.get_mut(key) else { return };
+        if !event.readable && !event.hangup {
+            return;
+        }
+        connection.readable |= event.readable;
+        connection.hangup |= event.hangup;
+        if connection.listed || connection.paused.reading() {
+            return;
+        }
+        if reading {
+            self.read(key);
+        } else {
+            self.core.list_readable(key);
+        }
+    }
+
+    fn handle_still_readable(&mut self) {
+        if self.core.readable.is_empty() || self.core.mesh_is_full() {
+            return;
+        }
+        // Whatever is listed from here on is for the next turn.
+        for key in std::mem::take(&mut self.core.readable) {
+            let Some(connection) = self.core.connections.get_mut(key) else { continue };
+            connection.listed = false;
+            self.read(key);
+        }
+    }
+
+    fn handle_deadlines(&mut self) {
+        if self.router.next_deadline().is_some_and(|at| at <= self.core.now.monotonic_us) {
+            self.router.handle_timeout(self.core.now, &mut self.core);
+        }
+        self.check_timers();
+        self.close_broken();
+    }
+
+    fn say_goodbyes(&mut self) {
+        for _ in 0..GOODBYES_A_TURN.min(self.goodbyes.len()) {
+            let Some(key) = self.goodbyes.pop() else { return };
+            self.close(key, CloseReason::SystemShutdown);
+        }
+    }
+
+    fn watch_bounds(&mut self) {
+        self.core.update_pressure();
+        let bound = self.core.limits.outbox_bytes_per_core_max;
+        if self.core.outbox_bytes > bound / 4 * 5 {
+            self.close_largest(bound);
+        }
+        if self.core.partial_bytes > self.core.limits.partial_bytes_per_core_max {
+            self.bound_partial_input();
+        }
+    }
+
+    /// Writes what the node asked for, if it asked.
+    fn report(&mut self) {
+        let wanted = self.control.snapshot_wanted();
+        if wanted != self.snapshot {
+            self.snapshot = wanted;
+            self.control.publish(wanted, self.counters(), recorder::dump());
+        }
+    }
+
+    /// The counters of this core, those of its rings included.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.core.counters.clone();
+        let mesh = self.core.mesh.counters();
+        counters.ring_full = mesh.ring_full;
+        counters.doorbells = mesh.doorbells;
+        counters
+    }
+
+    /// The sizes of the router's tables, for tests.
+    #[must_use]
+    pub fn table_sizes(&self) -> TableSizes {
+        self.router.table_sizes()
+    }
+
+    /// What this shard keeps, for tests: all zero when nothing is connected.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let core = &self.core;
+        Held {
+            connections: core.connections.len(),
+            outbox_bytes: core.outbox_bytes,
+            partial_bytes: core.partial_bytes,
+            paused_bytes: core.paused_bytes,
+            over_half: core.over_half as usize,
+            lingering: core.lingering,
+            credit_unsettled: usize::from(!core.credits.is_settled()),
+        }
+    }
+
+    /// The world, for tests.
+    pub fn world(&mut self) -> &mut W {
+        &mut self.core.world
+    }
+
+    /// Whether a turn would have nothing to do until something happens outside; for tests.
+    #[must_use]
+    pub fn would_sleep(&self) -> bool {
+        self.is_idle()
+    }
+
+    /// How often connections are paused at this moment, by reason: credit, hold, outbox, memory; for tests.
+    #[must_use]
+    pub fn paused(&self) -> [usize; 4] {
+        let mut counts = [0; 4];
+        for key in self.core.connections.keys() {
+            let Some(connection) = self.core.connections.get(key) else { continue };
+            if connection.phase != Phase::Open {
+                continue;
+            }
+            for (count, reason) in
+                counts.iter_mut().zip([Paused::CREDIT, Paused::HOLD, Paused::OUTBOX, Paused::MEMORY])
+            {
+                *count += usize::from(connection.paused.contains(reason));
+            }
+        }
+        counts
+    }
+}
+
+/// What a shard keeps beside its router's tables; see [`Shard::held`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Held {
+    pub connections: usize,
+    pub outbox_bytes: usize,
+    pub partial_bytes: usize,
+    pub paused_bytes: usize,
+    pub over_half: usize,
+    pub lingering: usize,
+    pub credit_unsettled: usize,
+}

@@ -1,0 +1,120 @@
+//! Counters of one core as plain integers; summed when somebody reads them.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident)*) => {
+        /// What one core counted since it started.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Connections that ended, by [`crate::wamp::CloseReason`].
+            pub closed: [u64; CLOSE_REASONS],
+        }
+
+        impl Counters {
+            /// Adds another core's.
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+                for (mine, theirs) in self.closed.iter_mut().zip(other.closed) {
+                    *mine += theirs;
+                }
+            }
+
+            /// Every counter with its name, those of closed connections as `closed_<reason>`.
+            #[must_use]
+            pub fn named(&self) -> Vec<(String, u64)> {
+                let mut all = vec![$((stringify!($name).to_owned(), self.$name)),*];
+                for reason in CloseReason::ALL {
+                    all.push((format!("closed_{}", reason.info().key), self.closed[*reason as usize]));
+                }
+                all
+            }
+        }
+    };
+}
+
+use crate::wamp::CloseReason;
+
+const CLOSE_REASONS: usize = CloseReason::ALL.len();
+
+counters! {
+    /// Connections accepted.
+    connections_accepted
+    /// Connections refused because of a limit.
+    connections_refused
+    /// Times that accepting paused because there were no descriptors.
+    accept_paused
+    /// Sessions opened.
+    sessions_opened
+    /// Sessions ended.
+    sessions_ended
+    /// HELLOs answered by ABORT.
+    sessions_refused
+    /// Messages received.
+    messages_received
+    /// Messages queued for sending.
+    messages_sent
+    /// Bytes received.
+    bytes_received
+    /// Bytes that the kernel took.
+    bytes_sent
+    /// PUBLISH messages accepted.
+    publications
+    /// EVENTs queued.
+    events
+    /// EVENTs not queued because the subscriber's outbox was full (role option `slow = "drop"`).
+    events_dropped
+    /// EVENTs not queued because the subscriber's serializer cannot carry them.
+    events_not_representable
+    /// EVENTs not queued because they are longer than the subscriber takes.
+    events_too_large
+    /// CALLs accepted.
+    calls
+    /// INVOCATIONs queued.
+    invocations
+    /// Calls answered with RESULT.
+    results
+    /// Calls answered with ERROR.
+    call_errors
+    /// Calls refused because the callee's outbox was full.
+    invocations_refused
+    /// Results turned into errors because the caller's outbox was full.
+    results_refused
+    /// CANCELs taken.
+    cancels
+    /// Requests answered with ERROR, calls not counted.
+    request_errors
+    /// Requests that the role may not make.
+    not_authorized
+    /// Requests refused at a limit of their session.
+    limit_reached
+    /// Turns of the shard.
+    turns
+    /// Times the shard slept.
+    sleeps
+    /// Sends that the kernel refused for now.
+    send_refused
+    /// Sends that the kernel took in part.
+    send_partial
+    /// Flushes that were cut by the bound of a turn.
+    flush_cut
+    /// Sessions that had to wait for the next turn: bytes or deliveries.
+    paused_budget
+    /// Sessions that had to wait for credit.
+    paused_credit
+    /// Publishers that waited for a slow reader.
+    paused_hold
+    /// Sessions whose requests waited because they did not read their own outbox.
+    paused_outbox
+    /// Sessions that waited because memory was short.
+    paused_memory
+    /// Messages that a peer core's ring had no place for at once.
+    ring_full
+    /// Messages sent to other cores.
+    peer_messages
+    /// Doorbells rung.
+    doorbells
+    /// Pings sent.
+    pings
+    /// Pongs received.
+    pongs
+}

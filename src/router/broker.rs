@@ -1,0 +1,467 @@
+//! This core's subscriptions of a realm: subscribe, unsubscribe, publish, fan out.
+//!
+//! Every core knows only the subscriptions of its own sessions, and every publication is offered to every core, so a
+//! SUBSCRIBE needs no word to anybody and a subscription's id must come out the same everywhere: it is a keyed hash.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::Router;
+use super::authorize::Action;
+use super::effects::{CreditTime, Effects, EventFrames, Sent};
+use super::peer::{
+    Audience, Body, Charge, CoreId, Letter, MESSAGE_OVERHEAD_BYTES, PeerMessage, PublicationHead, SessionKey,
+    SessionRef,
+};
+use super::session::{Session, Subscribed};
+use super::uri_map::{EntryKey, UriMap};
+use crate::config::SlowPolicy;
+use crate::wamp::error::uri;
+use crate::wamp::id::ID_MAX;
+use crate::wamp::message::{
+    Event, Message, MessageType, Publish, Published, Subscribe, Subscribed as SubscribedMessage, Unsubscribe,
+    Unsubscribed,
+};
+use crate::wamp::options::{EventDetails, PublishOptions, Text};
+use crate::wamp::uri::check_pattern;
+use crate::wamp::{CloseReason, MatchPolicy, Payload, ProtocolError, SubscriptionId};
+
+/// A session that subscribes: its slot, and the place of this subscription in its list.
+#[derive(Clone, Copy, Debug)]
+struct Subscriber {
+    slot: u32,
+    index: u32,
+}
+
+/// One topic or pattern, and who subscribes to it on this core.
+#[derive(Debug)]
+struct Subscription {
+    id: SubscriptionId,
+    subscribers: Vec<Subscriber>,
+}
+
+/// This core's part of a realm's broker.
+#[derive(Debug)]
+pub(super) struct Broker {
+    /// Ends with the last subscriber of this core.
+    subscriptions: UriMap<Subscription>,
+    /// Ends together with its entry above.
+    by_id: HashMap<SubscriptionId, EntryKey, FixedState>,
+    id_hasher: FixedState,
+}
+
+/// A publication as it is delivered: borrowed from the PUBLISH itself, or from what crossed a ring.
+#[derive(Clone, Copy)]
+struct Delivery<'a> {
+    head: &'a PublicationHead,
+    topic: &'a str,
+    payload: Payload<'a>,
+}
+
+impl Broker {
+    pub(super) fn new(map_seed: u64, subscription_seed: u64) -> Self {
+        Self {
+            subscriptions: UriMap::new(map_seed),
+            by_id: HashMap::with_hasher(FixedState::with_seed(map_seed)),
+            id_hasher: FixedState::with_seed(subscription_seed),
+        }
+    }
+
+    /// The same on every core, without a word between them. Realms have tables of their own, so their ids may meet.
+    fn subscription_id(&self, topic: &str, policy: MatchPolicy) -> SubscriptionId {
+        SubscriptionId(self.id_hasher.hash_one((policy as u8, topic)) % ID_MAX + 1)
+    }
+
+    /// How many topics and patterns have subscribers here.
+    pub(super) fn len(&self) -> usize {
+        debug_assert_eq!(self.subscriptions.len(), self.by_id.len());
+        self.subscriptions.len()
+    }
+
+    /// Adds a subscriber. `None` when another URI has the same id, which happens once in 2^53 pairs.
+    fn subscribe(
+        &mut self,
+        session: &mut super::session::Active,
+        slot: u32,
+        topic: &str,
+        policy: MatchPolicy,
+    ) -> Subscribing {
+        let entry = match self.subscriptions.find(policy, topic) {
+            Some(entry) => entry,
+            None => {
+                let id = self.subscription_id(topic, policy);
+                if self.by_id.contains_key(&id) {
+                    return Subscribing::IdTaken;
+                }
+                let entry =
+                    self.subscriptions.insert(policy, topic, Subscription { id, subscribers: Vec::new() });
+                self.by_id.insert(id, entry);
+                entry
+            }
+        };
+        let Some(subscription) = self.subscriptions.get_mut(entry) else { return Subscribing::IdTaken };
+        let id = subscription.id;
+        if session.subscriptions.iter().any(|held| held.entry == entry) {
+            return Subscribing::Already(id);
+        }
+        let index = subscription.subscribers.len() as u32;
+        subscription.subscribers.push(Subscriber { slot, index: session.subscriptions.len() as u32 });
+        session.subscriptions.push(Subscribed { entry, index });
+        Subscribing::Added(id)
+    }
+
+    /// Removes a subscriber by its place; returns whose back-reference must be mended, and the length of the URI.
+    fn remove_subscriber(&mut self, held: Subscribed) -> (Option<(Subscriber, u32)>, u32) {
+        let uri_bytes = self.subscriptions.uri(held.entry).map_or(0, |(uri, _)| uri.len() as u32);
+        let Some(subscription) = self.subscriptions.get_mut(held.entry) else { return (None, 0) };
+        subscription.subscribers.swap_remove(held.index as usize);
+        let moved = subscription.subscribers.get(held.index as usize).map(|moved| (*moved, held.index));
+        if subscription.subscribers.is_empty() {
+            let id = subscription.id;
+            self.by_id.remove(&id);
+            self.subscriptions.remove(held.entry);
+        } else if subscription.subscribers.capacity() > 64
+            && subscription.subscribers.capacity() / 4 > subscription.subscribers.len()
+        {
+            let half = subscription.subscribers.capacity() / 2;
+            subscription.subscribers.shrink_to(half);
+        }
+        (moved, uri_bytes)
+    }
+}
+
+enum Subscribing {
+    Added(SubscriptionId),
+    Already(SubscriptionId),
+    IdTaken,
+}
+
+impl Audience {
+    fn of(options: &PublishOptions<'_>) -> Option<Box<Self>> {
+        let everybody = options.exclude.is_empty()
+            && options.exclude_authid.is_empty()
+            && options.exclude_authrole.is_empty()
+            && options.eligible.is_none()
+            && options.eligible_authid.is_none()
+            && options.eligible_authrole.is_none();
+        if everybody {
+            return None;
+        }
+        let texts = |list: &Vec<Text<'_>>| {
+            let mut sorted: Vec<Box<str>> = list.iter().map(|text| Box::from(&**text)).collect();
+            sorted.sort_unstable();
+            sorted
+        };
+        let ids = |list: &Vec<crate::wamp::SessionId>| {
+            let mut sorted = list.clone();
+            sorted.sort_unstable();
+            sorted
+        };
+        Some(Box::new(Self {
+            exclude: ids(&options.exclude),
+            exclude_authid: texts(&options.exclude_authid),
+            exclude_authrole: texts(&options.exclude_authrole),
+            eligible: options.eligible.as_ref().map(ids),
+            eligible_authid: options.eligible_authid.as_ref().map(texts),
+            eligible_authrole: options.eligible_authrole.as_ref().map(texts),
+        }))
+    }
+
+    /// Whether a session may receive the publication (advanced profile, "Subscriber Black- and Whitelisting": every
+    /// list that is given must agree).
+    fn admits(&self, session: &Session, role: &str) -> bool {
+        let holds =
+            |list: &[Box<str>], text: &str| list.binary_search_by(|entry| (**entry).cmp(text)).is_ok();
+        if self.exclude.binary_search(&session.id).is_ok() || holds(&self.exclude_authrole, role) {
+            return false;
+        }
+        if self.eligible.as_ref().is_some_and(|list| list.binary_search(&session.id).is_err())
+            || self.eligible_authrole.as_ref().is_some_and(|list| !holds(list, role))
+        {
+            return false;
+        }
+        if self.exclude_authid.is_empty() && self.eligible_authid.is_none() {
+            return true;
+        }
+        let authid = session.authid();
+        !holds(&self.exclude_authid, &authid)
+            && self.eligible_authid.as_ref().is_none_or(|list| holds(list, &authid))
+    }
+}
+
+impl Router {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        key: SessionKey,
+        message: &Subscribe<'_>,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        self.check_request(key, message.request)?;
+        let policy = message.options.match_policy;
+        let topic = &*message.topic;
+        let (realm, session) = self.realm_and_session(key);
+        if let Err(error) = check_pattern(topic, policy, realm.uri_rule, realm.uri_limits) {
+            self.refuse(
+                key,
+                MessageType::Subscribe,
+                message.request,
+                uri::INVALID_URI,
+                error.as_str(),
+                effects,
+            );
+            return Ok(());
+        }
+        if !realm.roles[session.role as usize].permissions.allows(Action::Subscribe, topic, policy) {
+            self.not_authorized(key, MessageType::Subscribe, message.request, effects);
+            return Ok(());
+        }
+        let hash_seed = self.hash_seed;
+        let limits = &self.limits;
+        let session = self.sessions.at_mut(key.slot);
+        let broker = &mut self.realms[session.realm.0 as usize].broker;
+        let active = session.active(hash_seed);
+        let at_limit = active.subscriptions.len() >= limits.subscriptions_per_session_max
+            || active.uri_bytes as usize + topic.len() > limits.uri_bytes_per_session_max;
+        if at_limit
+            && !active
+                .subscriptions
+                .iter()
+                .any(|held| broker.subscriptions.uri(held.entry) == Some((topic, policy)))
+        {
+            effects.counters().limit_reached += 1;
+            let text = "the session has as many subscriptions as it may have";
+            self.refuse(key, MessageType::Subscribe, message.request, uri::LIMIT_REACHED, text, effects);
+            return Ok(());
+        }
+        let subscription = match broker.subscribe(active, key.slot, topic, policy) {
+            Subscribing::Added(id) => {
+                active.uri_bytes += topic.len() as u32;
+                id
+            }
+            Subscribing::Already(id) => id,
+            Subscribing::IdTaken => {
+                let text = "another topic has the same subscription id; subscribe to a different one";
+                self.refuse(key, MessageType::Subscribe, message.request, uri::UNAVAILABLE, text, effects);
+                return Ok(());
+            }
+        };
+        // O2: inserted and answered in one step, so that no EVENT can come between.
+        let reply = SubscribedMessage { request: message.request, subscription };
+        let _ = effects.reply(key, &Message::Subscribed(reply));
+        Ok(())
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        key: SessionKey,
+        message: &Unsubscribe,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        self.check_request(key, message.request)?;
+        let session = self.sessions.at(key.slot);
+        let entry = self.realms[session.realm.0 as usize].broker.by_id.get(&message.subscription).copied();
+        let place = session
+            .active
+            .as_ref()
+            .and_then(|active| active.subscriptions.iter().position(|held| Some(held.entry) == entry));
+        let Some(place) = place else {
+            let text = "the session does not hold this subscription";
+            self.refuse(
+                key,
+                MessageType::Unsubscribe,
+                message.request,
+                uri::NO_SUCH_SUBSCRIPTION,
+                text,
+                effects,
+            );
+            return Ok(());
+        };
+        self.remove_subscription(key, place);
+        let reply = Unsubscribed { request: message.request, details: None };
+        let _ = effects.reply(key, &Message::Unsubscribed(reply));
+        Ok(())
+    }
+
+    /// Takes one subscription out of both lists, and mends the two entries that moved into the gaps.
+    fn remove_subscription(&mut self, key: SessionKey, place: usize) {
+        let session = self.sessions.at_mut(key.slot);
+        let broker = &mut self.realms[session.realm.0 as usize].broker;
+        let Some(active) = session.active.as_mut() else { return };
+        let held = active.subscriptions.swap_remove(place);
+        if let Some(moved) = active.subscriptions.get(place)
+            && let Some(subscription) = broker.subscriptions.get_mut(moved.entry)
+        {
+            subscription.subscribers[moved.index as usize].index = place as u32;
+        }
+        let (moved, uri_bytes) = broker.remove_subscriber(held);
+        active.uri_bytes -= uri_bytes;
+        if let Some((subscriber, index)) = moved
+            && let Some(active) = self.sessions.at_mut(subscriber.slot).active.as_mut()
+        {
+            active.subscriptions[subscriber.index as usize].index = index;
+        }
+    }
+
+    /// The session ends: O(1) for each of its subscriptions.
+    pub(super) fn remove_subscriptions(&mut self, key: SessionKey) {
+        while let Some(last) = self
+            .sessions
+            .at(key.slot)
+            .active
+            .as_ref()
+            .and_then(|active| active.subscriptions.len().checked_sub(1))
+        {
+            self.remove_subscription(key, last);
+        }
+    }
+
+    pub(super) fn handle_publish(
+        &mut self,
+        key: SessionKey,
+        message: &Publish<'_>,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        self.check_request(key, message.request)?;
+        let topic = &*message.topic;
+        let acknowledge = message.options.acknowledge;
+        let (realm, session) = self.realm_and_session(key);
+        if let Err(error) = realm.check_uri(topic) {
+            self.refuse_publish(key, message, uri::INVALID_URI, error, effects);
+            return Ok(());
+        }
+        // R2 hooks in here: a dynamic authorizer makes this request, and those behind it, wait.
+        if !realm.roles[session.role as usize].permissions.allows(Action::Publish, topic, MatchPolicy::Exact)
+        {
+            effects.counters().not_authorized += 1;
+            self.refuse_publish(key, message, uri::NOT_AUTHORIZED, super::NOT_ALLOWED, effects);
+            return Ok(());
+        }
+        effects.counters().publications += 1;
+        let realm_index = session.realm;
+        let publication = self.random.publication_id();
+        let audience = Audience::of(&message.options);
+        let head = PublicationHead {
+            realm: realm_index,
+            publisher: SessionRef { core: self.core, key },
+            publication,
+            audience,
+        };
+        let bytes = (topic.len() + message.payload.len()) as u32 + MESSAGE_OVERHEAD_BYTES;
+        let paused = effects.charge(key, bytes.saturating_mul(u32::from(self.cores)));
+        let delivery = Delivery { head: &head, topic, payload: message.payload };
+        self.fan_out(delivery, message.options.exclude_me.then_some(key.slot), effects);
+        effects.credit(head.publisher, Charge { bytes, paused }, CreditTime::AfterFlush);
+        if acknowledge {
+            let reply = Published { request: message.request, publication };
+            let _ = effects.reply(key, &Message::Published(reply));
+        }
+        if self.cores > 1 {
+            let letter = Arc::new(Letter { head, body: Body::new(topic, message.payload) });
+            for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+                let charge = Charge { bytes, paused };
+                effects.peer(core, PeerMessage::Publish { publication: Arc::clone(&letter), charge });
+            }
+        }
+        Ok(())
+    }
+
+    /// A PUBLISH without acknowledge is never answered, not even with ERROR (basic profile, "Publishing and Events").
+    fn refuse_publish(
+        &mut self,
+        key: SessionKey,
+        message: &Publish<'_>,
+        error: &'static str,
+        text: &str,
+        effects: &mut impl Effects,
+    ) {
+        if message.options.acknowledge {
+            self.refuse(key, MessageType::Publish, message.request, error, text, effects);
+        } else {
+            effects.counters().request_errors += 1;
+        }
+    }
+
+    /// A publication of another core.
+    pub(super) fn handle_peer_publish(
+        &mut self,
+        publication: &Letter<PublicationHead>,
+        charge: Charge,
+        effects: &mut impl Effects,
+    ) {
+        let delivery = Delivery {
+            head: &publication.head,
+            topic: publication.body.uri(),
+            payload: publication.body.payload(),
+        };
+        self.fan_out(delivery, None, effects);
+        effects.credit(publication.head.publisher, charge, CreditTime::AfterFlush);
+    }
+
+    /// Delivers to every subscriber of this core, in one step (R6).
+    fn fan_out(&mut self, delivery: Delivery<'_>, excluded_slot: Option<u32>, effects: &mut impl Effects) {
+        let realm = &self.realms[delivery.head.realm.0 as usize];
+        let broker = &realm.broker;
+        let sessions = &mut self.sessions;
+        let doomed = &mut self.doomed;
+        let audience = delivery.head.audience.as_deref();
+        for entry in broker.subscriptions.matching(delivery.topic) {
+            let Some(subscription) = broker.subscriptions.get(entry) else { continue };
+            let pattern =
+                broker.subscriptions.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
+            let mut event = Message::Event(Event {
+                subscription: subscription.id,
+                publication: delivery.head.publication,
+                details: EventDetails {
+                    topic: pattern.then_some(Text::Borrowed(delivery.topic)),
+                    ..EventDetails::default()
+                },
+                payload: delivery.payload,
+            });
+            let mut frames = EventFrames::default();
+            for subscriber in &subscription.subscribers {
+                if Some(subscriber.slot) == excluded_slot {
+                    continue;
+                }
+                let session = sessions.at_mut(subscriber.slot);
+                let role = &realm.roles[session.role as usize];
+                if audience.is_some_and(|audience| !audience.admits(session, &role.name)) {
+                    continue;
+                }
+                let key = SessionKey { slot: subscriber.slot, generation: session.generation };
+                let Some(active) = session.active.as_mut() else { continue };
+                let sent = if active.events_lost == 0 {
+                    effects.event(key, &event, &mut frames)
+                } else {
+                    set_lost(&mut event, active.events_lost);
+                    let sent = effects.event(key, &event, &mut EventFrames::default());
+                    set_lost(&mut event, 0);
+                    if sent == Sent::Accepted {
+                        active.events_lost = 0;
+                    }
+                    sent
+                };
+                match sent {
+                    Sent::Accepted => effects.counters().events += 1,
+                    Sent::NotRepresentable => effects.counters().events_not_representable += 1,
+                    Sent::TooLarge => effects.counters().events_too_large += 1,
+                    Sent::Full if role.slow == SlowPolicy::Drop => {
+                        active.events_lost += 1;
+                        effects.counters().events_dropped += 1;
+                    }
+                    // The lists must not change while they are walked.
+                    Sent::Full => doomed.push((key, CloseReason::SlowConsumer)),
+                    Sent::Gone => {}
+                }
+            }
+        }
+    }
+}
+
+fn set_lost(event: &mut Message<'_>, lost: u64) {
+    if let Message::Event(event) = event {
+        event.details.lost = lost;
+    }
+}

@@ -1,0 +1,226 @@
+//! The dealer of a realm, on its home core only: registrations, and which callee a call goes to.
+//!
+//! Calls and registrations of a realm are decided here one after the other, so two cores never both register a
+//! procedure, and calls of one caller to one callee keep their order (O3): there is no shortcut past home (R3).
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::Router;
+use super::effects::{CreditTime, Effects};
+use super::peer::{
+    CallHead, CoreId, Outcome, Parcel, PeerMessage, RealmIndex, RegisterLetter, RegisterOutcome, ReplyHead,
+    SessionRef,
+};
+use super::uri_map::{EntryKey, UriMap};
+use crate::wamp::error::uri;
+use crate::wamp::options::CancelMode;
+use crate::wamp::{MatchPolicy, Payload, RegistrationId, RequestId};
+
+/// A procedure or pattern, and who serves it.
+#[derive(Debug)]
+struct Registration {
+    id: RegistrationId,
+    callee: SessionRef,
+}
+
+/// The registrations of a realm.
+#[derive(Debug)]
+pub(super) struct Dealer {
+    /// Ends with UNREGISTER and with the callee.
+    registrations: UriMap<Registration>,
+    /// Ends together with its entry above.
+    by_id: HashMap<RegistrationId, EntryKey, FixedState>,
+    /// Ends with the callee's last registration.
+    by_callee: HashMap<SessionRef, Vec<EntryKey>, FixedState>,
+    last_id: RegistrationId,
+}
+
+impl Dealer {
+    pub(super) fn new(seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
+        Self {
+            registrations: UriMap::new(seed),
+            by_id: HashMap::with_hasher(hasher.clone()),
+            by_callee: HashMap::with_hasher(hasher),
+            last_id: RegistrationId(0),
+        }
+    }
+
+    /// How many registrations there are.
+    pub(super) fn len(&self) -> usize {
+        debug_assert_eq!(self.registrations.len(), self.by_id.len());
+        self.registrations.len()
+    }
+
+    /// Whether no callee is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.registrations.is_empty() && self.by_callee.is_empty()
+    }
+
+    /// The first one gets it: the only sequencer there is (R7 inserts database procedures here as well).
+    fn register(&mut self, letter: &RegisterLetter) -> RegisterOutcome {
+        if self.registrations.find(letter.match_policy, &letter.procedure).is_some() {
+            return RegisterOutcome::AlreadyExists { uri_bytes: letter.procedure.len() as u32 };
+        }
+        let id = RegistrationId(self.last_id.0 + 1);
+        self.last_id = id;
+        let registration = Registration { id, callee: letter.callee };
+        let entry = self.registrations.insert(letter.match_policy, &letter.procedure, registration);
+        self.by_id.insert(id, entry);
+        self.by_callee.entry(letter.callee).or_default().push(entry);
+        RegisterOutcome::Registered(id)
+    }
+
+    fn unregister(&mut self, callee: SessionRef, id: RegistrationId) -> RegisterOutcome {
+        let held = self.by_id.get(&id).copied().filter(|entry| {
+            self.registrations.get(*entry).is_some_and(|registration| registration.callee == callee)
+        });
+        let Some(entry) = held else { return RegisterOutcome::NoSuchRegistration };
+        let uri_bytes = self.registrations.uri(entry).map_or(0, |(uri, _)| uri.len() as u32);
+        self.by_id.remove(&id);
+        self.registrations.remove(entry);
+        if let Some(entries) = self.by_callee.get_mut(&callee) {
+            entries.retain(|other| *other != entry);
+            if entries.is_empty() {
+                self.by_callee.remove(&callee);
+            }
+        }
+        RegisterOutcome::Unregistered { uri_bytes }
+    }
+
+    fn callee_gone(&mut self, callee: SessionRef) {
+        for entry in self.by_callee.remove(&callee).unwrap_or_default() {
+            if let Some(registration) = self.registrations.remove(entry) {
+                self.by_id.remove(&registration.id);
+            }
+        }
+    }
+
+    fn route(&self, procedure: &str) -> Option<(SessionRef, RegistrationId, bool)> {
+        let entry = self.registrations.best(procedure)?;
+        let registration = self.registrations.get(entry)?;
+        let pattern = self.registrations.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
+        Some((registration.callee, registration.id, pattern))
+    }
+}
+
+impl Router {
+    /// At home: finds the callee and hands the call to its core, or answers.
+    pub(super) fn route_call(&mut self, call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
+        let head = call.head();
+        let Some(dealer) = self.realms[head.realm.0 as usize].dealer.as_ref() else { return };
+        let Some((callee, registration, pattern)) = dealer.route(call.uri()) else {
+            effects.credit(head.caller, head.charge, CreditTime::Now);
+            let text = "nobody has registered the procedure";
+            self.answer_call(head.caller, head.request, uri::NO_SUCH_PROCEDURE, text, effects);
+            return;
+        };
+        if callee.core == self.core {
+            self.invoke(callee.key, registration, pattern, call, effects);
+        } else {
+            let call = call.into_letter();
+            effects
+                .peer(callee.core, PeerMessage::Invoke { callee: callee.key, registration, pattern, call });
+        }
+    }
+
+    /// The router's own ERROR to a caller on any core.
+    pub(super) fn answer_call(
+        &mut self,
+        caller: SessionRef,
+        request: RequestId,
+        error: &'static str,
+        text: &str,
+        effects: &mut impl Effects,
+    ) {
+        let args = super::text_args(text);
+        let reply = ReplyHead {
+            caller: caller.key,
+            request,
+            outcome: Outcome::Error,
+            callee: None,
+            charge: super::peer::Charge::default(),
+        };
+        let payload = Payload { args: &args, ..Payload::EMPTY };
+        self.send_reply(caller.core, Parcel::Borrowed { head: reply, uri: error, payload }, effects);
+    }
+
+    /// To the caller's core, in place where that is this one.
+    pub(super) fn send_reply(
+        &mut self,
+        core: CoreId,
+        reply: Parcel<'_, ReplyHead>,
+        effects: &mut impl Effects,
+    ) {
+        if core == self.core {
+            self.finish_call(&reply, effects);
+        } else {
+            effects.peer(core, PeerMessage::Reply(reply.into_letter()));
+        }
+    }
+
+    /// At home: a REGISTER, from any core.
+    pub(super) fn register_at_home(&mut self, letter: &RegisterLetter, effects: &mut impl Effects) {
+        let Some(dealer) = self.realms[letter.realm.0 as usize].dealer.as_mut() else { return };
+        let outcome = dealer.register(letter);
+        self.reply_to_registrar(letter.callee, letter.request, outcome, effects);
+    }
+
+    /// At home: an UNREGISTER, from any core.
+    pub(super) fn unregister_at_home(
+        &mut self,
+        realm: RealmIndex,
+        callee: SessionRef,
+        request: RequestId,
+        registration: RegistrationId,
+        effects: &mut impl Effects,
+    ) {
+        let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() else { return };
+        let outcome = dealer.unregister(callee, registration);
+        self.reply_to_registrar(callee, request, outcome, effects);
+    }
+
+    fn reply_to_registrar(
+        &mut self,
+        callee: SessionRef,
+        request: RequestId,
+        outcome: RegisterOutcome,
+        effects: &mut impl Effects,
+    ) {
+        if callee.core == self.core {
+            self.finish_register(callee.key, request, outcome, effects);
+        } else {
+            effects.peer(callee.core, PeerMessage::RegisterReply { callee: callee.key, request, outcome });
+        }
+    }
+
+    /// At home: a session that ever registered is gone.
+    pub(super) fn callee_gone(&mut self, realm: RealmIndex, callee: SessionRef) {
+        if let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() {
+            dealer.callee_gone(callee);
+        }
+    }
+
+    /// At home: passes a cancel on to every core, behind the call itself (R4).
+    pub(super) fn cancel_at_home(
+        &mut self,
+        caller: SessionRef,
+        request: RequestId,
+        mode: CancelMode,
+        effects: &mut impl Effects,
+    ) {
+        for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+            effects.peer(core, PeerMessage::Interrupt { caller, request, mode });
+        }
+        self.interrupt(caller, request, mode, effects);
+    }
+
+    /// At home: the caller left with calls open (R4).
+    pub(super) fn caller_gone(&mut self, caller: SessionRef, effects: &mut impl Effects) {
+        for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+            effects.peer(core, PeerMessage::InterruptAll { caller });
+        }
+        self.interrupt_all(caller, effects);
+    }
+}

@@ -1,0 +1,81 @@
+//! All that the router can ask of the world, as one trait. A shard performs it, tests record it.
+
+use bytes::Bytes;
+
+use super::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
+use crate::metrics::Counters;
+use crate::wamp::codec::{NotRepresentable, Serializer};
+use crate::wamp::message::Message;
+use crate::wamp::{CloseReason, SessionId};
+
+/// What became of a message for a session of this core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Sent {
+    /// It is in the outbox.
+    Accepted,
+    /// The outbox is at its hard bound. Nothing was queued.
+    Full,
+    /// The receiver's serializer cannot carry the payload. Nothing was queued.
+    NotRepresentable,
+    /// It is longer than the receiver takes. Nothing was queued.
+    TooLarge,
+    /// The connection is closing, or gone. Nothing was queued.
+    Gone,
+}
+
+/// When the credit for a charge goes back to the session that was charged (R8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreditTime {
+    /// At once: the message is done with.
+    Now,
+    /// Once the flush has offered to the kernel all that was pushed up to here.
+    AfterFlush,
+}
+
+/// The frames of one EVENT, encoded at most once for each way that messages travel.
+///
+/// Lives as long as the delivery of one publication to one subscription.
+#[derive(Default)]
+pub struct EventFrames {
+    /// One for each encoding, by `serializer x framing`; filled by who performs [`Effects::event`].
+    pub frames: [Option<Result<Bytes, NotRepresentable>>; 9],
+}
+
+/// What a router asks of the shard that runs it. Performed at once, in order.
+pub trait Effects {
+    /// Queues a message that may be refused at the outbox's hard bound: INVOCATION, RESULT.
+    fn send(&mut self, to: SessionKey, message: &Message<'_>) -> Sent;
+
+    /// Queues a small reply, which may use a little more than the hard bound; beyond that the session is closed as a
+    /// slow consumer by the performer.
+    fn reply(&mut self, to: SessionKey, message: &Message<'_>) -> Sent;
+
+    /// Queues an EVENT; `frames` belongs to this very message and is shared among its receivers.
+    fn event(&mut self, to: SessionKey, message: &Message<'_>, frames: &mut EventFrames) -> Sent;
+
+    /// Sends to another core, never to this one.
+    fn peer(&mut self, to: CoreId, message: PeerMessage);
+
+    /// Charges a session of this core for bytes on their way (R8). True when that took it over its share, so that the
+    /// message should say that its session is paused.
+    fn charge(&mut self, session: SessionKey, bytes: u32) -> bool;
+
+    /// Gives back what was charged, wherever the session is.
+    fn credit(&mut self, session: SessionRef, charge: Charge, when: CreditTime);
+
+    /// A session opened on this connection.
+    fn opened(&mut self, session: SessionKey, id: SessionId);
+
+    /// The session is over while its transport lives on; another HELLO may come.
+    fn left(&mut self, session: SessionKey);
+
+    /// Ends the connection: sends `farewell`, closes the link, lingers. The router has forgotten the session.
+    fn close(&mut self, session: SessionKey, reason: CloseReason, farewell: Option<&Message<'_>>);
+
+    /// The serializer of a connection, for whoever builds payloads of his own.
+    fn serializer(&self, session: SessionKey) -> Serializer;
+
+    /// The counters of this core.
+    fn counters(&mut self) -> &mut Counters;
+}

@@ -1,0 +1,438 @@
+//! The callee's side: registering, running invocations, their answers and interrupts.
+//!
+//! The state of an invocation lives on its callee's core, which answers for a callee that is gone (R5).
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::Router;
+use super::authorize::Action;
+use super::effects::{CreditTime, Effects, Sent};
+use super::peer::{
+    CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RegisterLetter, RegisterOutcome,
+    ReplyHead, SessionKey, SessionRef,
+};
+use super::session::State;
+use crate::wamp::error::uri;
+use crate::wamp::features::ClientFeatures;
+use crate::wamp::message::{
+    Error, Interrupt, Invocation as InvocationMessage, Message, MessageType, Register, Registered,
+    Unregister, Unregistered, Yield,
+};
+use crate::wamp::options::{CancelMode, InterruptOptions, InvocationDetails, Text};
+use crate::wamp::uri::check_pattern;
+use crate::wamp::{MatchPolicy, Payload, ProtocolError, RegistrationId, RequestId};
+
+const NONE: u32 = u32::MAX;
+
+/// A call that a callee of this core works at.
+#[derive(Clone, Copy, Debug)]
+struct Invocation {
+    callee: SessionKey,
+    id: RequestId,
+    caller: SessionRef,
+    request: RequestId,
+    /// The neighbours in the list of this caller's invocations.
+    previous: u32,
+    next: u32,
+}
+
+/// All running invocations of a core: a slab, and for each caller a list through it, so that a cancel finds them.
+#[derive(Debug)]
+pub(super) struct Invocations {
+    entries: Vec<Invocation>,
+    free: Vec<u32>,
+    /// The first of each caller's invocations; ends with the last of them.
+    by_caller: HashMap<SessionRef, u32, FixedState>,
+}
+
+impl Invocations {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_caller: HashMap::with_hasher(FixedState::with_seed(seed)),
+        }
+    }
+
+    /// How many run.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// Whether none runs and no caller is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0 && self.by_caller.is_empty()
+    }
+
+    fn insert(&mut self, callee: SessionKey, id: RequestId, caller: SessionRef, request: RequestId) -> u32 {
+        let next = self.by_caller.get(&caller).copied().unwrap_or(NONE);
+        let entry = Invocation { callee, id, caller, request, previous: NONE, next };
+        let index = if let Some(index) = self.free.pop() {
+            self.entries[index as usize] = entry;
+            index
+        } else {
+            self.entries.push(entry);
+            self.entries.len() as u32 - 1
+        };
+        if next != NONE {
+            self.entries[next as usize].previous = index;
+        }
+        self.by_caller.insert(caller, index);
+        index
+    }
+
+    fn remove(&mut self, index: u32) -> Invocation {
+        let entry = self.entries[index as usize];
+        if entry.next != NONE {
+            self.entries[entry.next as usize].previous = entry.previous;
+        }
+        if entry.previous != NONE {
+            self.entries[entry.previous as usize].next = entry.next;
+        } else if entry.next != NONE {
+            self.by_caller.insert(entry.caller, entry.next);
+        } else {
+            self.by_caller.remove(&entry.caller);
+        }
+        self.free.push(index);
+        if self.free.len() == self.entries.len() {
+            self.entries.clear();
+            self.free.clear();
+            self.entries.shrink_to(1024);
+            self.free.shrink_to(1024);
+        }
+        entry
+    }
+
+    fn find(&self, caller: SessionRef, request: RequestId) -> Option<u32> {
+        let mut index = self.by_caller.get(&caller).copied()?;
+        while index != NONE {
+            let entry = &self.entries[index as usize];
+            if entry.request == request {
+                return Some(index);
+            }
+            index = entry.next;
+        }
+        None
+    }
+}
+
+impl Router {
+    pub(super) fn handle_register(
+        &mut self,
+        key: SessionKey,
+        message: &Register<'_>,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        self.check_request(key, message.request)?;
+        let procedure = &*message.procedure;
+        let match_policy = message.options.match_policy;
+        let (realm, session) = self.realm_and_session(key);
+        let checked = if match_policy == MatchPolicy::Exact {
+            realm.check_uri(procedure)
+        } else if crate::wamp::uri::is_reserved(procedure) {
+            Err("URIs that begin with `wamp` are reserved for the protocol")
+        } else {
+            check_pattern(procedure, match_policy, realm.uri_rule, realm.uri_limits)
+                .map_err(crate::wamp::uri::UriError::as_str)
+        };
+        if let Err(error) = checked {
+            self.refuse(key, MessageType::Register, message.request, uri::INVALID_URI, error, effects);
+            return Ok(());
+        }
+        if !realm.roles[session.role as usize].permissions.allows(Action::Register, procedure, match_policy) {
+            self.not_authorized(key, MessageType::Register, message.request, effects);
+            return Ok(());
+        }
+        let (realm_index, home, hash_seed) = (session.realm, realm.home, self.hash_seed);
+        let limits = &self.limits;
+        let active = self.sessions.at_mut(key.slot).active(hash_seed);
+        if active.registrations as usize >= limits.registrations_per_session_max
+            || active.uri_bytes as usize + procedure.len() > limits.uri_bytes_per_session_max
+        {
+            effects.counters().limit_reached += 1;
+            let text = "the session has as many registrations as it may have";
+            self.refuse(key, MessageType::Register, message.request, uri::LIMIT_REACHED, text, effects);
+            return Ok(());
+        }
+        // Taken now and given back with a refusal, so that requests on their way count as well.
+        active.registrations += 1;
+        active.uri_bytes += procedure.len() as u32;
+        active.ever_registered = true;
+        let _ = effects.charge(key, MESSAGE_OVERHEAD_BYTES);
+        let letter = RegisterLetter {
+            realm: realm_index,
+            callee: SessionRef { core: self.core, key },
+            request: message.request,
+            match_policy,
+            procedure: procedure.into(),
+        };
+        if home == self.core {
+            self.register_at_home(&letter, effects);
+        } else {
+            effects.peer(home, PeerMessage::Register(Box::new(letter)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn handle_unregister(
+        &mut self,
+        key: SessionKey,
+        message: &Unregister,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        self.check_request(key, message.request)?;
+        let (realm, session) = self.realm_and_session(key);
+        let (realm_index, home) = (session.realm, realm.home);
+        let callee = SessionRef { core: self.core, key };
+        let _ = effects.charge(key, MESSAGE_OVERHEAD_BYTES);
+        if home == self.core {
+            self.unregister_at_home(realm_index, callee, message.request, message.registration, effects);
+        } else {
+            effects.peer(
+                home,
+                PeerMessage::Unregister {
+                    realm: realm_index,
+                    callee,
+                    request: message.request,
+                    registration: message.registration,
+                },
+            );
+        }
+        Ok(())
+    }
+
+    /// The dealer has answered a REGISTER or UNREGISTER of a session of this core.
+    pub(super) fn finish_register(
+        &mut self,
+        key: SessionKey,
+        request: RequestId,
+        outcome: RegisterOutcome,
+        effects: &mut impl Effects,
+    ) {
+        let charge = Charge { bytes: MESSAGE_OVERHEAD_BYTES, paused: false };
+        effects.credit(SessionRef { core: self.core, key }, charge, CreditTime::Now);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(active) = session.active.as_mut() else { return };
+        match outcome {
+            RegisterOutcome::Registered(registration) => {
+                // O4: any INVOCATION for it comes behind this on the same ring.
+                let _ = effects.reply(key, &Message::Registered(Registered { request, registration }));
+            }
+            RegisterOutcome::AlreadyExists { uri_bytes } => {
+                active.registrations -= 1;
+                active.uri_bytes -= uri_bytes;
+                let text = "the procedure is registered already";
+                let error = uri::PROCEDURE_ALREADY_EXISTS;
+                self.refuse(key, MessageType::Register, request, error, text, effects);
+            }
+            RegisterOutcome::Unregistered { uri_bytes } => {
+                active.registrations -= 1;
+                active.uri_bytes -= uri_bytes;
+                let reply = Unregistered { request, details: None };
+                let _ = effects.reply(key, &Message::Unregistered(reply));
+            }
+            RegisterOutcome::NoSuchRegistration => {
+                let text = "the session does not hold this registration";
+                self.refuse(key, MessageType::Unregister, request, uri::NO_SUCH_REGISTRATION, text, effects);
+            }
+        }
+    }
+
+    /// On the callee's core: begins an invocation, or answers for the callee (R5).
+    pub(super) fn invoke(
+        &mut self,
+        callee: SessionKey,
+        registration: RegistrationId,
+        pattern: bool,
+        call: Parcel<'_, CallHead>,
+        effects: &mut impl Effects,
+    ) {
+        let head = call.head();
+        // The call is off the ring: credit never waits for a client.
+        effects.credit(head.caller, head.charge, CreditTime::Now);
+        let hash_seed = self.hash_seed;
+        let session = self.sessions.get_mut(callee).filter(|session| session.state == State::Open);
+        let Some(session) = session else {
+            self.answer_call(
+                head.caller,
+                head.request,
+                uri::NO_AVAILABLE_CALLEE,
+                "the callee is gone",
+                effects,
+            );
+            return;
+        };
+        let active = session.active(hash_seed);
+        if active.invocations.len() >= self.limits.invocations_per_session_max {
+            effects.counters().invocations_refused += 1;
+            let text = "the callee has as many calls open as it may have";
+            self.answer_call(head.caller, head.request, uri::UNAVAILABLE, text, effects);
+            return;
+        }
+        let id = active.last_invocation.next();
+        let message = Message::Invocation(InvocationMessage {
+            request: id,
+            registration,
+            details: InvocationDetails {
+                procedure: pattern.then(|| Text::Borrowed(call.uri())),
+                ..InvocationDetails::default()
+            },
+            payload: call.payload(),
+        });
+        let (error, text) = match effects.send(callee, &message) {
+            Sent::Accepted => {
+                // Only now the number is used up: what was refused left no gap in 1, 2, 3, …
+                active.last_invocation = id;
+                let index = self.invocations.insert(callee, id, head.caller, head.request);
+                active.invocations.insert(id, index);
+                effects.counters().invocations += 1;
+                return;
+            }
+            Sent::Full => {
+                effects.counters().invocations_refused += 1;
+                (uri::UNAVAILABLE, "the callee has not read the calls before this one")
+            }
+            Sent::NotRepresentable => {
+                (uri::INVALID_ARGUMENT, "the arguments cannot be written in the serializer of the callee")
+            }
+            Sent::TooLarge => (uri::PAYLOAD_SIZE_EXCEEDED, "the call is longer than the callee takes"),
+            Sent::Gone => (uri::NO_AVAILABLE_CALLEE, "the callee is gone"),
+        };
+        self.answer_call(head.caller, head.request, error, text, effects);
+    }
+
+    pub(super) fn handle_yield(
+        &mut self,
+        key: SessionKey,
+        message: &Yield<'_>,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        // Progressive results are not announced, so nobody asked for one: the final result is still to come.
+        if message.options.progress && self.invocation_is_open(key, message.request) {
+            return Ok(());
+        }
+        self.answer(key, "YIELD", message.request, Outcome::Result, "", message.payload, effects)
+    }
+
+    /// ERROR from a client: INVOCATION is the only request that a router makes.
+    pub(super) fn handle_error(
+        &mut self,
+        key: SessionKey,
+        message: &Error<'_>,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        if message.request_type != MessageType::Invocation {
+            let name = message.request_type.name();
+            return Err(ProtocolError::new(format!("ERROR.REQUEST.Type: a client has no {name} to answer")));
+        }
+        self.answer(key, "ERROR", message.request, Outcome::Error, &message.error, message.payload, effects)
+    }
+
+    fn invocation_is_open(&self, key: SessionKey, id: RequestId) -> bool {
+        self.sessions.at(key.slot).active.as_ref().is_some_and(|active| active.invocations.contains_key(&id))
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn answer(
+        &mut self,
+        key: SessionKey,
+        what: &str,
+        id: RequestId,
+        outcome: Outcome,
+        error: &str,
+        payload: Payload<'_>,
+        effects: &mut impl Effects,
+    ) -> Result<(), ProtocolError> {
+        let active = self.sessions.at_mut(key.slot).active.as_mut();
+        let last = active.as_ref().map_or(RequestId(0), |active| active.last_invocation);
+        let index = active.and_then(|active| {
+            let index = active.invocations.remove(&id);
+            if active.invocations.is_empty() && active.invocations.capacity() > 64 {
+                active.invocations.shrink_to_fit();
+            }
+            index
+        });
+        let Some(index) = index else {
+            if id > last {
+                return Err(ProtocolError::new(format!(
+                    "{what}.Request {id}: no such invocation was ever made"
+                )));
+            }
+            // Cancelled, or its caller is gone: the two crossed.
+            return Ok(());
+        };
+        let invocation = self.invocations.remove(index);
+        let bytes = (error.len() + payload.len()) as u32 + MESSAGE_OVERHEAD_BYTES;
+        let paused = effects.charge(key, bytes);
+        let head = ReplyHead {
+            caller: invocation.caller.key,
+            request: invocation.request,
+            outcome,
+            callee: Some(SessionRef { core: self.core, key }),
+            charge: Charge { bytes, paused },
+        };
+        self.send_reply(invocation.caller.core, Parcel::Borrowed { head, uri: error, payload }, effects);
+        Ok(())
+    }
+
+    /// On every core: interrupts one call, if its callee is here.
+    pub(super) fn interrupt(
+        &mut self,
+        caller: SessionRef,
+        request: RequestId,
+        mode: CancelMode,
+        effects: &mut impl Effects,
+    ) {
+        if let Some(index) = self.invocations.find(caller, request) {
+            self.interrupt_at(index, mode, effects);
+        }
+    }
+
+    /// On every core: interrupts all calls of a caller that is gone.
+    pub(super) fn interrupt_all(&mut self, caller: SessionRef, effects: &mut impl Effects) {
+        while let Some(index) = self.invocations.by_caller.get(&caller).copied() {
+            self.interrupt_at(index, CancelMode::KillNoWait, effects);
+        }
+    }
+
+    fn interrupt_at(&mut self, index: u32, mode: CancelMode, effects: &mut impl Effects) {
+        let Invocation { callee, id, caller, request, .. } = self.invocations.entries[index as usize];
+        let session = self.sessions.get_mut(callee);
+        let can_cancel = session
+            .as_ref()
+            .is_some_and(|session| session.features.contains(ClientFeatures::CALLEE_CALL_CANCELING));
+        if mode != CancelMode::Skip && can_cancel {
+            let options = InterruptOptions { mode: Some(mode), reason: Some(Text::Borrowed(uri::CANCELED)) };
+            let _ = effects.reply(callee, &Message::Interrupt(Interrupt { request: id, options }));
+        }
+        if mode == CancelMode::Kill && can_cancel {
+            // The callee's answer ends it, or the timeout on the caller's core.
+            return;
+        }
+        if let Some(active) = session.and_then(|session| session.active.as_mut()) {
+            active.invocations.remove(&id);
+        }
+        self.invocations.remove(index);
+        if mode == CancelMode::Kill {
+            // A callee that cannot be interrupted: the caller is told at once, as with `skip`.
+            self.answer_call(caller, request, uri::CANCELED, "the call was cancelled", effects);
+        }
+    }
+
+    /// The session ends: its callers are answered (R5).
+    pub(super) fn abandon_invocations(&mut self, key: SessionKey, effects: &mut impl Effects) {
+        let Some(active) = self.sessions.at_mut(key.slot).active.as_mut() else { return };
+        if active.invocations.is_empty() {
+            return;
+        }
+        // In the order they were made, so that runs replay.
+        let mut open: Vec<_> = active.invocations.drain().collect();
+        open.sort_unstable();
+        for (_, index) in open {
+            let invocation = self.invocations.remove(index);
+            let text = "the callee left before it answered";
+            self.answer_call(invocation.caller, invocation.request, uri::CANCELED, text, effects);
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Everything that cores say to each other.
+
+use std::sync::Arc;
+
+use crate::wamp::codec::Serializer;
+use crate::wamp::options::{CancelMode, MatchPolicy};
+use crate::wamp::{Payload, PublicationId, RegistrationId, RequestId, SessionId};
+
+/// The number of a core: an index into the running ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CoreId(pub u16);
+
+/// The number of a realm: its place in the configuration, the same on every core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RealmIndex(pub u16);
+
+/// A connection of this core, and the session on it. The generation tells a slot's tenants apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub struct SessionKey {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// A session on any core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub struct SessionRef {
+    pub core: CoreId,
+    pub key: SessionKey,
+}
+
+/// What a message on its way cost the session that caused it, in bytes (R8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Charge {
+    /// Bytes to be given back.
+    pub bytes: u32,
+    /// The session is not read until it gets credit: all that is owed to it goes back at once.
+    pub paused: bool,
+}
+
+/// What every entry of a ring costs on top of its payload, in bytes: its place in the ring and its heads.
+pub const MESSAGE_OVERHEAD_BYTES: u32 = 160;
+
+/// A URI and a payload that outlive the message they came in, in one allocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    bytes: Box<[u8]>,
+    uri_length: u32,
+    args_length: u32,
+    serializer: Serializer,
+}
+
+impl Body {
+    /// Copies both, once.
+    #[must_use]
+    pub fn new(uri: &str, payload: Payload<'_>) -> Self {
+        let mut bytes = Vec::with_capacity(uri.len() + payload.len());
+        bytes.extend_from_slice(uri.as_bytes());
+        bytes.extend_from_slice(payload.args);
+        bytes.extend_from_slice(payload.kwargs);
+        // Both lengths are below the largest message, 16 MiB.
+        Self {
+            bytes: bytes.into_boxed_slice(),
+            uri_length: uri.len() as u32,
+            args_length: payload.args.len() as u32,
+            serializer: payload.serializer,
+        }
+    }
+
+    /// The URI.
+    #[must_use]
+    pub fn uri(&self) -> &str {
+        // It was a `str` when it was copied.
+        std::str::from_utf8(&self.bytes[..self.uri_length as usize]).unwrap_or_default()
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> Payload<'_> {
+        let (args, kwargs) = self.bytes[self.uri_length as usize..].split_at(self.args_length as usize);
+        Payload { serializer: self.serializer, args, kwargs }
+    }
+}
+
+/// A head, a URI and a payload: borrowed from the message that brought them, or owned since they crossed a ring.
+///
+/// What stays on one core is never copied.
+#[derive(Debug)]
+pub enum Parcel<'a, H> {
+    /// Borrowed.
+    Borrowed {
+        /// The head.
+        head: H,
+        /// The procedure or error.
+        uri: &'a str,
+        /// Args and kwargs.
+        payload: Payload<'a>,
+    },
+    /// Owned.
+    Owned(Box<Letter<H>>),
+}
+
+/// What crosses a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter<H> {
+    /// The head.
+    pub head: H,
+    /// URI and payload.
+    pub body: Body,
+}
+
+impl<H: Copy> Parcel<'_, H> {
+    /// The head.
+    pub fn head(&self) -> H {
+        match self {
+            Self::Borrowed { head, .. } => *head,
+            Self::Owned(letter) => letter.head,
+        }
+    }
+
+    /// The procedure or error.
+    pub fn uri(&self) -> &str {
+        match self {
+            Self::Borrowed { uri, .. } => uri,
+            Self::Owned(letter) => letter.body.uri(),
+        }
+    }
+
+    /// Args and kwargs.
+    pub fn payload(&self) -> Payload<'_> {
+        match self {
+            Self::Borrowed { payload, .. } => *payload,
+            Self::Owned(letter) => letter.body.payload(),
+        }
+    }
+
+    /// For a ring: copies what is borrowed.
+    pub fn into_letter(self) -> Box<Letter<H>> {
+        match self {
+            Self::Borrowed { head, uri, payload } => Box::new(Letter { head, body: Body::new(uri, payload) }),
+            Self::Owned(letter) => letter,
+        }
+    }
+}
+
+/// The head of a CALL on its way to the dealer and the callee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CallHead {
+    pub realm: RealmIndex,
+    pub caller: SessionRef,
+    pub request: RequestId,
+    pub charge: Charge,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// RESULT; the URI of the letter is empty.
+    Result,
+    /// ERROR; the URI of the letter says which.
+    Error,
+}
+
+/// The head of an answer on its way to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ReplyHead {
+    pub caller: SessionKey,
+    pub request: RequestId,
+    pub outcome: Outcome,
+    /// The callee that is charged for it; `None` where the router answers itself.
+    pub callee: Option<SessionRef>,
+    pub charge: Charge,
+}
+
+/// Who shall not, or alone shall, receive a publication. Lists are sorted, so that every core searches them as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Audience {
+    pub exclude: Vec<SessionId>,
+    pub exclude_authid: Vec<Box<str>>,
+    pub exclude_authrole: Vec<Box<str>>,
+    pub eligible: Option<Vec<SessionId>>,
+    pub eligible_authid: Option<Vec<Box<str>>>,
+    pub eligible_authrole: Option<Vec<Box<str>>>,
+}
+
+/// The head of a publication on its way to the other cores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct PublicationHead {
+    pub realm: RealmIndex,
+    pub publisher: SessionRef,
+    pub publication: PublicationId,
+    /// `None` where everybody may receive it.
+    pub audience: Option<Box<Audience>>,
+}
+
+/// The head of a REGISTER on its way to the dealer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct RegisterLetter {
+    pub realm: RealmIndex,
+    pub callee: SessionRef,
+    pub request: RequestId,
+    pub match_policy: MatchPolicy,
+    pub procedure: Box<str>,
+}
+
+/// How a REGISTER or UNREGISTER ended at the dealer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegisterOutcome {
+    /// REGISTERED.
+    Registered(RegistrationId),
+    /// ERROR `procedure_already_exists`; the URI was this long.
+    AlreadyExists {
+        /// In bytes, to be given back to the session's account.
+        uri_bytes: u32,
+    },
+    /// UNREGISTERED; the URI was this long.
+    Unregistered {
+        /// In bytes, to be given back to the session's account.
+        uri_bytes: u32,
+    },
+    /// ERROR `no_such_registration`.
+    NoSuchRegistration,
+}
+
+/// Everything that one core says to another. Small, because thousands lie in a ring.
+#[derive(Debug)]
+pub enum PeerMessage {
+    /// To every other core: deliver to your subscribers.
+    Publish {
+        /// Shared by all receivers.
+        publication: Arc<Letter<PublicationHead>>,
+        /// This receiver's part.
+        charge: Charge,
+    },
+    /// To the dealer: find a callee.
+    Call(Box<Letter<CallHead>>),
+    /// From the dealer to the callee's core.
+    Invoke {
+        /// Whom to invoke.
+        callee: SessionKey,
+        /// By which registration.
+        registration: RegistrationId,
+        /// Whether INVOCATION.Details.procedure is due: the registration is a pattern.
+        pattern: bool,
+        /// What the caller asked.
+        call: Box<Letter<CallHead>>,
+    },
+    /// From the callee's core (or the dealer's) to the caller's.
+    Reply(Box<Letter<ReplyHead>>),
+    /// To the dealer: the caller cancelled, or stopped waiting (R4).
+    Cancel {
+        /// Who called.
+        caller: SessionRef,
+        /// Which call.
+        request: RequestId,
+        /// `Skip`: the callee is not told, its core only forgets.
+        mode: CancelMode,
+        /// Where the dealer is.
+        realm: RealmIndex,
+    },
+    /// From the dealer to every core: interrupt this call, if its callee is yours.
+    Interrupt {
+        /// Who called.
+        caller: SessionRef,
+        /// Which call.
+        request: RequestId,
+        /// How.
+        mode: CancelMode,
+    },
+    /// To the dealer: the caller left with calls open (R4).
+    CallerGone {
+        /// Who called.
+        caller: SessionRef,
+        /// Where the dealer is.
+        realm: RealmIndex,
+    },
+    /// From the dealer to every core: interrupt all calls of this caller.
+    InterruptAll {
+        /// Who called.
+        caller: SessionRef,
+    },
+    /// To the dealer.
+    Register(Box<RegisterLetter>),
+    /// To the dealer.
+    Unregister {
+        /// Where the dealer is.
+        realm: RealmIndex,
+        /// Who wants it.
+        callee: SessionRef,
+        /// The request to answer.
+        request: RequestId,
+        /// What to remove.
+        registration: RegistrationId,
+    },
+    /// From the dealer to the callee's core: the answer to `Register` or `Unregister`.
+    RegisterReply {
+        /// Who asked.
+        callee: SessionKey,
+        /// The request to answer.
+        request: RequestId,
+        /// The answer.
+        outcome: RegisterOutcome,
+    },
+    /// To the dealer: a session that ever registered is gone.
+    CalleeGone {
+        /// Where the dealer is.
+        realm: RealmIndex,
+        /// Who.
+        callee: SessionRef,
+    },
+    /// Gives bytes back to a session of the receiver (R8). Handled by the shard.
+    Credit {
+        /// Whom.
+        session: SessionKey,
+        /// How many.
+        bytes: u32,
+    },
+    /// A publication of this session met an outbox that is more than half full: do not read it until as many ends
+    /// as beginnings have come. Handled by the shard.
+    Hold {
+        /// Whom.
+        session: SessionKey,
+        /// Begin or end.
+        begin: bool,
+    },
+    /// The sender is short of outbox memory (or is no longer): publishers wait. Handled by the shard.
+    Pressure {
+        /// Whether it begins.
+        on: bool,
+    },
+}
+
+// The cost sheet: a ring of 4,096 entries is 128 or 160 KiB for each ordered pair of cores.
+const _: () = assert!(size_of::<PeerMessage>() <= 40);
+const _: () = assert!(size_of::<Letter<CallHead>>() <= 80);
+const _: () = assert!(size_of::<Letter<ReplyHead>>() <= 96);
+
+impl PeerMessage {
+    /// What it holds of a ring, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let body = match self {
+            Self::Publish { publication, .. } => publication.body.bytes.len(),
+            Self::Call(call) | Self::Invoke { call, .. } => call.body.bytes.len(),
+            Self::Reply(reply) => reply.body.bytes.len(),
+            Self::Register(register) => register.procedure.len(),
+            _ => 0,
+        };
+        body + MESSAGE_OVERHEAD_BYTES as usize
+    }
+}

@@ -1,0 +1,95 @@
+//! A realm on one core: its rules, this core's part of the broker, and the dealer where this core is its home.
+
+use foldhash::fast::FixedState;
+use std::hash::BuildHasher;
+
+use super::authorize::Role;
+use super::broker::Broker;
+use super::dealer::Dealer;
+use super::peer::CoreId;
+use crate::config;
+use crate::wamp::uri::{UriError, UriLimits, UriRule, check, is_reserved};
+
+/// One realm.
+#[derive(Debug)]
+pub(super) struct Realm {
+    pub(super) name: Box<str>,
+    /// The core that owns the dealer.
+    pub(super) home: CoreId,
+    pub(super) uri_rule: UriRule,
+    pub(super) uri_limits: UriLimits,
+    pub(super) strict_request_ids: bool,
+    pub(super) roles: Vec<RealmRole>,
+    /// The role of anonymous sessions, by listener.
+    pub(super) anonymous_role: Vec<Option<u16>>,
+    pub(super) broker: Broker,
+    /// On the home core only. Every decision about procedures is made there.
+    pub(super) dealer: Option<Dealer>,
+}
+
+/// A role and what it may do.
+#[derive(Debug)]
+pub(super) struct RealmRole {
+    pub(super) name: Box<str>,
+    pub(super) slow: config::SlowPolicy,
+    pub(super) permissions: Role,
+}
+
+impl Realm {
+    pub(super) fn new(
+        config: &config::Realm,
+        limits: &config::Limits,
+        listener_roles: &[String],
+        core: CoreId,
+        cores: u16,
+        keys: RealmKeys,
+    ) -> Self {
+        // The same on every core and at every start: a fixed hash of the name.
+        let by_name = FixedState::with_seed(0).hash_one(&config.name) % u64::from(cores);
+        let home = CoreId(config.home.map_or(by_name as u16, |home| home as u16 % cores));
+        let roles: Vec<_> = config
+            .roles
+            .iter()
+            .map(|role| RealmRole {
+                name: role.name.as_str().into(),
+                slow: role.slow,
+                permissions: Role::new(role),
+            })
+            .collect();
+        let anonymous_role = listener_roles
+            .iter()
+            .map(|name| roles.iter().position(|role| *role.name == **name).map(|index| index as u16))
+            .collect();
+        Self {
+            name: config.name.as_str().into(),
+            home,
+            uri_rule: config.uri_rule,
+            uri_limits: UriLimits {
+                bytes_max: limits.uri_bytes_max,
+                components_max: limits.uri_components_max,
+            },
+            strict_request_ids: config.strict_request_ids,
+            roles,
+            anonymous_role,
+            broker: Broker::new(keys.map, keys.subscription),
+            dealer: (home == core).then(|| Dealer::new(keys.map)),
+        }
+    }
+
+    /// Checks a URI to publish to, to call, or to register exactly: those below `wamp` belong to the protocol.
+    pub(super) fn check_uri(&self, uri: &str) -> Result<(), &'static str> {
+        if is_reserved(uri) {
+            return Err("URIs that begin with `wamp` are reserved for the protocol");
+        }
+        check(uri, self.uri_rule, self.uri_limits).map_err(UriError::as_str)
+    }
+}
+
+/// Keys of hashes, drawn at start.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RealmKeys {
+    /// Of the tables; each core may have its own.
+    pub(super) map: u64,
+    /// Of subscription ids; the same on every core.
+    pub(super) subscription: u64,
+}

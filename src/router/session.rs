@@ -1,0 +1,157 @@
+//! Sessions of this core: from the connection to HELLO, and what a session holds.
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::calls::OpenCall;
+use super::peer::{RealmIndex, SessionKey};
+use super::uri_map::EntryKey;
+use crate::wamp::features::ClientFeatures;
+use crate::wamp::{RequestId, SessionId};
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// No connection has this slot.
+    Vacant,
+    /// No session yet, or no longer: HELLO may come.
+    Connected,
+    /// WELCOME was sent.
+    Open,
+}
+
+/// A subscription of a session, and its place among the subscribers: leaving a topic is O(1).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscribed {
+    pub(super) entry: EntryKey,
+    pub(super) index: u32,
+}
+
+/// What only sessions that do something have.
+#[derive(Debug)]
+pub(super) struct Active {
+    /// Ends with UNSUBSCRIBE and with the session.
+    pub(super) subscriptions: Vec<Subscribed>,
+    /// Ends with the call's answer, and with the session.
+    pub(super) calls: HashMap<RequestId, OpenCall, FixedState>,
+    /// Ends with the callee's answer, a cancel, and with the session; the value is an index into `Invocations`.
+    pub(super) invocations: HashMap<RequestId, u32, FixedState>,
+    /// The last INVOCATION.Request: counts 1, 2, 3, … per session.
+    pub(super) last_invocation: RequestId,
+    /// Registrations held or asked for.
+    pub(super) registrations: u32,
+    /// Whether the dealer must hear of the session's end.
+    pub(super) ever_registered: bool,
+    /// Bytes of the URIs that are subscribed and registered.
+    pub(super) uri_bytes: u32,
+    /// Events that were dropped since the last one that was sent.
+    pub(super) events_lost: u64,
+}
+
+/// One connection of this core and the session on it.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) generation: u32,
+    pub(super) state: State,
+    pub(super) listener: u16,
+    pub(super) realm: RealmIndex,
+    pub(super) role: u16,
+    pub(super) features: ClientFeatures,
+    pub(super) id: SessionId,
+    /// The last request of the client.
+    pub(super) last_request: RequestId,
+    pub(super) active: Option<Box<Active>>,
+}
+
+// The cost sheet: what every connection pays, and what those pay that do something.
+const _: () = assert!(size_of::<Session>() <= 48);
+const _: () = assert!(size_of::<Active>() <= 192);
+
+impl Session {
+    fn vacant(generation: u32) -> Self {
+        Self {
+            generation,
+            state: State::Vacant,
+            listener: 0,
+            realm: RealmIndex(0),
+            role: 0,
+            features: ClientFeatures::default(),
+            id: SessionId(0),
+            last_request: RequestId(0),
+            active: None,
+        }
+    }
+
+    /// What the session holds, made when it first holds something.
+    pub(super) fn active(&mut self, hash_seed: u64) -> &mut Active {
+        self.active.get_or_insert_with(|| {
+            let hasher = FixedState::with_seed(hash_seed);
+            Box::new(Active {
+                subscriptions: Vec::new(),
+                calls: HashMap::with_hasher(hasher.clone()),
+                invocations: HashMap::with_hasher(hasher),
+                last_invocation: RequestId(0),
+                registrations: 0,
+                ever_registered: false,
+                uri_bytes: 0,
+                events_lost: 0,
+            })
+        })
+    }
+
+    /// The authid of an anonymous session: its own, so that rules about one never reach another.
+    pub(super) fn authid(&self) -> String {
+        format!("anonymous-{:x}", self.id.0)
+    }
+}
+
+/// All sessions of a core, by slot.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    slots: Vec<Session>,
+}
+
+impl Sessions {
+    /// A new connection takes a slot.
+    pub(super) fn open(&mut self, key: SessionKey, listener: u16) {
+        let slot = key.slot as usize;
+        while self.slots.len() <= slot {
+            self.slots.push(Session::vacant(0));
+        }
+        self.slots[slot] = Session { state: State::Connected, listener, ..Session::vacant(key.generation) };
+    }
+
+    /// The connection, unless it is gone.
+    pub(super) fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        let session = self.slots.get_mut(key.slot as usize)?;
+        (session.generation == key.generation && session.state != State::Vacant).then_some(session)
+    }
+
+    /// The connection, unless it is gone.
+    pub(super) fn get(&self, key: SessionKey) -> Option<&Session> {
+        let session = self.slots.get(key.slot as usize)?;
+        (session.generation == key.generation && session.state != State::Vacant).then_some(session)
+    }
+
+    /// Whoever has this slot: for lists that hold slots and are cleared when a session ends.
+    pub(super) fn at(&self, slot: u32) -> &Session {
+        &self.slots[slot as usize]
+    }
+
+    /// As [`Self::at`].
+    pub(super) fn at_mut(&mut self, slot: u32) -> &mut Session {
+        &mut self.slots[slot as usize]
+    }
+
+    /// The connection is gone.
+    pub(super) fn free(&mut self, key: SessionKey) {
+        if self.get(key).is_some() {
+            self.slots[key.slot as usize] = Session::vacant(key.generation);
+        }
+    }
+
+    /// How many connections there are; for tests.
+    pub(super) fn count(&self) -> usize {
+        self.slots.iter().filter(|session| session.state != State::Vacant).count()
+    }
+}

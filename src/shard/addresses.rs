@@ -1,0 +1,190 @@
+//! Limits by address: how many connections it has, and how fast it opens them. IPv6 counts by /64.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use crate::config::Limits;
+
+/// No entry: addresses without limits.
+pub(super) const UNLIMITED: u32 = u32::MAX;
+
+/// What is known of one address.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    address: IpAddr,
+    connections: u32,
+    /// Connects that may come at once, in thousandths.
+    tokens_milli: u64,
+    refilled_us: u64,
+}
+
+/// The addresses that have connections, or had some lately.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    /// An entry ends when its last connection is closed and its tokens are full again.
+    by_address: HashMap<IpAddr, u32, FixedState>,
+    connections_max: u32,
+    tokens_max_milli: u64,
+    refill_per_second: u64,
+    /// Where the search for entries to be forgotten goes on.
+    sweep: usize,
+}
+
+impl Addresses {
+    /// Limits across cores are limit / N on each, rounded up.
+    pub(super) fn new(limits: &Limits, cores: u16) -> Self {
+        let share = |limit: usize| limit.div_ceil(usize::from(cores));
+        Self {
+            entries: Vec::new(),
+            free: Vec::new(),
+            by_address: HashMap::with_hasher(FixedState::with_seed(0)),
+            connections_max: share(limits.connections_per_address_max) as u32,
+            tokens_max_milli: share(limits.connects_per_address_burst as usize) as u64 * 1000,
+            refill_per_second: share(limits.connects_per_address_per_second as usize) as u64,
+            sweep: 0,
+        }
+    }
+
+    /// A connection from `address`: its entry, or `None` when it has too many or opens them too fast.
+    pub(super) fn opened(&mut self, address: Option<IpAddr>, now_us: u64) -> Option<u32> {
+        let Some(address) = address.map(network) else { return Some(UNLIMITED) };
+        self.forget_some(now_us);
+        let index = match self.by_address.get(&address) {
+            Some(&index) => index,
+            None => self.insert(address, now_us),
+        };
+        self.refill(index, now_us);
+        let entry = &mut self.entries[index as usize];
+        if entry.tokens_milli < 1000 || entry.connections >= self.connections_max {
+            return None;
+        }
+        entry.tokens_milli -= 1000;
+        entry.connections += 1;
+        Some(index)
+    }
+
+    /// A connection with this entry ended.
+    pub(super) fn closed(&mut self, index: u32) {
+        if index != UNLIMITED {
+            self.entries[index as usize].connections -= 1;
+        }
+    }
+
+    fn insert(&mut self, address: IpAddr, now_us: u64) -> u32 {
+        let entry = Entry { address, connections: 0, tokens_milli: self.tokens_max_milli, refilled_us: now_us };
+        let index = if let Some(index) = self.free.pop() {
+            self.entries[index as usize] = entry;
+            index
+        } else {
+            self.entries.push(entry);
+            self.entries.len() as u32 - 1
+        };
+        self.by_address.insert(address, index);
+        index
+    }
+
+    fn refill(&mut self, index: u32, now_us: u64) {
+        let entry = &mut self.entries[index as usize];
+        let elapsed_us = now_us.saturating_sub(entry.refilled_us);
+        // Whole milliseconds only, so that nothing is lost to rounding.
+        let elapsed_ms = elapsed_us / 1000;
+        entry.refilled_us += elapsed_ms * 1000;
+        let gained = elapsed_ms.saturating_mul(self.refill_per_second);
+        entry.tokens_milli = entry.tokens_milli.saturating_add(gained).min(self.tokens_max_milli);
+    }
+
+    /// Looks at two entries for every connect, so that the table never grows beyond the addresses of late.
+    fn forget_some(&mut self, now_us: u64) {
+        for _ in 0..2.min(self.entries.len()) {
+            self.sweep = (self.sweep + 1) % self.entries.len();
+            let index = self.sweep as u32;
+            let address = self.entries[self.sweep].address;
+            if self.by_address.get(&address) != Some(&index) {
+                continue;
+            }
+            self.refill(index, now_us);
+            let entry = &self.entries[self.sweep];
+            if entry.connections == 0 && entry.tokens_milli >= self.tokens_max_milli {
+                self.by_address.remove(&address);
+                self.free.push(index);
+            }
+        }
+    }
+}
+
+/// A subscriber of an IPv6 provider has a /64 to himself.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            let segments = v6.segments();
+            match v6.to_ipv4_mapped() {
+                Some(v4) => IpAddr::V4(v4),
+                None => Ipv6Addr::new(segments[0], segments[1], segments[2], segments[3], 0, 0, 0, 0).into(),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn addresses(connections: usize, per_second: u32, burst: u32) -> Addresses {
+        let mut limits = Config::default().limits;
+        limits.connections_per_address_max = connections;
+        limits.connects_per_address_per_second = per_second;
+        limits.connects_per_address_burst = burst;
+        Addresses::new(&limits, 1)
+    }
+
+    fn address(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    #[test]
+    fn connections_are_counted_until_they_close() {
+        let mut addresses = addresses(2, 1000, 1000);
+        let first = addresses.opened(address(1), 0).unwrap();
+        assert!(addresses.opened(address(1), 0).is_some());
+        assert_eq!(addresses.opened(address(1), 0), None);
+        assert!(addresses.opened(address(2), 0).is_some());
+        addresses.closed(first);
+        assert!(addresses.opened(address(1), 0).is_some());
+    }
+
+    #[test]
+    fn a_burst_is_followed_by_the_rate() {
+        let mut addresses = addresses(1000, 10, 5);
+        for _ in 0..5 {
+            let index = addresses.opened(address(1), 0).unwrap();
+            addresses.closed(index);
+        }
+        assert_eq!(addresses.opened(address(1), 50_000), None);
+        assert!(addresses.opened(address(1), 100_000).is_some());
+        assert_eq!(addresses.opened(address(1), 100_000), None);
+    }
+
+    #[test]
+    fn idle_addresses_are_forgotten() {
+        let mut addresses = addresses(10, 100, 10);
+        for last in 0..200 {
+            let index = addresses.opened(address(last), u64::from(last) * 1_000_000).unwrap();
+            addresses.closed(index);
+        }
+        assert!(addresses.by_address.len() < 20, "{}", addresses.by_address.len());
+    }
+
+    #[test]
+    fn a_network_of_ipv6_counts_as_one() {
+        let mut addresses = addresses(1, 100, 10);
+        assert!(addresses.opened(Some("2001:db8::1".parse().unwrap()), 0).is_some());
+        assert_eq!(addresses.opened(Some("2001:db8::2".parse().unwrap()), 0), None);
+        assert!(addresses.opened(Some("2001:db8:0:1::1".parse().unwrap()), 0).is_some());
+    }
+}

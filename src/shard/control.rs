@@ -1,0 +1,111 @@
+//! What the node says to a shard, and what a shard lets the node know. Looked at once a turn.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use super::core::MemoryLevel;
+use crate::metrics::Counters;
+
+/// What a shard shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// Go on.
+    Run,
+    /// Accept nobody, tell everybody, end when all are gone.
+    Stop,
+    /// End at once.
+    StopNow,
+}
+
+/// What a shard last said of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The number of the request that it answers.
+    pub number: u32,
+    /// Its counters.
+    pub counters: Counters,
+    /// Its flight recorder, a line a message.
+    pub recorder: String,
+}
+
+/// One for each shard, shared with the node. Whoever changes it wakes the shard.
+#[derive(Debug, Default)]
+pub struct Control {
+    order: AtomicU8,
+    memory: AtomicU8,
+    snapshot_wanted: AtomicU32,
+    snapshot: Mutex<Snapshot>,
+    /// When the turn that runs began, in monotonic microseconds; 0 between turns.
+    turn_began_us: AtomicU64,
+}
+
+impl Control {
+    /// Tells the shard what to do.
+    pub fn give_order(&self, order: Order) {
+        self.order.fetch_max(order as u8, Ordering::SeqCst);
+    }
+
+    /// Tells the shard how much memory there is.
+    pub fn set_memory(&self, level: MemoryLevel) {
+        self.memory.store(level as u8, Ordering::SeqCst);
+    }
+
+    /// Asks for a snapshot; returns its number.
+    pub fn want_snapshot(&self) -> u32 {
+        self.snapshot_wanted.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The last snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.lock().map(|snapshot| snapshot.clone()).unwrap_or_default()
+    }
+
+    /// When the turn that runs began, in monotonic microseconds; `None` between turns.
+    #[must_use]
+    pub fn turn_began_us(&self) -> Option<u64> {
+        Some(self.turn_began_us.load(Ordering::Relaxed)).filter(|began_us| *began_us != 0)
+    }
+
+    pub(super) fn order(&self) -> Order {
+        match self.order.load(Ordering::Relaxed) {
+            0 => Order::Run,
+            1 => Order::Stop,
+            _ => Order::StopNow,
+        }
+    }
+
+    pub(super) fn memory(&self) -> MemoryLevel {
+        match self.memory.load(Ordering::Relaxed) {
+            0 => MemoryLevel::Normal,
+            1 => MemoryLevel::High,
+            _ => MemoryLevel::Critical,
+        }
+    }
+
+    pub(super) fn snapshot_wanted(&self) -> u32 {
+        self.snapshot_wanted.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is nothing to obey that the shard has not obeyed: asked after it has announced its sleep.
+    pub(super) fn is_quiet(&self, stopping: bool, snapshot: u32, memory: MemoryLevel) -> bool {
+        let order = self.order.load(Ordering::SeqCst);
+        (order == Order::Run as u8 || (order == Order::Stop as u8 && stopping))
+            && self.snapshot_wanted.load(Ordering::SeqCst) == snapshot
+            && self.memory() == memory
+    }
+
+    pub(super) fn publish(&self, number: u32, counters: Counters, recorder: String) {
+        if let Ok(mut snapshot) = self.snapshot.lock() {
+            *snapshot = Snapshot { number, counters, recorder };
+        }
+    }
+
+    pub(super) fn turn_began(&self, now_us: u64) {
+        self.turn_began_us.store(now_us.max(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn turn_ended(&self) {
+        self.turn_began_us.store(0, Ordering::Relaxed);
+    }
+}

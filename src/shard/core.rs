@@ -1,0 +1,479 @@
+//! What a shard has beside its router: connections, ways out, accounts. Performs the router's effects.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::addresses::Addresses;
+use super::connection::{Connections, NEVER, Paused, Phase};
+use super::credit::Credits;
+use super::lived::LivedTime;
+use super::mesh::MeshEnd;
+use super::outbox::{Levels, Pool, Push};
+use super::recorder;
+use super::world::World;
+use crate::config::Limits;
+use crate::link::{Encoding, Framing, LinkConfig, frame};
+use crate::metrics::Counters;
+use crate::router::Now;
+use crate::router::effects::{CreditTime, Effects, EventFrames, Sent};
+use crate::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
+use crate::wamp::codec::{Encoder, NotRepresentable, Serializer};
+use crate::wamp::message::Message;
+use crate::wamp::{CloseReason, SessionId};
+
+/// Small replies may use this much more than the hard bound, in bytes.
+const REPLY_RESERVE_BYTES: usize = 64 * 1024;
+
+/// The first events of one input leave with the replies; the rest of a large fan-out goes to the bulk list.
+const SMALL_FAN_OUT: u32 = 64;
+
+/// How short the router is of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MemoryLevel {
+    /// Enough.
+    #[default]
+    Normal,
+    /// Publishers wait and nobody is accepted.
+    High,
+    /// The largest outboxes are closed as well.
+    Critical,
+}
+
+/// Everything of one core that is not its router.
+pub(super) struct Core<W: World> {
+    pub(super) id: CoreId,
+    pub(super) cores: u16,
+    pub(super) limits: Arc<Limits>,
+    pub(super) links: Vec<LinkConfig>,
+    pub(super) world: W,
+    pub(super) mesh: MeshEnd<PeerMessage>,
+    pub(super) connections: Connections<W::Socket>,
+    pub(super) addresses: Addresses,
+    pub(super) pool: Pool,
+    pub(super) counters: Counters,
+    pub(super) now: Now,
+    pub(super) lived: LivedTime,
+    pub(super) credits: Credits,
+    /// Sessions that could not even take a small reply: closed once the input is handled.
+    pub(super) doomed: Vec<SessionKey>,
+    /// Connections that broke while something was written to them.
+    pub(super) broken: Vec<SessionKey>,
+    /// To be flushed this turn.
+    pub(super) dirty: Vec<SessionKey>,
+    /// To be flushed as turns permit, first come first served.
+    pub(super) bulk: VecDeque<SessionKey>,
+    /// How many ever came onto `bulk`, and how many of them were flushed.
+    pub(super) bulk_pushed: u64,
+    pub(super) bulk_flushed: u64,
+    /// To be read although no event will say so.
+    pub(super) readable: Vec<SessionKey>,
+    /// Bytes in all outboxes.
+    pub(super) outbox_bytes: usize,
+    /// Outboxes that are more than half full.
+    pub(super) over_half: u32,
+    /// The publication being delivered met an outbox that is worth waiting for.
+    pub(super) met_slow_reader: bool,
+    /// EVENTs queued since the turn began, and since the input began.
+    pub(super) deliveries: usize,
+    pub(super) deliveries_of_input: u32,
+    pub(super) lingering: usize,
+    /// Input that is kept for connections that are read, in bytes, and for those that are not (R9).
+    pub(super) partial_bytes: usize,
+    pub(super) paused_bytes: usize,
+    pub(super) memory: MemoryLevel,
+    /// Cores, this one included, whose outboxes are over their bound.
+    pub(super) pressed: Vec<bool>,
+    /// Publishers that wait for memory.
+    pub(super) memory_waiting: Vec<SessionKey>,
+    pub(super) stopping: bool,
+    pub(super) accept_paused_until_us: Option<u64>,
+    pub(super) accept_backoff_us: u64,
+    pub(super) accepting: bool,
+    encoder: Encoder,
+    encoded: Vec<u8>,
+    framed: Vec<u8>,
+}
+
+/// What a core is made of.
+pub(super) struct CoreParts<W: World> {
+    pub(super) id: CoreId,
+    pub(super) cores: u16,
+    pub(super) limits: Arc<Limits>,
+    pub(super) links: Vec<LinkConfig>,
+    pub(super) world: W,
+    pub(super) mesh: MeshEnd<PeerMessage>,
+}
+
+impl<W: World> Core<W> {
+    pub(super) fn new(parts: CoreParts<W>) -> Self {
+        let CoreParts { id, cores, limits, links, world, mesh } = parts;
+        Self {
+            id,
+            cores,
+            addresses: Addresses::new(&limits, cores),
+            credits: Credits::new(cores, limits.credit_bytes_per_session),
+            doomed: Vec::new(),
+            broken: Vec::new(),
+            limits,
+            links,
+            world,
+            mesh,
+            connections: Connections::new(),
+            pool: Pool::default(),
+            counters: Counters::default(),
+            now: Now::default(),
+            lived: LivedTime::default(),
+            dirty: Vec::new(),
+            bulk: VecDeque::new(),
+            bulk_pushed: 0,
+            bulk_flushed: 0,
+            readable: Vec::new(),
+            outbox_bytes: 0,
+            over_half: 0,
+            met_slow_reader: false,
+            deliveries: 0,
+            deliveries_of_input: 0,
+            lingering: 0,
+            partial_bytes: 0,
+            paused_bytes: 0,
+            memory: MemoryLevel::Normal,
+            pressed: vec![false; cores as usize],
+            memory_waiting: Vec::new(),
+            stopping: false,
+            accept_paused_until_us: None,
+            accept_backoff_us: 0,
+            accepting: true,
+            encoder: Encoder::new(),
+            encoded: Vec::new(),
+            framed: Vec::new(),
+        }
+    }
+
+    fn levels(&self, reserve: usize) -> Levels {
+        let hard_bytes = self.limits.outbox_hard_bytes.saturating_add(reserve);
+        Levels { soft_bytes: self.limits.outbox_soft_bytes, hard_bytes }
+    }
+
+    /// Encodes and frames into `self.framed`.
+    fn encode(&mut self, message: &Message<'_>, encoding: Encoding) -> Result<(), NotRepresentable> {
+        self.encoded.clear();
+        self.framed.clear();
+        self.encoder.encode(message, encoding.serializer, &mut self.encoded)?;
+        frame(encoding, &self.encoded, &mut self.framed);
+        // One large message must not pin its size for good.
+        if self.encoded.capacity() > SCRATCH_BYTES_MAX {
+            self.encoded = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// Queues one message for one connection.
+    fn queue(&mut self, to: SessionKey, message: &Message<'_>, reserve: usize) -> Sent {
+        let Some(connection) = self.connections.get(to) else { return Sent::Gone };
+        if !matches!(connection.phase, Phase::Open | Phase::Linked) {
+            return Sent::Gone;
+        }
+        let Some(encoding) = connection.encoding else { return Sent::Gone };
+        let peer_max = connection.peer_message_bytes_max as usize;
+        if self.encode(message, encoding).is_err() {
+            return Sent::NotRepresentable;
+        }
+        if too_large(encoding, self.framed.len(), peer_max) {
+            return Sent::TooLarge;
+        }
+        let framed = std::mem::take(&mut self.framed);
+        let sent = self.push_bytes(to, &framed, reserve);
+        self.framed = framed;
+        if self.framed.capacity() > SCRATCH_BYTES_MAX {
+            self.framed = Vec::new();
+        }
+        sent
+    }
+
+    /// Queues bytes that are framed already.
+    pub(super) fn push_bytes(&mut self, to: SessionKey, bytes: &[u8], reserve: usize) -> Sent {
+        let levels = self.levels(reserve);
+        let Some(connection) = self.connections.get_mut(to) else { return Sent::Gone };
+        let before = connection.outbox.bytes();
+        let pushed = connection.outbox.push_copy(bytes, levels, &mut self.pool);
+        self.pushed(to, before, pushed, false)
+    }
+
+    /// Accounts for a push: totals, dirty lists, bounds.
+    fn pushed(&mut self, to: SessionKey, before: usize, pushed: Push, is_event: bool) -> Sent {
+        if pushed == Push::Full {
+            return Sent::Full;
+        }
+        self.counters.messages_sent += 1;
+        let half = self.limits.outbox_hard_bytes / 2;
+        let bulk = is_event && self.deliveries_of_input > SMALL_FAN_OUT;
+        let Some(connection) = self.connections.get_mut(to) else { return Sent::Gone };
+        let bytes = connection.outbox.bytes();
+        self.outbox_bytes += bytes - before;
+        if bytes > half {
+            if !connection.over_half {
+                connection.over_half = true;
+                self.over_half += 1;
+                if connection.phase == Phase::Open && connection.paused.insert(Paused::OUTBOX) {
+                    self.counters.paused_outbox += 1;
+                }
+            }
+            // Worth waiting for only while it takes something: a reader of a byte a second delays nobody.
+            if is_event
+                && connection.outbox.accepted_bytes(self.now.monotonic_us) >= SLOW_READER_BYTES_MIN
+            {
+                self.met_slow_reader = true;
+            }
+        }
+        // A refused connection leaves the lists until the kernel has room.
+        if !connection.dirty && !connection.blocked {
+            connection.dirty = true;
+            if bulk {
+                self.bulk.push_back(to);
+                self.bulk_pushed += 1;
+            } else {
+                self.dirty.push(to);
+            }
+        }
+        if pushed == Push::AboveSoft && !connection.blocked {
+            // Above the soft bound the kernel must have refused: one more send finds out.
+            self.flush_connection(to);
+        }
+        Sent::Accepted
+    }
+
+    /// Marks a connection to be read although no event will say so.
+    pub(super) fn list_readable(&mut self, key: SessionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.listed
+        {
+            connection.listed = true;
+            self.readable.push(key);
+        }
+    }
+
+    /// One reason less; when nothing keeps it from being read it is, without waiting for an event.
+    pub(super) fn resume(&mut self, key: SessionKey, reason: Paused) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.paused.remove(reason)
+            && !connection.paused.reading()
+        {
+            self.account_input(key);
+            self.list_readable(key);
+        }
+    }
+
+    /// The timers of a connection are looked at at this tick at the latest.
+    pub(super) fn check_by(&mut self, key: SessionKey, tick: u32) {
+        let entry = &mut self.connections.check_at[key.slot as usize];
+        *entry = (*entry).min(tick);
+        self.lived.check_by(tick);
+    }
+
+    /// The account that kept input counts in.
+    pub(super) fn input_account(&mut self, paused: bool) -> &mut usize {
+        if paused { &mut self.paused_bytes } else { &mut self.partial_bytes }
+    }
+
+    /// Whether publishers wait: memory is short here, or outboxes are over their bound on some core.
+    pub(super) fn publishers_wait(&self) -> bool {
+        self.memory >= MemoryLevel::High || self.pressed.iter().any(|pressed| *pressed)
+    }
+
+    /// Forgets a connection and closes its socket.
+    pub(super) fn free(&mut self, key: SessionKey) {
+        let Some(mut connection) = self.connections.remove(key) else { return };
+        self.outbox_bytes -= connection.outbox.bytes();
+        connection.outbox.clear(&mut self.pool);
+        if connection.over_half {
+            self.over_half -= 1;
+        }
+        if connection.phase == Phase::Lingering {
+            self.lingering -= 1;
+        }
+        *self.input_account(connection.kept_paused) -= connection.kept_bytes as usize;
+        self.addresses.closed(connection.address);
+    }
+
+    /// Nothing more is heard of this connection: the farewell, the link's own close, then the flush decides.
+    fn begin_close(&mut self, key: SessionKey, reason: CloseReason, farewell: Option<&Message<'_>>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if matches!(connection.phase, Phase::Closing | Phase::Lingering) {
+            return;
+        }
+        self.counters.closed[reason as usize] += 1;
+        recorder::closed(self.now.monotonic_us, key, reason);
+        let was_linked = connection.phase != Phase::Handshake;
+        if matches!(reason, CloseReason::Reset) {
+            self.free(key);
+            return;
+        }
+        if matches!(reason, CloseReason::SlowConsumer | CloseReason::OutOfMemory) {
+            let before = connection.outbox.bytes();
+            connection.outbox.clear_but_partial_head(&mut self.pool);
+            let after = connection.outbox.bytes();
+            self.outbox_bytes -= before - after;
+        }
+        if let Some(farewell) = farewell
+            && was_linked
+        {
+            let _ = self.queue(key, farewell, usize::MAX);
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.close_reason = Some(reason);
+        connection.phase = Phase::Closing;
+        connection.paused = Paused::default();
+        connection.since = self.lived.tick();
+        let freed = std::mem::take(&mut connection.kept_bytes);
+        let kept_paused = connection.kept_paused;
+        connection.backlog = None;
+        *self.input_account(kept_paused) -= freed as usize;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut last = Vec::new();
+        let text = farewell.map_or("", farewell_text);
+        connection.link.close(reason, text, &mut last);
+        if !last.is_empty() {
+            let _ = self.push_bytes(key, &last, usize::MAX);
+        }
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.dirty
+            && !connection.blocked
+        {
+            connection.dirty = true;
+            self.dirty.push(key);
+        }
+        let timeout = self.lived.ticks(self.limits.linger_timeout);
+        self.connections.check_at[key.slot as usize] = NEVER;
+        self.check_by(key, self.lived.tick().saturating_add(timeout));
+    }
+}
+
+/// A scratch buffer that grew beyond this is given back, in bytes.
+const SCRATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// A slow reader that took less than this in the last second is not waited for, in bytes.
+const SLOW_READER_BYTES_MIN: u64 = 64 * 1024;
+
+/// RawSocket peers say how much they take; the others take anything.
+fn too_large(encoding: Encoding, framed: usize, peer_max: usize) -> bool {
+    encoding.framing == Framing::RawSocket && (framed < 4 || framed - 4 > peer_max)
+}
+
+/// The place of an encoding among the frames of an event.
+fn encoding_index(encoding: Encoding) -> usize {
+    let serializer = match encoding.serializer {
+        Serializer::Json => 0,
+        Serializer::MsgPack => 1,
+        Serializer::Cbor => 2,
+    };
+    let framing = match encoding.framing {
+        Framing::WebSocket => 0,
+        Framing::WebSocketBatched => 1,
+        Framing::RawSocket => 2,
+    };
+    serializer * 3 + framing
+}
+
+/// What the Close frame tells people: the message of the ABORT or GOODBYE before it.
+fn farewell_text<'a>(farewell: &'a Message<'_>) -> &'a str {
+    let details = match farewell {
+        Message::Abort(abort) => &abort.details,
+        Message::Goodbye(goodbye) => &goodbye.details,
+        _ => return "",
+    };
+    details.message.as_deref().unwrap_or_default()
+}
+
+impl<W: World> Effects for Core<W> {
+    fn send(&mut self, to: SessionKey, message: &Message<'_>) -> Sent {
+        self.queue(to, message, 0)
+    }
+
+    fn reply(&mut self, to: SessionKey, message: &Message<'_>) -> Sent {
+        let sent = self.queue(to, message, REPLY_RESERVE_BYTES);
+        if sent == Sent::Full {
+            self.doomed.push(to);
+        }
+        sent
+    }
+
+    fn event(&mut self, to: SessionKey, message: &Message<'_>, frames: &mut EventFrames) -> Sent {
+        let Some(connection) = self.connections.get(to) else { return Sent::Gone };
+        let (Phase::Open, Some(encoding)) = (connection.phase, connection.encoding) else { return Sent::Gone };
+        let peer_max = connection.peer_message_bytes_max as usize;
+        self.deliveries += 1;
+        self.deliveries_of_input += 1;
+        let index = encoding_index(encoding);
+        if frames.frames[index].is_none() {
+            let encoded = self.encode(message, encoding).map(|()| Bytes::copy_from_slice(&self.framed));
+            frames.frames[index] = Some(encoded);
+        }
+        let Some(Ok(frame)) = &frames.frames[index] else { return Sent::NotRepresentable };
+        if too_large(encoding, frame.len(), peer_max) {
+            return Sent::TooLarge;
+        }
+        let levels = self.levels(0);
+        let Some(connection) = self.connections.get_mut(to) else { return Sent::Gone };
+        let before = connection.outbox.bytes();
+        let pushed = connection.outbox.push_shared(frame, levels, &mut self.pool);
+        self.pushed(to, before, pushed, true)
+    }
+
+    fn peer(&mut self, to: CoreId, message: PeerMessage) {
+        self.send_to_peer(to, message);
+    }
+
+    fn charge(&mut self, session: SessionKey, bytes: u32) -> bool {
+        let share = self.limits.credit_bytes_per_session;
+        let Some(connection) = self.connections.get_mut(session) else { return false };
+        connection.owed = connection.owed.saturating_add(bytes);
+        if connection.owed as usize <= share {
+            return false;
+        }
+        if connection.paused.insert(Paused::CREDIT) {
+            self.counters.paused_credit += 1;
+        }
+        true
+    }
+
+    fn credit(&mut self, session: SessionRef, charge: Charge, when: CreditTime) {
+        self.return_credit(session, charge, when);
+    }
+
+    fn opened(&mut self, session: SessionKey, _id: SessionId) {
+        if let Some(connection) = self.connections.get_mut(session) {
+            connection.phase = Phase::Open;
+            connection.since = self.lived.tick();
+            connection.last_read = self.lived.tick();
+            let first = self.first_ping(session);
+            self.connections.check_at[session.slot as usize] = NEVER;
+            self.check_by(session, first);
+        }
+    }
+
+    fn left(&mut self, session: SessionKey) {
+        if let Some(connection) = self.connections.get_mut(session) {
+            connection.phase = Phase::Linked;
+            connection.since = self.lived.tick();
+            let timeout = self.lived.ticks(self.limits.hello_timeout);
+            self.check_by(session, self.lived.tick().saturating_add(timeout));
+        }
+    }
+
+    fn close(&mut self, session: SessionKey, reason: CloseReason, farewell: Option<&Message<'_>>) {
+        self.begin_close(session, reason, farewell);
+    }
+
+    fn serializer(&self, session: SessionKey) -> Serializer {
+        self.connections
+            .get(session)
+            .and_then(|connection| connection.encoding)
+            .map_or(Serializer::Json, |encoding| encoding.serializer)
+    }
+
+    fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+}

@@ -1,0 +1,171 @@
+//! Listening sockets: one for each core on TCP (SO_REUSEPORT), one for all cores on a Unix socket.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+
+use super::world::Accepted;
+
+/// How much the kernel may hold of what a reader does not take, in bytes.
+const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// After this long without an acknowledgement the kernel gives a connection up.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// One core's view of a listener.
+#[derive(Clone, Debug)]
+pub struct Listening {
+    socket: Arc<OwnedFd>,
+    is_unix: bool,
+}
+
+impl Listening {
+    /// Whether several cores watch the same socket.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.is_unix
+    }
+
+    /// The next connection; see [`super::world::World::accept`].
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn accept(&self) -> io::Result<Accepted<OwnedFd>> {
+        let (socket, peer) = acceptfrom_with(&*self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+        if self.is_unix {
+            // The side that accepts does not inherit it.
+            SockRef::from(&socket).set_send_buffer_size(UNSENT_BYTES_MAX as usize)?;
+            return Ok(Accepted { socket, address: None });
+        }
+        let address = peer.and_then(remote_address).filter(|address| !address.is_loopback());
+        Ok(Accepted { socket, address })
+    }
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn remote_address(peer: SocketAddrAny) -> Option<IpAddr> {
+    SocketAddr::try_from(peer).ok().map(|address| address.ip().to_canonical())
+}
+
+/// Sockets for `count` cores on one TCP address, and the address they got (port 0 takes a free one).
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there already, this program included; `PermissionDenied` for a port below 1024.
+pub fn listen_tcp(address: SocketAddr, backlog: i32, count: usize) -> io::Result<(Vec<Listening>, SocketAddr)> {
+    // SO_REUSEPORT would let a second router take half of the connections of the first.
+    probe(address)?;
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        // Accepted sockets inherit these.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.bind(&SockAddr::from(address))?;
+        socket.listen(backlog)?;
+        address = socket.local_addr()?.as_socket().unwrap_or(address);
+        sockets.push(Listening { socket: Arc::new(socket.into()), is_unix: false });
+    }
+    Ok((sockets, address))
+}
+
+fn probe(address: SocketAddr) -> io::Result<()> {
+    // The standard library sets SO_REUSEADDR and not SO_REUSEPORT: this fails if anybody listens.
+    TcpListener::bind(address).map(drop)
+}
+
+/// A Unix socket that is removed again when the router ends.
+#[derive(Debug)]
+pub struct UnixPath(PathBuf);
+
+impl Drop for UnixPath {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// A listening Unix socket for all cores. What a router that was killed left behind is removed.
+///
+/// # Errors
+/// `AddrInUse` when somebody listens there, or the file is no socket; the kernel's.
+pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<(Listening, UnixPath)> {
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        let is_socket = metadata.file_type().is_socket();
+        if !is_socket || UnixStream::connect(path).is_ok() {
+            let what = if is_socket { "somebody listens there" } else { "the file exists and is no socket" };
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let guard = UnixPath(path.to_owned());
+    socket.listen(backlog)?;
+    Ok((Listening { socket: Arc::new(socket.into()), is_unix: true }, guard))
+}
+
+/// Whether something accepts connections at an address; for messages to people.
+#[must_use]
+pub fn answers(address: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_listener_is_refused_and_accepted_sockets_inherit_options() {
+        let (sockets, address) = listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0)), 16, 1).unwrap();
+        assert_eq!(listen_tcp(address, 16, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let _client = TcpStream::connect(address).unwrap();
+        let accepted = loop {
+            match sockets[0].accept() {
+                Ok(accepted) => break accepted,
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        assert_eq!(accepted.address, None, "loopback has no limits by address");
+        let socket = SockRef::from(&accepted.socket);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+    }
+
+    #[test]
+    fn a_unix_socket_left_behind_is_taken_over_and_a_live_one_is_not() {
+        let directory = std::env::temp_dir().join(format!("crosspoint-listener-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let path = directory.join("socket");
+        let (listening, guard) = listen_unix(&path, 16).unwrap();
+        assert_eq!(listen_unix(&path, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        std::mem::forget(guard);
+        drop(listening);
+        let (_listening, guard) = listen_unix(&path, 16).unwrap();
+        drop(guard);
+        assert!(!path.exists());
+        std::fs::write(&path, "a file").unwrap();
+        assert_eq!(listen_unix(&path, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(path.exists());
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
