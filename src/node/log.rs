@@ -37,7 +37,9 @@ pub fn start(config: &Log) -> LogGuard {
     let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(writer).with_ansi(terminal);
     // An error says that there is a log already.
     let _ = if json {
-        tracing::subscriber::set_global_default(builder.json().flatten_event(true).with_target(false).finish())
+        tracing::subscriber::set_global_default(
+            builder.json().flatten_event(true).with_target(false).finish(),
+        )
     } else {
         tracing::subscriber::set_global_default(builder.with_target(false).finish())
     };

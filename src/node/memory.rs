@@ -69,7 +69,8 @@ fn cgroup_use(root: &Path) -> Option<(u64, u64)> {
 fn machine_use(meminfo: &Path) -> Option<(u64, u64)> {
     let text = fs::read_to_string(meminfo).ok()?;
     let kilobytes = |key: &str| {
-        text.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
     };
     let (total, available) = (kilobytes("MemTotal:")?, kilobytes("MemAvailable:")?);
     Some((total.saturating_sub(available) * 1024, total * 1024))
@@ -85,8 +86,7 @@ mod tests {
         fs::create_dir_all(&root).unwrap();
         let meminfo = root.join("meminfo");
         fs::write(&meminfo, "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    500 kB\n").unwrap();
-        let watcher =
-            MemoryWatcher { cgroup: root.clone(), meminfo, high_percent: 80, critical_percent: 92 };
+        let watcher = MemoryWatcher { cgroup: root.clone(), meminfo, high_percent: 80, critical_percent: 92 };
         assert_eq!(watcher.level(), (MemoryLevel::Normal, 50));
         fs::write(root.join("memory.max"), "1000\n").unwrap();
         fs::write(root.join("memory.current"), "950\n").unwrap();

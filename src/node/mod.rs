@@ -264,7 +264,8 @@ impl Node {
                 info!(core = index, "recorder: {line}");
             }
         }
-        let counters: Vec<_> = sum.named().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let counters: Vec<_> =
+            sum.named().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         info!("counters: {}", counters.join(" "));
     }
 }
@@ -393,8 +394,8 @@ fn open_listeners(config: &Config, cores: usize) -> Result<Sockets, String> {
                 (sockets, address.to_string())
             }
             ListenAddress::Unix(path) => {
-                let (socket, guard) =
-                    listener::listen_unix(path, listener.backlog).map_err(|error| unix_error(path, &error))?;
+                let (socket, guard) = listener::listen_unix(path, listener.backlog)
+                    .map_err(|error| unix_error(path, &error))?;
                 unix_paths.push(guard);
                 (vec![socket; served.len()], path.display().to_string())
             }
@@ -413,7 +414,11 @@ fn listener_name(listener: &crate::config::Listener, address: &str) -> String {
     let mut ways = Vec::new();
     if listener.websocket {
         let path = &listener.path;
-        ways.push(if is_unix { format!("WebSocket ({path}) on {address}") } else { format!("ws://{address}{path}") });
+        ways.push(if is_unix {
+            format!("WebSocket ({path}) on {address}")
+        } else {
+            format!("ws://{address}{path}")
+        });
     }
     if listener.rawsocket {
         ways.push(if is_unix { format!("RawSocket on {address}") } else { format!("rs://{address}") });

@@ -25,9 +25,9 @@ pub(super) fn choose_host(runtime: Runtime) -> Result<(Host, Option<String>), St
             memlock(getrlimit(Resource::Memlock).current)?;
             Ok((Host::Glommio, None))
         }
-        (Err(cause), Runtime::Glommio) => {
-            Err(format!("node.runtime is \"glommio\", but {cause}; allow it, or set node.runtime to \"auto\""))
-        }
+        (Err(cause), Runtime::Glommio) => Err(format!(
+            "node.runtime is \"glommio\", but {cause}; allow it, or set node.runtime to \"auto\""
+        )),
         (Err(cause), _) => Ok((
             Host::Thread,
             Some(format!(
@@ -42,14 +42,13 @@ pub(super) fn choose_host(runtime: Runtime) -> Result<(Host, Option<String>), St
 fn io_uring() -> Result<(), String> {
     match uring::probe() {
         Ok(()) => Ok(()),
-        Err(Errno::NOSYS) => Err("io_uring is not there: the kernel is older than 5.1 or built without it".to_owned()),
+        Err(Errno::NOSYS) => {
+            Err("io_uring is not there: the kernel is older than 5.1 or built without it".to_owned())
+        }
         Err(Errno::PERM) => {
             let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
             Err(if matches!(disabled.trim(), "1" | "2") {
-                format!(
-                    "io_uring is switched off by sysctl kernel.io_uring_disabled = {}",
-                    disabled.trim()
-                )
+                format!("io_uring is switched off by sysctl kernel.io_uring_disabled = {}", disabled.trim())
             } else {
                 "io_uring is denied, most likely by the seccomp profile of a container engine".to_owned()
             })

@@ -20,7 +20,9 @@ pub(super) fn select(wanted: Option<&[usize]>) -> Result<Vec<usize>, String> {
         };
     }
     if allowed.is_empty() {
-        return Err("the affinity mask of this process cannot be read; name the processors in node.cores".to_owned());
+        return Err(
+            "the affinity mask of this process cannot be read; name the processors in node.cores".to_owned()
+        );
     }
     let quota = cgroup_quota(Path::new("/sys/fs/cgroup")).unwrap_or(usize::MAX);
     Ok(allowed.into_iter().take(quota.max(1)).collect())

@@ -75,7 +75,8 @@ impl Addresses {
     }
 
     fn insert(&mut self, address: IpAddr, now_us: u64) -> u32 {
-        let entry = Entry { address, connections: 0, tokens_milli: self.tokens_max_milli, refilled_us: now_us };
+        let entry =
+            Entry { address, connections: 0, tokens_milli: self.tokens_max_milli, refilled_us: now_us };
         let index = if let Some(index) = self.free.pop() {
             self.entries[index as usize] = entry;
             index

@@ -78,8 +78,6 @@ pub(super) enum Phase {
 pub(super) struct Backlog {
     /// Bytes that were received and not consumed: an incomplete head, or all behind a pause (R9).
     pub(super) unread: Vec<u8>,
-    /// The rest of a `.batched` message behind a pause.
-    pub(super) batch: Vec<u8>,
     /// Requests that wait, each a whole message, in order.
     pub(super) waiting: VecDeque<Box<[u8]>>,
     /// The bytes of `waiting`.
@@ -88,12 +86,12 @@ pub(super) struct Backlog {
 
 impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
-        self.unread.is_empty() && self.batch.is_empty() && self.waiting.is_empty()
+        self.unread.is_empty() && self.waiting.is_empty()
     }
 
     /// What it holds, in bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.unread.capacity() + self.batch.capacity() + self.waiting_bytes
+        self.unread.capacity() + self.waiting_bytes
     }
 }
 

@@ -221,9 +221,7 @@ impl<W: World> Core<W> {
                 }
             }
             // Worth waiting for only while it takes something: a reader of a byte a second delays nobody.
-            if is_event
-                && connection.outbox.accepted_bytes(self.now.monotonic_us) >= SLOW_READER_BYTES_MIN
-            {
+            if is_event && connection.outbox.accepted_bytes(self.now.monotonic_us) >= SLOW_READER_BYTES_MIN {
                 self.met_slow_reader = true;
             }
         }
@@ -401,7 +399,9 @@ impl<W: World> Effects for Core<W> {
 
     fn event(&mut self, to: SessionKey, message: &Message<'_>, frames: &mut EventFrames) -> Sent {
         let Some(connection) = self.connections.get(to) else { return Sent::Gone };
-        let (Phase::Open, Some(encoding)) = (connection.phase, connection.encoding) else { return Sent::Gone };
+        let (Phase::Open, Some(encoding)) = (connection.phase, connection.encoding) else {
+            return Sent::Gone;
+        };
         let peer_max = connection.peer_message_bytes_max as usize;
         self.deliveries += 1;
         self.deliveries_of_input += 1;

@@ -55,7 +55,8 @@ pub(super) struct Credits {
 
 impl Credits {
     pub(super) fn new(cores: u16, share: usize) -> Self {
-        let debts = || Debts { by_session: HashMap::with_hasher(FixedState::with_seed(0)), total: 0, urgent: false };
+        let debts =
+            || Debts { by_session: HashMap::with_hasher(FixedState::with_seed(0)), total: 0, urgent: false };
         Self {
             due: VecDeque::new(),
             held: VecDeque::new(),
@@ -175,7 +176,8 @@ impl<W: World> Core<W> {
             }
             debts.urgent = false;
             debts.total = 0;
-            let mut owed = std::mem::replace(&mut debts.by_session, HashMap::with_hasher(FixedState::with_seed(0)));
+            let mut owed =
+                std::mem::replace(&mut debts.by_session, HashMap::with_hasher(FixedState::with_seed(0)));
             for (session, bytes) in owed.drain() {
                 self.send_to_peer(CoreId(core), PeerMessage::Credit { session, bytes });
             }

@@ -8,11 +8,11 @@ use super::core::Core;
 use super::recorder;
 use super::world::World;
 use crate::config::ListenerMode;
-use crate::link::{Framing, MessageBytes, Opened, Step, frame_echo};
+use crate::link::{MessageBytes, Opened, Step, frame_echo};
 use crate::router::LinkInfo;
 use crate::router::effects::Sent;
 use crate::router::peer::SessionKey;
-use crate::wamp::codec::{DecodeLimits, Input, Serializer, decode, next_of_batch};
+use crate::wamp::codec::{DecodeLimits, Input, Serializer, decode};
 use crate::wamp::{CloseReason, MessageType};
 
 /// Requests that wait are kept up to this, in bytes, or one message; then the connection is not read.
@@ -40,9 +40,6 @@ impl<W: World> Shard<W> {
         if !self.handle_waiting(key, &budget) {
             return;
         }
-        if !self.handle_batch_rest(key, &budget) {
-            return;
-        }
         let mut filled = self.core.take_unread(key, scratch);
         match self.core.receive(key, &mut scratch[filled..]) {
             Received::Bytes(count) => filled += count,
@@ -61,7 +58,10 @@ impl<W: World> Shard<W> {
         let mut at = 0;
         loop {
             let Some(connection) = self.core.connections.get_mut(key) else { return at };
-            if connection.phase == Phase::Closing || connection.paused.reading() || budget.is_spent(self.core.deliveries) {
+            if connection.phase == Phase::Closing
+                || connection.paused.reading()
+                || budget.is_spent(self.core.deliveries)
+            {
                 return at;
             }
             let listener = connection.listener as usize;
@@ -72,7 +72,7 @@ impl<W: World> Shard<W> {
             match step {
                 Step::Idle => return at,
                 Step::Opened { opened, reply } => self.handle_opened(key, opened, &reply),
-                Step::Message(bytes) => self.handle_bytes(key, &bytes, budget),
+                Step::Message(bytes) => self.handle_bytes(key, &bytes),
                 Step::Reply(reply) => {
                     if self.core.push_bytes(key, &reply, 0) == Sent::Full {
                         self.core.doomed.push(key);
@@ -114,17 +114,13 @@ impl<W: World> Shard<W> {
         let _ = self.core.push_bytes(key, reply, 0);
     }
 
-    /// One message of a link: a WAMP message, several in a batch, or something to be echoed.
-    fn handle_bytes(&mut self, key: SessionKey, bytes: &MessageBytes<'_>, budget: &Budget) {
+    /// One message of a link: a WAMP message, or something to be echoed.
+    fn handle_bytes(&mut self, key: SessionKey, bytes: &MessageBytes<'_>) {
         let Some(connection) = self.core.connections.get(key) else { return };
         let Some(encoding) = connection.encoding else {
             self.echo(key, bytes);
             return;
         };
-        if encoding.framing == Framing::WebSocketBatched {
-            self.handle_batch(key, encoding.serializer, bytes.as_bytes(), budget);
-            return;
-        }
         let input = match bytes {
             MessageBytes::Text(text) => Input::Text(text),
             MessageBytes::TextOwned(text) => Input::Text(text),
@@ -141,47 +137,6 @@ impl<W: World> Shard<W> {
         if self.core.push_bytes(key, &framed, ECHO_RESERVE_BYTES) == Sent::Full {
             self.core.doomed.push(key);
         }
-    }
-
-    /// The messages of a batch one after the other; what a pause leaves is kept for later.
-    fn handle_batch(&mut self, key: SessionKey, serializer: Serializer, batch: &[u8], budget: &Budget) {
-        let mut rest = batch;
-        loop {
-            match next_of_batch(serializer, rest) {
-                Ok((message, after)) => {
-                    self.handle_encoded(key, serializer, Input::Bytes(message));
-                    rest = after;
-                }
-                Err(error) => {
-                    self.router.handle_violation(self.core.now, key, &error, &mut self.core);
-                    return;
-                }
-            }
-            if rest.is_empty() {
-                return;
-            }
-            let Some(connection) = self.core.connections.get_mut(key) else { return };
-            if connection.phase == Phase::Closing {
-                return;
-            }
-            if connection.paused.reading() || budget.is_spent(self.core.deliveries) {
-                self.core.backlog(key, |backlog| backlog.batch = rest.to_vec());
-                return;
-            }
-        }
-    }
-
-    /// The rest of a batch; false when the connection has to wait again.
-    fn handle_batch_rest(&mut self, key: SessionKey, budget: &Budget) -> bool {
-        let Some(connection) = self.core.connections.get_mut(key) else { return false };
-        let Some(encoding) = connection.encoding else { return true };
-        let Some(backlog) = connection.backlog.as_mut() else { return true };
-        if backlog.batch.is_empty() {
-            return true;
-        }
-        let batch = std::mem::take(&mut backlog.batch);
-        self.handle_batch(key, encoding.serializer, &batch, budget);
-        self.may_go_on(key, budget)
     }
 
     /// Whether the connection may handle more in this turn; when only its budget is spent it is listed again.
@@ -248,7 +203,9 @@ impl<W: World> Shard<W> {
             if paused.requests() || paused.held_back() || budget.is_spent(self.core.deliveries) {
                 return self.may_go_on(key, budget);
             }
-            let (Some(request), Some(encoding)) = (backlog.waiting.pop_front(), encoding) else { return false };
+            let (Some(request), Some(encoding)) = (backlog.waiting.pop_front(), encoding) else {
+                return false;
+            };
             backlog.waiting_bytes -= request.len();
             if backlog.waiting_bytes < WAITING_BYTES_MAX {
                 connection.paused.remove(Paused::WAITING);
@@ -290,20 +247,18 @@ impl<W: World> Shard<W> {
             return;
         }
         let waiting = connection.backlog.as_ref().is_some_and(|backlog| !backlog.waiting.is_empty());
-        let batch = connection.backlog.as_ref().is_some_and(|backlog| !backlog.batch.is_empty());
         let spent = budget.is_spent(self.core.deliveries);
         let Some(connection) = self.core.connections.get_mut(key) else { return };
         if connection.ended {
             // What came before the end is handled first: PUBLISH, GOODBYE and FIN in one packet publish.
-            let more = batch || (spent && !rest.is_empty());
-            if more {
+            if spent {
                 self.core.list_readable(key);
             } else if !waiting {
                 self.close(key, CloseReason::EndOfStream);
             }
             return;
         }
-        if connection.readable || connection.hangup || batch || (spent && !rest.is_empty()) {
+        if connection.readable || connection.hangup || spent {
             if spent {
                 self.core.counters.paused_budget += 1;
             }
@@ -461,4 +416,3 @@ fn message_bytes_max(phase: Phase, mode: ListenerMode, limits: &crate::config::L
         (_, ListenerMode::Wamp) => limits.hello_bytes_max,
     }
 }
-

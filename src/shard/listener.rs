@@ -64,7 +64,11 @@ fn remote_address(peer: SocketAddrAny) -> Option<IpAddr> {
 ///
 /// # Errors
 /// `AddrInUse` when somebody listens there already, this program included; `PermissionDenied` for a port below 1024.
-pub fn listen_tcp(address: SocketAddr, backlog: i32, count: usize) -> io::Result<(Vec<Listening>, SocketAddr)> {
+pub fn listen_tcp(
+    address: SocketAddr,
+    backlog: i32,
+    count: usize,
+) -> io::Result<(Vec<Listening>, SocketAddr)> {
     // SO_REUSEPORT would let a second router take half of the connections of the first.
     probe(address)?;
     let mut address = address;

@@ -189,9 +189,12 @@ impl<W: World> Shard<W> {
             Effects::close(&mut self.core, key, reason, None);
         } else {
             self.router.handle_close(self.core.now, key, reason, &mut self.core);
-            if self.core.connections.get(key).is_some_and(|connection| {
-                connection.phase == Phase::Open && connection.encoding.is_none()
-            }) {
+            if self
+                .core
+                .connections
+                .get(key)
+                .is_some_and(|connection| connection.phase == Phase::Open && connection.encoding.is_none())
+            {
                 // An echo link has no session.
                 Effects::close(&mut self.core, key, reason, None);
             }
@@ -206,7 +209,8 @@ impl<W: World> Shard<W> {
             .keys()
             .filter_map(|key| {
                 let connection = self.core.connections.get(key)?;
-                matches!(connection.phase, Phase::Open | Phase::Linked).then(|| (connection.outbox.bytes(), key))
+                matches!(connection.phase, Phase::Open | Phase::Linked)
+                    .then(|| (connection.outbox.bytes(), key))
             })
             .collect();
         sizes.sort_unstable();

@@ -53,11 +53,7 @@ impl std::error::Error for HostError {}
 ///
 /// # Errors
 /// Why there is no host; the shard was not made then.
-pub fn run<W: World>(
-    host: Host,
-    processor: usize,
-    make: impl FnOnce() -> Shard<W>,
-) -> Result<(), HostError> {
+pub fn run<W: World>(host: Host, processor: usize, make: impl FnOnce() -> Shard<W>) -> Result<(), HostError> {
     match host {
         Host::Glommio => {
             let executor = LocalExecutorBuilder::new(Placement::Fixed(processor))

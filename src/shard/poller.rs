@@ -59,7 +59,8 @@ impl Poller {
     /// The kernel's, for want of descriptors.
     pub fn new(doorbell: Arc<EventDoorbell>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let edge = epoll::EventFlags::IN | epoll::EventFlags::ET;
         epoll::add(&epoll, &doorbell.0, special(DOORBELL), edge)?;
         epoll::add(&epoll, &timer, special(TIMER), edge)?;
@@ -91,9 +92,8 @@ impl Poller {
                 token,
                 readable: flags.contains(epoll::EventFlags::IN),
                 writable: flags.intersects(epoll::EventFlags::OUT | epoll::EventFlags::ERR),
-                hangup: flags.intersects(
-                    epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR,
-                ),
+                hangup: flags
+                    .intersects(epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR),
             });
         }
     }
