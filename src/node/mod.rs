@@ -507,6 +507,7 @@ fn install_panic_hook() {
         if writer.is_ok() {
             let _ = done.recv_timeout(Duration::from_secs(1));
         }
+        std::process::abort();
     }));
 }
 
