@@ -70,8 +70,34 @@ impl MessageType {
 
     /// The type of a code, if there is one.
     #[must_use]
-    pub fn of_code(code: u64) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| *kind as u64 == code)
+    pub const fn of_code(code: u64) -> Option<Self> {
+        Some(match code {
+            1 => Self::Hello,
+            2 => Self::Welcome,
+            3 => Self::Abort,
+            4 => Self::Challenge,
+            5 => Self::Authenticate,
+            6 => Self::Goodbye,
+            8 => Self::Error,
+            16 => Self::Publish,
+            17 => Self::Published,
+            32 => Self::Subscribe,
+            33 => Self::Subscribed,
+            34 => Self::Unsubscribe,
+            35 => Self::Unsubscribed,
+            36 => Self::Event,
+            48 => Self::Call,
+            49 => Self::Cancel,
+            50 => Self::Result,
+            64 => Self::Register,
+            65 => Self::Registered,
+            66 => Self::Unregister,
+            67 => Self::Unregistered,
+            68 => Self::Invocation,
+            69 => Self::Interrupt,
+            70 => Self::Yield,
+            _ => return None,
+        })
     }
 
     /// The name in the specification.
@@ -391,5 +417,18 @@ impl Message<'_> {
             Self::Interrupt(_) => MessageType::Interrupt,
             Self::Yield(_) => MessageType::Yield,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MessageType;
+
+    #[test]
+    fn every_code_is_that_of_its_type() {
+        for kind in MessageType::ALL {
+            assert_eq!(MessageType::of_code(kind as u64), Some(kind));
+        }
+        assert_eq!((0..=1024).filter_map(MessageType::of_code).count(), MessageType::ALL.len());
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::wamp::options::Text;
 
-use super::reader::{DEPTH_CEILING, Fault, Kind, Reader};
+use super::reader::{DEPTH_CEILING, Fault, Kind, Reader, utf_8};
 use super::writer::{Mark, Writer};
 use super::{DecodeLimits, Serializer};
 
@@ -93,9 +93,9 @@ impl<'a> CborReader<'a> {
     #[inline]
     fn str(&mut self, length: u64) -> Result<&'a str, Fault> {
         let start = self.at;
-        match simdutf8::basic::from_utf8(self.take(length)?) {
-            Ok(text) => Ok(text),
-            Err(_) => Err(Fault { what: "CBOR: a string that is not UTF-8", at: start }),
+        match utf_8(self.take(length)?) {
+            Some(text) => Ok(text),
+            None => Err(Fault { what: "CBOR: a string that is not UTF-8", at: start }),
         }
     }
 

@@ -34,9 +34,14 @@ pub(super) fn decode<'a, R: Reader<'a>>(
     };
     let mut elements = Elements { reader, scope, ended: false, kind: MessageType::Hello, limits };
     elements.kind = elements.message_type()?;
-    let message = elements.message()?;
-    elements.end()?;
-    Ok(message)
+    // The result is checked in its place: messages are large, and moving one costs as much as reading a small one.
+    let message = elements.message();
+    if message.is_ok()
+        && let Err(error) = elements.end()
+    {
+        return Err(error);
+    }
+    message
 }
 
 /// The elements of one message, from the second on.

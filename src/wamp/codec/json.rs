@@ -390,18 +390,20 @@ impl<'a> Reader<'a> for JsonReader<'a> {
         let Some(b'0'..=b'9') = self.peek_value() else { return Ok(None) };
         let start = self.at;
         let mut value = 0u64;
-        let mut fits = true;
         while let Some(digit @ b'0'..=b'9') = self.peek() {
-            match value.checked_mul(10).and_then(|tens| tens.checked_add(u64::from(digit - b'0'))) {
-                Some(sum) => value = sum,
-                None => fits = false,
-            }
+            value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
             self.at += 1;
         }
-        if self.at - start > 1 && self.text.as_bytes()[start] == b'0' {
+        let length = self.at - start;
+        if length > 1 && self.text.as_bytes()[start] == b'0' {
             return self.fault("JSON: a number that begins with a needless zero");
         }
-        if !fits || matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
+        if matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
+            self.at = start;
+            return Ok(None);
+        }
+        // Nineteen digits always fit; with more, the sum may have wrapped.
+        if length > 19 && self.text.get(start..self.at).unwrap_or_default().parse() != Ok(value) {
             self.at = start;
             return Ok(None);
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::wamp::options::Text;
 
-use super::reader::{DEPTH_CEILING, Fault, Kind, Reader};
+use super::reader::{DEPTH_CEILING, Fault, Kind, Reader, utf_8};
 use super::writer::{Mark, Writer};
 use super::{DecodeLimits, Serializer};
 
@@ -81,9 +81,9 @@ impl<'a> MsgPackReader<'a> {
     fn str(&mut self, length: u32) -> Result<&'a str, Fault> {
         let start = self.at;
         let bytes = self.take(length as usize)?;
-        match simdutf8::basic::from_utf8(bytes) {
-            Ok(text) => Ok(text),
-            Err(_) => Err(Fault { what: "MessagePack: a string that is not UTF-8", at: start }),
+        match utf_8(bytes) {
+            Some(text) => Ok(text),
+            None => Err(Fault { what: "MessagePack: a string that is not UTF-8", at: start }),
         }
     }
 

@@ -58,6 +58,14 @@ impl From<Fault> for ProtocolError {
     }
 }
 
+/// Bytes as a string, if they are UTF-8.
+#[inline]
+pub(super) fn utf_8(bytes: &[u8]) -> Option<&str> {
+    // Below this the call that picks the processor's best way costs more than it saves.
+    const SHORT: usize = 64;
+    if bytes.len() < SHORT { str::from_utf8(bytes).ok() } else { simdutf8::basic::from_utf8(bytes).ok() }
+}
+
 /// A pull reader over the bytes of one message, strict about the whole grammar of its serializer.
 ///
 /// The typed functions return `Ok(None)`, and consume nothing but white space and tags, where the next value is of
