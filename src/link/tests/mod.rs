@@ -5,11 +5,8 @@ mod rawsocket;
 mod splits;
 mod websocket;
 
-use std::net::Ipv4Addr;
-use std::time::Duration;
-
 use super::*;
-use crate::config::{ListenAddress, Origins};
+use crate::config::Origins;
 
 /// A step that borrows nothing, in which borrowed and owned messages are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,69 +51,9 @@ impl Seen {
     }
 }
 
+/// What holds without any configuration: the path `/ws`, every serializer, batches, messages of 1 MiB.
 fn config() -> LinkConfig {
-    LinkConfig { listener: listener(), limits: limits() }
-}
-
-fn listener() -> Listener {
-    Listener {
-        address: ListenAddress::Tcp(Ipv4Addr::LOCALHOST.into(), 8080),
-        mode: ListenerMode::Wamp,
-        websocket: true,
-        rawsocket: true,
-        path: "/ws".to_owned(),
-        serializers: Serializer::ALL.to_vec(),
-        batched: true,
-        origins: Origins::SameHost,
-        role: "anonymous".to_owned(),
-        cores: None,
-        backlog: 128,
-    }
-}
-
-fn limits() -> Limits {
-    Limits {
-        connections_max: None,
-        connections_per_address_max: 1000,
-        connects_per_address_per_second: 200,
-        connects_per_address_burst: 1000,
-        handshake_timeout: Duration::from_secs(5),
-        hello_timeout: Duration::from_secs(10),
-        http_head_bytes_max: 8192,
-        hello_bytes_max: 16384,
-        message_bytes_max: 1 << 20,
-        frames_per_message_max: 1024,
-        depth_max: 64,
-        uri_bytes_max: 1024,
-        uri_components_max: 64,
-        option_list_max: 1000,
-        subscriptions_per_session_max: 1000,
-        registrations_per_session_max: 1000,
-        uri_bytes_per_session_max: 256 << 10,
-        calls_per_session_max: 1000,
-        invocations_per_session_max: 1000,
-        outbox_soft_bytes: 1 << 20,
-        outbox_hard_bytes: 4 << 20,
-        outbox_bytes_per_core_max: 64 << 20,
-        partial_bytes_per_core_max: 64 << 20,
-        paused_bytes_per_core_max: 64 << 20,
-        slow_consumer_timeout: Duration::from_secs(10),
-        publisher_hold: Duration::from_millis(100),
-        ping_interval: Duration::from_secs(30),
-        ping_timeout: Duration::from_secs(10),
-        turn_bytes_per_session: 64 << 10,
-        turn_deliveries_per_session: 4096,
-        turn_flush_bulk_max: 512,
-        credit_bytes_per_session: 1 << 20,
-        ring_entries: 4096,
-        ring_bytes_max: 64 << 20,
-        linger_timeout: Duration::from_secs(5),
-        linger_bytes_max: 64 << 10,
-        lingering_per_core_max: 1024,
-        kill_timeout: Duration::from_secs(10),
-        memory_high_percent: 80,
-        memory_critical_percent: 92,
-    }
+    LinkConfig { listener: Listener::default(), limits: Limits::default() }
 }
 
 /// Feeds `bytes` as a socket would bring them, cut after each of `sizes` in turn; what is not consumed is

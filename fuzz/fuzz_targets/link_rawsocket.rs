@@ -1,0 +1,8 @@
+//! What follows the handshake of a RawSocket.
+#![no_main]
+
+#[path = "../bodies/link.rs"]
+#[allow(dead_code)] // each target runs one of them
+mod bodies;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::rawsocket(data));
