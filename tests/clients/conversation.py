@@ -61,7 +61,8 @@ class Party:
                 waiter.set_exception(Refused(answer["error"]))
             else:
                 waiter.set_result(answer["value"])
-        for waiter in self.waiting.values():
+        waiters, self.waiting = self.waiting, {}
+        for waiter in waiters.values():
             if not waiter.done():
                 waiter.set_exception(CheckFailed(f"the process of {self.client.name} ended; see {self.log_path}"))
 
@@ -76,6 +77,11 @@ class Party:
             return await asyncio.wait_for(waiter, ANSWER_TIMEOUT_S)
         except asyncio.TimeoutError:
             raise CheckFailed(f"no answer to {op} in {ANSWER_TIMEOUT_S} s") from None
+
+    async def revive(self):
+        """Starts the process again if it ended."""
+        if self.reading.done():
+            await self.start()
 
     async def stop(self):
         self.process.stdin.close()
@@ -125,6 +131,7 @@ class Peer:
         return f"name{self.names}"
 
     async def connect(self):
+        await self.party.revive()
         welcome = await self.ask("connect", link=self.place.address, serializer=self.serializer, realm=self.realm)
         self.id = welcome["session"]
         self.features = welcome["features"]

@@ -234,7 +234,9 @@ async function handle(party, request) {
 
 const { Session } = await import(CLIENTS[process.argv[2]]);
 const party = new Party(Session);
+// A library that lets an error go by must not take the other sessions of this process with it.
 process.on('unhandledRejection', (error) => console.error('unhandled rejection:', error));
+process.on('uncaughtException', (error) => console.error('uncaught:', error));
 answer({ id: 0, value: 'ready' });
 for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
     handle(party, JSON.parse(line));

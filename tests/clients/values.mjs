@@ -29,7 +29,12 @@ function rebuild(value, leaf) {
 
 const isBytes = (value) => value instanceof Uint8Array || value instanceof ArrayBuffer;
 const base64 = (bytes) => Buffer.from(bytes).toString('base64');
-export const toControl = (value) => rebuild(value, (item) => (isBytes(item) ? { $bytes: base64(item) } : undefined));
+// Some serializers give long integers as BigInt, which JSON does not take; none here is beyond 2^53.
+export const toControl = (value) =>
+    rebuild(value, (item) => {
+        if (isBytes(item)) return { $bytes: base64(item) };
+        return typeof item === 'bigint' ? Number(item) : undefined;
+    });
 export const fromControl = (value) =>
     rebuild(value, (item) => (typeof item?.$bytes === 'string' ? Buffer.from(item.$bytes, 'base64') : undefined));
 
