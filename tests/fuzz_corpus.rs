@@ -1,5 +1,7 @@
 //! Every file under `fuzz/corpus`, once more: what the fuzzers began with, and what they found.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;
 

@@ -165,7 +165,7 @@ impl<'a> CborReader<'a> {
         })
     }
 
-    /// Reads a tag and checks that it may be spliced.
+    /// Whether a tag comes next.
     #[inline]
     fn is_tag(&self) -> bool {
         self.bytes.get(self.at).is_some_and(|head| head >> 5 == 6)
