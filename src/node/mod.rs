@@ -26,7 +26,7 @@ use crate::router::peer::{CoreId, PeerMessage};
 use crate::router::{Router, RouterConfig};
 use crate::shard::control::{Control, Order};
 use crate::shard::kernel::Kernel;
-use crate::shard::listener::{self, Listening, UnixPath};
+use crate::shard::listener::{self, Listening, TcpOptions, UnixPath};
 use crate::shard::mesh::{self, CoreWaker, MeshEnd, SharedDoorbell};
 use crate::shard::park::{self, Host};
 use crate::shard::poller::{EventDoorbell, Poller};
@@ -389,7 +389,9 @@ fn open_listeners(config: &Config, cores: usize) -> Result<Sockets, String> {
         let (mut sockets, address) = match &listener.address {
             ListenAddress::Tcp(host, port) => {
                 let address = SocketAddr::new(*host, *port);
-                let (sockets, address) = listener::listen_tcp(address, listener.backlog, served.len())
+                let limits = &config.limits;
+                let options = TcpOptions::new(listener.backlog, limits.ping_interval, limits.ping_timeout);
+                let (sockets, address) = listener::listen_tcp(address, &options, served.len())
                     .map_err(|error| tcp_error(address, &error))?;
                 (sockets, address.to_string())
             }

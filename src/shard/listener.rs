@@ -10,15 +10,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::world::Accepted;
 
 /// How much the kernel may hold of what a reader does not take, in bytes.
 const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 
+/// How many probes of the kernel's keepalive go unanswered before it gives up.
+const KEEPALIVE_PROBES: u32 = 3;
+
 /// After this long without an acknowledgement the kernel gives a connection up.
 const USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What all sockets of a TCP listener have in common.
+#[derive(Clone, Debug)]
+pub struct TcpOptions {
+    /// Connections that wait to be accepted.
+    pub backlog: i32,
+    /// The kernel's keepalive, for links whose peers need not answer pings.
+    pub keepalive: Option<TcpKeepalive>,
+}
+
+impl TcpOptions {
+    /// Probes begin after `interval` of silence, and go unanswered for `timeout`; an interval of zero is none.
+    #[must_use]
+    pub fn new(backlog: i32, interval: Duration, timeout: Duration) -> Self {
+        // The kernel counts in whole seconds.
+        let second = Duration::from_secs(1);
+        let keepalive = (!interval.is_zero()).then(|| {
+            TcpKeepalive::new()
+                .with_time(interval.max(second))
+                .with_interval((timeout / KEEPALIVE_PROBES).max(second))
+                .with_retries(KEEPALIVE_PROBES)
+        });
+        Self { backlog, keepalive }
+    }
+}
 
 /// One core's view of a listener.
 #[derive(Clone, Debug)]
@@ -66,7 +94,7 @@ fn remote_address(peer: SocketAddrAny) -> Option<IpAddr> {
 /// `AddrInUse` when somebody listens there already, this program included; `PermissionDenied` for a port below 1024.
 pub fn listen_tcp(
     address: SocketAddr,
-    backlog: i32,
+    options: &TcpOptions,
     count: usize,
 ) -> io::Result<(Vec<Listening>, SocketAddr)> {
     // SO_REUSEPORT would let a second router take half of the connections of the first.
@@ -85,7 +113,10 @@ pub fn listen_tcp(
         socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
         socket.bind(&SockAddr::from(address))?;
-        socket.listen(backlog)?;
+        if let Some(keepalive) = &options.keepalive {
+            socket.set_tcp_keepalive(keepalive)?;
+        }
+        socket.listen(options.backlog)?;
         address = socket.local_addr()?.as_socket().unwrap_or(address);
         sockets.push(Listening { socket: Arc::new(socket.into()), is_unix: false });
     }
@@ -139,8 +170,9 @@ mod tests {
 
     #[test]
     fn a_second_listener_is_refused_and_accepted_sockets_inherit_options() {
-        let (sockets, address) = listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0)), 16, 1).unwrap();
-        assert_eq!(listen_tcp(address, 16, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        let options = TcpOptions::new(16, Duration::from_secs(30), Duration::from_secs(10));
+        let (sockets, address) = listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0)), &options, 1).unwrap();
+        assert_eq!(listen_tcp(address, &options, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let _client = TcpStream::connect(address).unwrap();
         let accepted = loop {
             match sockets[0].accept() {
@@ -153,6 +185,8 @@ mod tests {
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
     }
 
     #[test]

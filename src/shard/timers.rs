@@ -4,6 +4,7 @@ use super::Shard;
 use super::connection::{NEVER, Phase};
 use super::core::Core;
 use super::world::World;
+use crate::link::Framing;
 use crate::router::peer::SessionKey;
 use crate::wamp::CloseReason;
 
@@ -103,7 +104,10 @@ impl<W: World> Core<W> {
             wake = wake.min(end);
         }
         let Some(interval) = interval else { return Verdict::Wait(wake) };
-        if connection.phase != Phase::Open {
+        // Some RawSocket clients close their link at a PING (Autobahn|Python on asyncio): the kernel's keepalive, which
+        // every TCP listener sets, finds out whether they are there.
+        let is_rawsocket = connection.encoding.is_some_and(|encoding| encoding.framing == Framing::RawSocket);
+        if connection.phase != Phase::Open || is_rawsocket {
             return Verdict::Wait(wake);
         }
         if connection.paused.reading() {

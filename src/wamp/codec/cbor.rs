@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::wamp::options::Text;
 
-use super::reader::{DEPTH_CEILING, Fault, Kind, Reader, utf_8};
+use super::reader::{DEPTH_CEILING, Fault, Kind, Reader, utf_8, whole};
 use super::writer::{Mark, Writer};
 use super::{DecodeLimits, Serializer};
 
@@ -395,6 +395,7 @@ impl<'a> Reader<'a> for CborReader<'a> {
         self.pass_prefix()?;
         self.token_if(|token| match token {
             Token::Unsigned(value) => Some(value),
+            Token::Float(value) => whole(value),
             _ => None,
         })
     }

@@ -334,6 +334,9 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
             return Err(self.expected(name, "a map"));
         };
         while let Some(key) = self.reader.key(&mut scope)? {
+            if self.reader.absent()? {
+                continue;
+            }
             let mut field = Field {
                 reader: &mut self.reader,
                 kind: self.kind,

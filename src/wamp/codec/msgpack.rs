@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::wamp::options::Text;
 
-use super::reader::{DEPTH_CEILING, Fault, Kind, Reader, utf_8};
+use super::reader::{DEPTH_CEILING, Fault, Kind, Reader, utf_8, whole};
 use super::writer::{Mark, Writer};
 use super::{DecodeLimits, Serializer};
 
@@ -210,6 +210,8 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
             Token::Boolean(_) => Kind::Boolean,
             Token::Null => Kind::Null,
             Token::Bytes(_) => Kind::Bytes,
+            // `undefined`, as JavaScript libraries write it.
+            Token::Extension(0, [0]) => Kind::Null,
             Token::Extension(..) => Kind::Other,
         };
         self.at = start;
@@ -282,6 +284,7 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
     fn unsigned(&mut self) -> Result<Option<u64>, Fault> {
         self.token_if(|token| match token {
             Token::Unsigned(value) => Some(value),
+            Token::Float(value) => whole(value),
             _ => None,
         })
     }

@@ -58,6 +58,13 @@ impl From<Fault> for ProtocolError {
     }
 }
 
+/// The integer that a float stands for exactly: JavaScript libraries for MessagePack and CBOR write those above 2^32
+/// as floats, ids among them.
+pub(super) fn whole(value: f64) -> Option<u64> {
+    const EXACT_MAX: f64 = (1u64 << 53) as f64;
+    ((0.0..=EXACT_MAX).contains(&value) && value.fract() == 0.0).then_some(value as u64)
+}
+
 /// Bytes as a string, if they are UTF-8.
 #[inline]
 pub(super) fn utf_8(bytes: &[u8]) -> Option<&str> {
@@ -105,6 +112,16 @@ pub(super) trait Reader<'a> {
     fn skip(&mut self) -> Result<(), Fault>;
     /// Nothing but white space may be left.
     fn end(&mut self) -> Result<(), Fault>;
+
+    /// Passes a value that says that there is none (null, undefined). JavaScript clients write the options that their
+    /// user did not set like that.
+    fn absent(&mut self) -> Result<bool, Fault> {
+        let absent = self.kind()? == Kind::Null;
+        if absent {
+            self.skip()?;
+        }
+        Ok(absent)
+    }
 
     /// The bytes of a list, validated; none at all if it is empty.
     fn raw_list(&mut self) -> Result<Option<&'a [u8]>, Fault> {

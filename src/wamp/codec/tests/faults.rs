@@ -84,12 +84,12 @@ fn ids_are_integers_from_1_to_2_to_the_53() {
     ] {
         assert!(json_error(text).contains("expected an integer in 1..=2^53"), "{text}");
     }
-    for bytes in ["9311 00 01", "9311 ff 01", "9311 cb3ff0000000000000 01", "9311 cf0020000000000001 01"] {
+    for bytes in ["9311 00 01", "9311 ff 01", "9311 cb3ff8000000000000 01", "9311 cf0020000000000001 01"] {
         accepts(Serializer::MsgPack, &unhex(bytes)).unwrap_err();
     }
     accepts(Serializer::MsgPack, &unhex("9311 cf0020000000000000 01")).unwrap();
     for bytes in
-        ["8311 00 01", "8311 20 01", "8311 f93c00 01", "8311 1b0020000000000001 01", "8311 c24101 01"]
+        ["8311 00 01", "8311 20 01", "8311 f93e00 01", "8311 1b0020000000000001 01", "8311 c24101 01"]
     {
         accepts(Serializer::Cbor, &unhex(bytes)).unwrap_err();
     }

@@ -605,3 +605,38 @@ fn row_not_representable_leaves_the_output_as_it_was() {
     // To MessagePack itself it is a splice.
     assert_eq!(encoded(&message, Serializer::MsgPack), bytes);
 }
+
+#[test]
+fn what_javascript_clients_write_for_options_that_are_not_set_is_no_option() {
+    let absent: [(Serializer, &[u8]); 4] = [
+        (Serializer::Json, b"[32,1,{\"match\":null,\"get_retained\":null},\"t\"]"),
+        // The options are one pair: "match" and fixext 1 of type 0, `undefined` of JavaScript's libraries.
+        (Serializer::MsgPack, b"\x94\x20\x01\x81\xa5match\xd4\x00\x00\xa1t"),
+        (Serializer::MsgPack, b"\x94\x20\x01\x81\xa5match\xc0\xa1t"),
+        (Serializer::Cbor, b"\x84\x18\x20\x01\xa1\x65match\xf7\x61t"),
+    ];
+    for (serializer, bytes) in absent {
+        let message = decode(serializer, Input::Bytes(bytes), DecodeLimits::default()).unwrap();
+        let Message::Subscribe(subscribe) = message else { panic!("{message:?}") };
+        assert_eq!(subscribe.options, crate::wamp::options::SubscribeOptions::default());
+    }
+}
+
+#[test]
+fn ids_that_javascript_clients_write_as_floats_are_integers_in_binary_serializers() {
+    let id = 2f64.powi(40) + 1.0;
+    let mut msgpack = b"\x93\x22\x01\xcb".to_vec();
+    msgpack.extend_from_slice(&id.to_be_bytes());
+    let mut cbor = b"\x83\x18\x22\x01\xfb".to_vec();
+    cbor.extend_from_slice(&id.to_be_bytes());
+    for (serializer, bytes) in [(Serializer::MsgPack, &mut msgpack), (Serializer::Cbor, &mut cbor)] {
+        let message = decode(serializer, Input::Bytes(bytes), DecodeLimits::default()).unwrap();
+        let Message::Unsubscribe(unsubscribe) = message else { panic!("{message:?}") };
+        assert_eq!(unsubscribe.subscription.0, (1 << 40) + 1);
+        let end = bytes.len();
+        for wrong in [1.5, -1.0, 0.0, 2f64.powi(53) + 2.0, f64::NAN, f64::INFINITY] {
+            bytes[end - 8..].copy_from_slice(&wrong.to_be_bytes());
+            assert!(decode(serializer, Input::Bytes(bytes), DecodeLimits::default()).is_err(), "{wrong}");
+        }
+    }
+}
