@@ -1,36 +1,32 @@
 //! The process: start in order, watch, stop in reverse.
 
+mod cores;
+mod listeners;
 pub mod log;
 mod memory;
+mod panic;
 mod preflight;
 mod processors;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
+use self::cores::{Core, NodeParts, start_cores};
+use self::listeners::open_listeners;
 use self::memory::MemoryWatcher;
-use crate::config::{Config, ListenAddress, ListenerMode, Realm};
-use crate::link::LinkConfig;
+use self::panic::install_panic_hook;
+use crate::config::{Config, Realm};
 use crate::metrics::Counters;
-use crate::router::peer::{CoreId, PeerMessage};
-use crate::router::{Router, RouterConfig};
-use crate::shard::control::{Control, Order};
-use crate::shard::kernel::Kernel;
-use crate::shard::listener::{self, Listening, TcpOptions, UnixPath};
-use crate::shard::mesh::{self, CoreWaker, MeshEnd, SharedDoorbell};
-use crate::shard::park::{self, Host};
-use crate::shard::poller::{EventDoorbell, Poller};
-use crate::shard::{MemoryLevel, Shard, ShardParts, clock};
+use crate::shard::control::Order;
+use crate::shard::listener::UnixPath;
+use crate::shard::park::Host;
+use crate::shard::{MemoryLevel, clock};
 
 /// How often the node looks at its cores and at the memory.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
@@ -78,16 +74,6 @@ enum NodeEvent {
     Signal(i32),
     /// A shard has ended.
     Ended(usize, Result<(), String>),
-}
-
-/// One core, from outside.
-struct Core {
-    processor: usize,
-    control: Arc<Control>,
-    waker: CoreWaker,
-    thread: Option<JoinHandle<()>>,
-    /// The turn that was reported as too long.
-    reported_turn_us: u64,
 }
 
 /// A running router.
@@ -270,191 +256,6 @@ impl Node {
     }
 }
 
-/// What all cores are made of.
-struct NodeParts<'a> {
-    config: &'a Config,
-    limits: crate::config::Limits,
-    host: Host,
-    processors: &'a [usize],
-}
-
-fn start_cores(
-    parts: NodeParts<'_>,
-    sockets: Vec<Vec<Option<Listening>>>,
-    events: &Sender<NodeEvent>,
-) -> Result<Vec<Core>, String> {
-    let count = parts.processors.len();
-    let failed = |error: io::Error| format!("a core cannot be set up: {error}");
-    let mut doorbells = Vec::with_capacity(count);
-    for _ in 0..count {
-        doorbells.push(EventDoorbell::new().map_err(failed)?);
-    }
-    let shared = doorbells.iter().map(|doorbell| Arc::clone(doorbell) as SharedDoorbell).collect();
-    let ends = mesh::connect::<PeerMessage>(parts.limits.ring_entries, shared);
-    let mut seed = [0; 32];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| format!("the kernel gives no random numbers: {error}"))?;
-    let limits = Arc::new(parts.limits.clone());
-    let links: Vec<_> = parts
-        .config
-        .listeners
-        .iter()
-        .map(|listener| LinkConfig { listener: listener.clone(), limits: parts.limits.clone() })
-        .collect();
-    let router_config = RouterConfig {
-        realms: parts.config.realms.clone(),
-        limits: parts.limits,
-        listener_roles: parts.config.listeners.iter().map(|listener| listener.role.clone()).collect(),
-    };
-    let mut cores = Vec::with_capacity(count);
-    for (number, ((end, doorbell), sockets)) in ends.into_iter().zip(doorbells).zip(sockets).enumerate() {
-        let kernel = Poller::new(doorbell).and_then(|poller| Kernel::new(poller, sockets)).map_err(failed)?;
-        let control = Arc::new(Control::default());
-        let processor = parts.processors[number];
-        let waker = end.waker(number);
-        let core = CoreStart {
-            number,
-            processor,
-            host: parts.host,
-            limits: Arc::clone(&limits),
-            links: links.clone(),
-            router_config: router_config.clone(),
-            cores: count as u16,
-            seed,
-            kernel,
-            end,
-            control: Arc::clone(&control),
-            events: events.clone(),
-        };
-        let thread = std::thread::Builder::new()
-            .name(format!("shard-{number}"))
-            .spawn(move || core.run())
-            .map_err(failed)?;
-        cores.push(Core { processor, control, waker, thread: Some(thread), reported_turn_us: 0 });
-    }
-    Ok(cores)
-}
-
-/// Everything that the thread of a core takes with it.
-struct CoreStart {
-    number: usize,
-    processor: usize,
-    host: Host,
-    limits: Arc<crate::config::Limits>,
-    links: Vec<LinkConfig>,
-    router_config: RouterConfig,
-    cores: u16,
-    seed: [u8; 32],
-    kernel: Kernel,
-    end: MeshEnd<PeerMessage>,
-    control: Arc<Control>,
-    events: Sender<NodeEvent>,
-}
-
-impl CoreStart {
-    fn run(self) {
-        let core = CoreId(self.number as u16);
-        let (number, events) = (self.number, self.events);
-        let ended = park::run(self.host, self.processor, || {
-            Shard::new(ShardParts {
-                core,
-                limits: self.limits,
-                links: self.links,
-                router: Router::new(&self.router_config, core, self.cores, self.seed),
-                world: self.kernel,
-                mesh: self.end,
-                control: self.control,
-            })
-        });
-        // The node is gone only when the process ends.
-        let _ = events.send(NodeEvent::Ended(number, ended.map_err(|error| error.to_string())));
-    }
-}
-
-/// The sockets of all listeners.
-struct Sockets {
-    /// For each core, by listener.
-    by_core: Vec<Vec<Option<Listening>>>,
-    unix_paths: Vec<UnixPath>,
-    names: Vec<String>,
-}
-
-fn open_listeners(config: &Config, cores: usize) -> Result<Sockets, String> {
-    let mut by_core = vec![Vec::new(); cores];
-    let mut unix_paths = Vec::new();
-    let mut names = Vec::new();
-    for listener in &config.listeners {
-        let on_core = |core: usize| listener.cores.as_ref().is_none_or(|cores| cores.contains(&core));
-        let served: Vec<_> = (0..cores).filter(|core| on_core(*core)).collect();
-        let (mut sockets, address) = match &listener.address {
-            ListenAddress::Tcp(host, port) => {
-                let address = SocketAddr::new(*host, *port);
-                let limits = &config.limits;
-                let options = TcpOptions::new(listener.backlog, limits.ping_interval, limits.ping_timeout);
-                let (sockets, address) = listener::listen_tcp(address, &options, served.len())
-                    .map_err(|error| tcp_error(address, &error))?;
-                (sockets, address.to_string())
-            }
-            ListenAddress::Unix(path) => {
-                let (socket, guard) = listener::listen_unix(path, listener.backlog)
-                    .map_err(|error| unix_error(path, &error))?;
-                unix_paths.push(guard);
-                (vec![socket; served.len()], path.display().to_string())
-            }
-        };
-        for core in (0..cores).rev() {
-            by_core[core].push(if on_core(core) { sockets.pop() } else { None });
-        }
-        names.push(listener_name(listener, &address));
-    }
-    Ok(Sockets { by_core, unix_paths, names })
-}
-
-/// How people reach a listener.
-fn listener_name(listener: &crate::config::Listener, address: &str) -> String {
-    let is_unix = matches!(listener.address, ListenAddress::Unix(_));
-    let mut ways = Vec::new();
-    if listener.websocket {
-        let path = &listener.path;
-        ways.push(if is_unix {
-            format!("WebSocket ({path}) on {address}")
-        } else {
-            format!("ws://{address}{path}")
-        });
-    }
-    if listener.rawsocket {
-        ways.push(if is_unix { format!("RawSocket on {address}") } else { format!("rs://{address}") });
-    }
-    let echo = if listener.mode == ListenerMode::Echo { " (echo)" } else { "" };
-    format!("{}{echo}", ways.join(" and "))
-}
-
-fn tcp_error(address: SocketAddr, error: &io::Error) -> String {
-    let advice = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            let port = address.port();
-            format!(
-                "somebody listens there already; `ss -ltnp 'sport = :{port}'` says who. \
-                 End that program, or set another `port` in [[listener]]"
-            )
-        }
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE; set another `port` in [[listener]], or give the capability"
-                .to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; `ip address` lists those it has. Set another `host` in [[listener]]"
-                .to_owned()
-        }
-        _ => "check `host` and `port` in [[listener]]".to_owned(),
-    };
-    format!("cannot listen on {address}: {error}; {advice}")
-}
-
-fn unix_error(path: &std::path::Path, error: &io::Error) -> String {
-    format!("cannot listen on {}: {error}; check `unix` in [[listener]]", path.display())
-}
-
 /// Cores that the configuration names must be there.
 fn check_cores(config: &Config, cores: usize) -> Result<(), String> {
     let check = |what: String, core: usize| {
@@ -488,33 +289,4 @@ fn watch_signals(events: Sender<NodeEvent>) -> io::Result<signal_hook::iterator:
         }
     })?;
     Ok(handle)
-}
-
-/// A panic ends the process (a corrupt table is worse than a restart), and says what its core did last.
-fn install_panic_hook() {
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let name = thread.name().unwrap_or("a thread").to_owned();
-        let text = format!(
-            "{}{name} panicked: {panic}\nThis is a bug of Crosspoint. The lines above say what the core did last.\n",
-            crate::shard::recorder::dump()
-        );
-        // Standard error may be a pipe that nobody reads: the process ends all the same.
-        let (written, done) = channel();
-        let writer = std::thread::Builder::new().spawn(move || {
-            use std::io::Write as _;
-            let _ = io::stderr().write_all(text.as_bytes());
-            let _ = written.send(());
-        });
-        if writer.is_ok() {
-            let _ = done.recv_timeout(Duration::from_secs(1));
-        }
-        std::process::abort();
-    }));
-}
-
-/// Where a file of the configuration is looked for when none is named.
-#[must_use]
-pub fn default_config_path() -> PathBuf {
-    PathBuf::from("config.toml")
 }

@@ -1,0 +1,130 @@
+//! The cores of a node: what each is made of, and the threads they run on.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+
+use super::NodeEvent;
+use crate::config::{Config, Limits};
+use crate::link::LinkConfig;
+use crate::router::peer::{CoreId, PeerMessage};
+use crate::router::{Router, RouterConfig};
+use crate::shard::control::Control;
+use crate::shard::kernel::Kernel;
+use crate::shard::listener::Listening;
+use crate::shard::mesh::{self, CoreWaker, MeshEnd, SharedDoorbell};
+use crate::shard::park::{self, Host};
+use crate::shard::poller::{EventDoorbell, Poller};
+use crate::shard::{Shard, ShardParts};
+
+/// One core, from outside.
+pub(super) struct Core {
+    pub(super) processor: usize,
+    pub(super) control: Arc<Control>,
+    pub(super) waker: CoreWaker,
+    pub(super) thread: Option<JoinHandle<()>>,
+    /// The turn that was reported as too long.
+    pub(super) reported_turn_us: u64,
+}
+
+/// What all cores are made of.
+pub(super) struct NodeParts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) limits: Limits,
+    pub(super) host: Host,
+    pub(super) processors: &'a [usize],
+}
+
+pub(super) fn start_cores(
+    parts: NodeParts<'_>,
+    sockets: Vec<Vec<Option<Listening>>>,
+    events: &Sender<NodeEvent>,
+) -> Result<Vec<Core>, String> {
+    let count = parts.processors.len();
+    let failed = |error: io::Error| format!("a core cannot be set up: {error}");
+    let mut doorbells = Vec::with_capacity(count);
+    for _ in 0..count {
+        doorbells.push(EventDoorbell::new().map_err(failed)?);
+    }
+    let shared = doorbells.iter().map(|doorbell| Arc::clone(doorbell) as SharedDoorbell).collect();
+    let ends = mesh::connect::<PeerMessage>(parts.limits.ring_entries, shared);
+    let mut seed = [0; 32];
+    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| format!("the kernel gives no random numbers: {error}"))?;
+    let limits = Arc::new(parts.limits.clone());
+    let links: Vec<_> = parts
+        .config
+        .listeners
+        .iter()
+        .map(|listener| LinkConfig { listener: listener.clone(), limits: parts.limits.clone() })
+        .collect();
+    let router_config = RouterConfig {
+        realms: parts.config.realms.clone(),
+        limits: parts.limits,
+        listener_roles: parts.config.listeners.iter().map(|listener| listener.role.clone()).collect(),
+    };
+    let mut cores = Vec::with_capacity(count);
+    for (number, ((end, doorbell), sockets)) in ends.into_iter().zip(doorbells).zip(sockets).enumerate() {
+        let kernel = Poller::new(doorbell).and_then(|poller| Kernel::new(poller, sockets)).map_err(failed)?;
+        let control = Arc::new(Control::default());
+        let processor = parts.processors[number];
+        let waker = end.waker(number);
+        let core = CoreStart {
+            number,
+            processor,
+            host: parts.host,
+            limits: Arc::clone(&limits),
+            links: links.clone(),
+            router_config: router_config.clone(),
+            cores: count as u16,
+            seed,
+            kernel,
+            end,
+            control: Arc::clone(&control),
+            events: events.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{number}"))
+            .spawn(move || core.run())
+            .map_err(failed)?;
+        cores.push(Core { processor, control, waker, thread: Some(thread), reported_turn_us: 0 });
+    }
+    Ok(cores)
+}
+
+/// Everything that the thread of a core takes with it.
+struct CoreStart {
+    number: usize,
+    processor: usize,
+    host: Host,
+    limits: Arc<Limits>,
+    links: Vec<LinkConfig>,
+    router_config: RouterConfig,
+    cores: u16,
+    seed: [u8; 32],
+    kernel: Kernel,
+    end: MeshEnd<PeerMessage>,
+    control: Arc<Control>,
+    events: Sender<NodeEvent>,
+}
+
+impl CoreStart {
+    fn run(self) {
+        let core = CoreId(self.number as u16);
+        let (number, events) = (self.number, self.events);
+        let ended = park::run(self.host, self.processor, || {
+            Shard::new(ShardParts {
+                core,
+                limits: self.limits,
+                links: self.links,
+                router: Router::new(&self.router_config, core, self.cores, self.seed),
+                world: self.kernel,
+                mesh: self.end,
+                control: self.control,
+            })
+        });
+        // The node is gone only when the process ends.
+        let _ = events.send(NodeEvent::Ended(number, ended.map_err(|error| error.to_string())));
+    }
+}
