@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crosspoint::config::{self, Config};
@@ -19,7 +19,8 @@ Usage: crosspoint [start] [--config FILE]   runs the router
        crosspoint check [--config FILE]     says what is wrong with a configuration, or prints what is in effect
        crosspoint version                   prints the version
 
-Without --config the defaults hold: a router for this machine alone at ws://127.0.0.1:8080/ws, realm realm1.
+`crosspoint check FILE` is the same with less to type. Without a file the defaults hold: a router for this machine alone
+at ws://127.0.0.1:8080/ws, realm realm1.
 Variables such as CROSSPOINT__LISTENER__0__PORT=9000 stand above the file. See docs/configuration.md.
 ";
 
@@ -70,7 +71,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn start(config: &Config) -> Result<(), Failure> {
-    let _log = log::start(&config.node.log);
+    let _log = log::start(&config.node.log)
+        .map_err(|error| Failure::Run(format!("there is no thread for the log: {error}")))?;
     let node = Node::start(config).map_err(|error| match error {
         NodeError::Preflight(text) => Failure::Configuration(text),
         NodeError::Failed(text) => Failure::Run(text),
@@ -141,13 +143,23 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
                     "check" => Command::Check,
                     "version" => Command::Version,
                     "help" => Command::Help,
-                    other => return Err(usage(&format!("there is no command `{other}`"))),
+                    other => return Err(usage(&no_command(other))),
                 });
+            }
+            Value(file) if config.is_none() && matches!(command, Some(Command::Start | Command::Check)) => {
+                config = Some(PathBuf::from(file));
             }
             other => return Err(usage(&other.unexpected().to_string())),
         }
     }
     Ok(Arguments { command: command.unwrap_or(Command::Start), config })
+}
+
+fn no_command(word: &str) -> String {
+    if Path::new(word).exists() {
+        return format!("there is no command `{word}`; to run with that file: `crosspoint start {word}`");
+    }
+    format!("there is no command `{word}`")
 }
 
 fn usage(problem: &str) -> String {
