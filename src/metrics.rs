@@ -19,6 +19,22 @@ macro_rules! counters {
                 }
             }
 
+            /// What was counted since `earlier`.
+            #[must_use]
+            pub fn since(&self, earlier: &Self) -> Self {
+                let mut new = Self { $($name: self.$name.saturating_sub(earlier.$name),)* closed: self.closed };
+                for (count, earlier) in new.closed.iter_mut().zip(earlier.closed) {
+                    *count = count.saturating_sub(earlier);
+                }
+                new
+            }
+
+            /// Grows whenever a connection ended or was refused: whether there is something to tell people.
+            #[must_use]
+            pub fn noteworthy(&self) -> u64 {
+                self.closed.iter().sum::<u64>() + self.connections_refused + self.accept_paused
+            }
+
             /// Every counter with its name, those of closed connections as `closed_<reason>`.
             #[must_use]
             pub fn named(&self) -> Vec<(String, u64)> {

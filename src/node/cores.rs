@@ -16,6 +16,7 @@ use crate::shard::listener::Listening;
 use crate::shard::mesh::{self, CoreWaker, MeshEnd, SharedDoorbell};
 use crate::shard::park::{self, Host};
 use crate::shard::poller::{EventDoorbell, Poller};
+use crate::shard::world::World;
 use crate::shard::{Shard, ShardParts};
 
 /// One core, from outside.
@@ -28,6 +29,22 @@ pub(super) struct Core {
     pub(super) reported_turn_us: u64,
 }
 
+impl Core {
+    /// Asks for its counters; returns the number of the answer.
+    pub(super) fn want_counters(&self) -> u32 {
+        let number = self.control.want_counters();
+        self.waker.wake();
+        number
+    }
+
+    /// Asks for its counters and its flight recorder; returns the number of the answer.
+    pub(super) fn want_recorder(&self) -> u32 {
+        let number = self.control.want_recorder();
+        self.waker.wake();
+        number
+    }
+}
+
 /// What all cores are made of.
 pub(super) struct NodeParts<'a> {
     pub(super) config: &'a Config,
@@ -36,10 +53,12 @@ pub(super) struct NodeParts<'a> {
     pub(super) processors: &'a [usize],
 }
 
-pub(super) fn start_cores(
+/// `world` makes of the kernel what a shard stands in.
+pub(super) fn start_cores<W: World + Send + 'static>(
     parts: NodeParts<'_>,
     sockets: Vec<Vec<Option<Listening>>>,
     events: &Sender<NodeEvent>,
+    world: impl Fn(Kernel) -> W,
 ) -> Result<Vec<Core>, String> {
     let count = parts.processors.len();
     let failed = |error: io::Error| format!("a core cannot be set up: {error}");
@@ -79,7 +98,7 @@ pub(super) fn start_cores(
             router_config: router_config.clone(),
             cores: count as u16,
             seed,
-            kernel,
+            world: world(kernel),
             end,
             control: Arc::clone(&control),
             events: events.clone(),
@@ -94,7 +113,7 @@ pub(super) fn start_cores(
 }
 
 /// Everything that the thread of a core takes with it.
-struct CoreStart {
+struct CoreStart<W> {
     number: usize,
     processor: usize,
     host: Host,
@@ -103,13 +122,13 @@ struct CoreStart {
     router_config: RouterConfig,
     cores: u16,
     seed: [u8; 32],
-    kernel: Kernel,
+    world: W,
     end: MeshEnd<PeerMessage>,
     control: Arc<Control>,
     events: Sender<NodeEvent>,
 }
 
-impl CoreStart {
+impl<W: World> CoreStart<W> {
     fn run(self) {
         let core = CoreId(self.number as u16);
         let (number, events) = (self.number, self.events);
@@ -119,7 +138,7 @@ impl CoreStart {
                 limits: self.limits,
                 links: self.links,
                 router: Router::new(&self.router_config, core, self.cores, self.seed),
-                world: self.kernel,
+                world: self.world,
                 mesh: self.end,
                 control: self.control,
             })

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use super::holder;
 use crate::config::{Config, ListenAddress, Listener, ListenerMode};
 use crate::shard::listener::{self, Listening, TcpOptions, UnixPath};
 
@@ -69,10 +70,11 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> String {
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => {
             let port = address.port();
-            format!(
-                "somebody listens there already; `ss -ltnp 'sport = :{port}'` says who. \
-                 End that program, or set another `port` in [[listener]]"
-            )
+            let holder = holder::of_port(port).map_or_else(
+                || format!("somebody listens there already; `sudo ss -ltnp 'sport = :{port}'` says who"),
+                |holder| format!("{holder} listens there already"),
+            );
+            format!("{holder}. End that program, or set another `port` in [[listener]]")
         }
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE; set another `port` in [[listener]], or give the capability"
@@ -88,5 +90,19 @@ fn tcp_error(address: SocketAddr, error: &io::Error) -> String {
 }
 
 fn unix_error(path: &Path, error: &io::Error) -> String {
-    format!("cannot listen on {}: {error}; check `unix` in [[listener]]", path.display())
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => match holder::of_unix(path) {
+            Some(holder) => format!("{holder} listens there. End it, or set another `unix` in [[listener]]"),
+            None => "set another `unix` in [[listener]], or remove what is there".to_owned(),
+        },
+        io::ErrorKind::NotFound => {
+            "make its directory first, or set another `unix` in [[listener]]".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not write to its directory; change that, or set another `unix` in [[listener]]"
+                .to_owned()
+        }
+        _ => "check `unix` in [[listener]]".to_owned(),
+    };
+    format!("cannot listen on {}: {error}; {advice}", path.display())
 }

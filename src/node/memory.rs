@@ -1,14 +1,16 @@
-//! How much of the memory is used: of the cgroup where it has a limit, of the machine otherwise.
+//! How much of the memory is used: of each control group with a limit that this process is in, and of the machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::cgroup;
 use crate::shard::MemoryLevel;
 
 /// Looks at the memory from time to time.
 #[derive(Debug)]
 pub(super) struct MemoryWatcher {
-    cgroup: PathBuf,
+    /// The directories of the control groups, of the process's own and those above it.
+    groups: Vec<PathBuf>,
     meminfo: PathBuf,
     high_percent: u64,
     critical_percent: u64,
@@ -17,21 +19,20 @@ pub(super) struct MemoryWatcher {
 impl MemoryWatcher {
     pub(super) fn new(high_percent: u8, critical_percent: u8) -> Self {
         Self {
-            cgroup: PathBuf::from("/sys/fs/cgroup"),
+            groups: cgroup::own("memory"),
             meminfo: PathBuf::from("/proc/meminfo"),
             high_percent: u64::from(high_percent),
             critical_percent: u64::from(critical_percent),
         }
     }
 
-    /// The level now, and the percentage of memory in use.
-    pub(super) fn level(&self) -> (MemoryLevel, u64) {
-        let used = [cgroup_use(&self.cgroup), machine_use(&self.meminfo)]
-            .into_iter()
-            .flatten()
+    /// The level now, and the percentage of memory in use; `None` when it cannot be read, for want of descriptors.
+    pub(super) fn level(&self) -> Option<(MemoryLevel, u64)> {
+        let groups = self.groups.iter().filter_map(|group| cgroup_use(group));
+        let used = groups
+            .chain(machine_use(&self.meminfo))
             .map(|(used, limit)| used.saturating_mul(100) / limit.max(1))
-            .max()
-            .unwrap_or(0);
+            .max()?;
         let level = if used >= self.critical_percent {
             MemoryLevel::Critical
         } else if used >= self.high_percent {
@@ -39,7 +40,7 @@ impl MemoryWatcher {
         } else {
             MemoryLevel::Normal
         };
-        (level, used)
+        Some((level, used))
     }
 }
 
@@ -47,17 +48,17 @@ fn number(path: &Path) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
-/// Used and allowed bytes of the cgroup, version 2 or 1. File pages that can be dropped do not count.
-fn cgroup_use(root: &Path) -> Option<(u64, u64)> {
-    let (directory, limit, used, inactive) = if root.join("memory.max").exists() {
-        (root.to_owned(), "memory.max", "memory.current", "inactive_file")
+/// Used and allowed bytes of a group, version 2 or 1. File pages that can be dropped do not count.
+fn cgroup_use(group: &Path) -> Option<(u64, u64)> {
+    let (limit, used, inactive) = if group.join("memory.max").exists() {
+        ("memory.max", "memory.current", "inactive_file")
     } else {
-        (root.join("memory"), "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
     };
     // No limit is "max" in version 2 and a number near 2^63 in version 1.
-    let limit = number(&directory.join(limit)).filter(|limit| *limit < 1 << 60)?;
-    let used = number(&directory.join(used))?;
-    let statistics = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
+    let limit = number(&group.join(limit)).filter(|limit| *limit < 1 << 60)?;
+    let used = number(&group.join(used))?;
+    let statistics = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
     let inactive = statistics
         .lines()
         .find_map(|line| line.strip_prefix(inactive)?.trim().parse::<u64>().ok())
@@ -81,21 +82,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_tighter_of_cgroup_and_machine_counts() {
+    fn the_tightest_of_groups_and_machine_counts() {
         let root = std::env::temp_dir().join(format!("crosspoint-memory-{}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
         let meminfo = root.join("meminfo");
         fs::write(&meminfo, "MemTotal:       1000 kB\nMemFree:  1 kB\nMemAvailable:    500 kB\n").unwrap();
-        let watcher = MemoryWatcher { cgroup: root.clone(), meminfo, high_percent: 80, critical_percent: 92 };
-        assert_eq!(watcher.level(), (MemoryLevel::Normal, 50));
+        let groups = vec![root.join("own"), root.clone()];
+        let watcher = MemoryWatcher { groups, meminfo, high_percent: 80, critical_percent: 92 };
+        assert_eq!(watcher.level(), Some((MemoryLevel::Normal, 50)));
         fs::write(root.join("memory.max"), "1000\n").unwrap();
         fs::write(root.join("memory.current"), "950\n").unwrap();
         fs::write(root.join("memory.stat"), "anon 1\ninactive_file 100\n").unwrap();
-        assert_eq!(watcher.level(), (MemoryLevel::High, 85));
+        assert_eq!(watcher.level(), Some((MemoryLevel::High, 85)));
         fs::write(root.join("memory.stat"), "anon 1\ninactive_file 10\n").unwrap();
-        assert_eq!(watcher.level(), (MemoryLevel::Critical, 94));
+        assert_eq!(watcher.level(), Some((MemoryLevel::Critical, 94)));
         fs::write(root.join("memory.max"), "max\n").unwrap();
-        assert_eq!(watcher.level(), (MemoryLevel::Normal, 50));
+        assert_eq!(watcher.level(), Some((MemoryLevel::Normal, 50)));
+        // The group of the process itself, in the other version's words.
+        fs::create_dir_all(root.join("own")).unwrap();
+        fs::write(root.join("own/memory.limit_in_bytes"), "1000\n").unwrap();
+        fs::write(root.join("own/memory.usage_in_bytes"), "900\n").unwrap();
+        fs::write(root.join("own/memory.stat"), "total_inactive_file 50\n").unwrap();
+        assert_eq!(watcher.level(), Some((MemoryLevel::High, 85)));
         fs::remove_dir_all(&root).unwrap();
+        assert_eq!(watcher.level(), None);
     }
 }

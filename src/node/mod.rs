@@ -1,9 +1,12 @@
 //! The process: start in order, watch, stop in reverse.
 
+mod cgroup;
 mod cores;
+mod holder;
 mod listeners;
 pub mod log;
 mod memory;
+mod notices;
 mod panic;
 mod preflight;
 mod processors;
@@ -20,12 +23,15 @@ use tracing::{error, info, warn};
 use self::cores::{Core, NodeParts, start_cores};
 use self::listeners::open_listeners;
 use self::memory::MemoryWatcher;
+use self::notices::Notices;
 use self::panic::install_panic_hook;
 use crate::config::{Config, Realm};
 use crate::metrics::Counters;
 use crate::shard::control::Order;
+use crate::shard::kernel::Kernel;
 use crate::shard::listener::UnixPath;
 use crate::shard::park::Host;
+use crate::shard::world::World;
 use crate::shard::{MemoryLevel, clock};
 
 /// How often the node looks at its cores and at the memory.
@@ -33,6 +39,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A turn that lasts longer than this is reported, in microseconds.
 const TURN_US_MAX: u64 = 1_000_000;
+
+/// How long the cores have to end once they are told to end at once.
+const CUT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a snapshot of the counters is waited for.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -76,12 +85,24 @@ enum NodeEvent {
     Ended(usize, Result<(), String>),
 }
 
+/// How far the end has come; times in monotonic microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// Sessions are told; until then.
+    Until(u64),
+    /// Nobody is told any more. A core that still runs then never will end.
+    CutUntil(u64),
+}
+
 /// A running router.
 pub struct Node {
     cores: Vec<Core>,
     events: Receiver<NodeEvent>,
     memory: MemoryWatcher,
     memory_level: MemoryLevel,
+    notices: Notices,
+    ending: Ending,
     shutdown_timeout: Duration,
     started: Started,
     signals: signal_hook::iterator::Handle,
@@ -95,6 +116,17 @@ impl Node {
     /// # Errors
     /// What is in the way, and what to do about it. Nothing runs then.
     pub fn start(config: &Config) -> Result<Self, NodeError> {
+        Self::start_in(config, |kernel| kernel)
+    }
+
+    /// The same, with something of the caller's between each shard and its kernel: how tests make a core fail.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn start_in<W: World + Send + 'static>(
+        config: &Config,
+        world: impl Fn(Kernel) -> W,
+    ) -> Result<Self, NodeError> {
         let processors = processors::select(config.node.cores.as_deref()).map_err(NodeError::Preflight)?;
         check_cores(config, processors.len()).map_err(NodeError::Preflight)?;
         let (host, warning) = preflight::choose_host(config.node.runtime).map_err(NodeError::Preflight)?;
@@ -111,7 +143,7 @@ impl Node {
         let signals = watch_signals(sender.clone())
             .map_err(|error| NodeError::Failed(format!("signals cannot be handled: {error}")))?;
         let parts = NodeParts { config, limits, host, processors: &processors };
-        let cores = start_cores(parts, sockets.by_core, &sender).map_err(NodeError::Failed)?;
+        let cores = start_cores(parts, sockets.by_core, &sender, world).map_err(NodeError::Failed)?;
         let started = Started {
             listeners: sockets.names,
             realms: config.realms.iter().map(|realm: &Realm| realm.name.clone()).collect(),
@@ -125,6 +157,8 @@ impl Node {
             events,
             memory,
             memory_level: MemoryLevel::Normal,
+            notices: Notices::default(),
+            ending: Ending::No,
             shutdown_timeout: config.node.shutdown_timeout,
             started,
             signals,
@@ -138,23 +172,18 @@ impl Node {
         &self.started
     }
 
-    /// Runs until the first SIGTERM or SIGINT and all cores have ended, or the second one.
+    /// Runs until all cores have ended: after the first SIGTERM or SIGINT in the time that the configuration gives
+    /// them, after the second one at once.
     ///
     /// # Errors
-    /// A core that could not start or ended by itself.
+    /// A core that could not start, ended by itself, or does not end.
     pub fn run(mut self) -> Result<(), NodeError> {
-        let mut stop_at_us: Option<u64> = None;
         let mut left = self.cores.len();
         let mut failure = None;
         while left > 0 {
             match self.events.recv_timeout(WATCH_INTERVAL) {
                 Ok(NodeEvent::Signal(SIGUSR1)) => self.report(),
-                Ok(NodeEvent::Signal(_)) if stop_at_us.is_some() => self.order(Order::StopNow),
-                Ok(NodeEvent::Signal(_)) => {
-                    info!("stopping: sessions are told, and calls under way may finish");
-                    stop_at_us = Some(clock::now().monotonic_us + self.shutdown_timeout.as_micros() as u64);
-                    self.order(Order::Stop);
-                }
+                Ok(NodeEvent::Signal(_)) => self.stop(),
                 Ok(NodeEvent::Ended(core, result)) => {
                     left -= 1;
                     if let Some(thread) = self.cores[core].thread.take() {
@@ -162,7 +191,7 @@ impl Node {
                     }
                     if let Err(error) = result {
                         failure.get_or_insert(error);
-                        self.order(Order::StopNow);
+                        self.cut();
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -170,10 +199,10 @@ impl Node {
             }
             self.watch_turns();
             self.watch_memory();
-            if stop_at_us.is_some_and(|at_us| at_us <= clock::now().monotonic_us) {
-                warn!("the time to stop in is over; the connections that are left are closed");
-                self.order(Order::StopNow);
-                stop_at_us = Some(u64::MAX);
+            self.notices.watch(&self.cores, clock::now().monotonic_us);
+            if let Err(stuck) = self.watch_end() {
+                failure.get_or_insert(stuck);
+                break;
             }
         }
         self.signals.close();
@@ -183,10 +212,47 @@ impl Node {
         }
     }
 
+    /// A signal to end: the first one is polite.
+    fn stop(&mut self) {
+        if self.ending != Ending::No {
+            self.cut();
+            return;
+        }
+        info!("stopping: sessions are told, and calls under way may finish");
+        self.ending = Ending::Until(after(self.shutdown_timeout));
+        self.order(Order::Stop);
+    }
+
+    /// Ends all cores at once.
+    fn cut(&mut self) {
+        if !matches!(self.ending, Ending::CutUntil(_)) {
+            self.ending = Ending::CutUntil(after(CUT_TIMEOUT));
+            self.order(Order::StopNow);
+        }
+    }
+
     fn order(&self, order: Order) {
         for core in &self.cores {
             core.control.give_order(order);
             core.waker.wake();
+        }
+    }
+
+    /// Holds the end to its time; an error names the cores that do not obey.
+    fn watch_end(&mut self) -> Result<(), String> {
+        let now_us = clock::now().monotonic_us;
+        match self.ending {
+            Ending::Until(until_us) if until_us <= now_us => {
+                warn!("the time to stop in is over; the connections that are left are closed");
+                self.cut();
+                Ok(())
+            }
+            Ending::CutUntil(until_us) if until_us <= now_us => {
+                let running = self.cores.iter().enumerate().filter(|(_, core)| core.thread.is_some());
+                let names: Vec<_> = running.map(|(number, _)| format!("core {number}")).collect();
+                Err(format!("{} did not end: stuck in a turn", names.join(" and ")))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -205,7 +271,8 @@ impl Node {
     }
 
     fn watch_memory(&mut self) {
-        let (level, percent) = self.memory.level();
+        // While it cannot be read it is what it was.
+        let Some((level, percent)) = self.memory.level() else { return };
         if level == self.memory_level {
             return;
         }
@@ -225,35 +292,33 @@ impl Node {
 
     /// SIGUSR1: the counters, and what each core did last.
     fn report(&self) {
-        let wanted: Vec<_> = self
-            .cores
-            .iter()
-            .map(|core| {
-                let number = core.control.want_snapshot();
-                core.waker.wake();
-                number
-            })
-            .collect();
-        let deadline_us = clock::now().monotonic_us + SNAPSHOT_TIMEOUT.as_micros() as u64;
+        let wanted: Vec<_> = self.cores.iter().map(Core::want_recorder).collect();
+        let deadline_us = after(SNAPSHOT_TIMEOUT);
         let mut sum = Counters::default();
         for (index, (core, number)) in self.cores.iter().zip(wanted).enumerate() {
-            let mut snapshot = core.control.snapshot();
-            while snapshot.number < number && clock::now().monotonic_us < deadline_us {
+            while !core.control.has_answered(number) && clock::now().monotonic_us < deadline_us {
                 std::thread::park_timeout(Duration::from_millis(1));
-                snapshot = core.control.snapshot();
             }
-            if snapshot.number < number {
+            if !core.control.has_answered(number) {
                 warn!(core = index, "the core did not answer; its last counters count");
             }
-            sum.add(&snapshot.counters);
-            for line in snapshot.recorder.lines() {
-                info!(core = index, "recorder: {line}");
-            }
+            sum.add(&core.control.counters());
         }
+        // First, because the lines of the recorders may be more than a slow reader of the log takes.
         let counters: Vec<_> =
             sum.named().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         info!("counters: {}", counters.join(" "));
+        for (index, core) in self.cores.iter().enumerate() {
+            for line in core.control.take_recorder().lines() {
+                info!(core = index, "recorder: {line}");
+            }
+        }
     }
+}
+
+/// The monotonic time in so long, in microseconds.
+fn after(time: Duration) -> u64 {
+    clock::now().monotonic_us + time.as_micros() as u64
 }
 
 /// Cores that the configuration names must be there.

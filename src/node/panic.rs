@@ -23,6 +23,7 @@ pub(super) fn install_panic_hook() {
         if writer.is_ok() {
             let _ = done.recv_timeout(Duration::from_secs(1));
         }
+        // However the program was built: a router that lost a core is worse than none.
         std::process::abort();
     }));
 }

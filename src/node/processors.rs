@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use super::cgroup;
+
 /// The processors to run on: those asked for, or those of the affinity mask, at most as many as the cgroup's quota.
 ///
 /// # Errors
@@ -24,22 +26,23 @@ pub(super) fn select(wanted: Option<&[usize]>) -> Result<Vec<usize>, String> {
             "the affinity mask of this process cannot be read; name the processors in node.cores".to_owned()
         );
     }
-    let quota = cgroup_quota(Path::new("/sys/fs/cgroup")).unwrap_or(usize::MAX);
+    let quotas = cgroup::own("cpu");
+    let quota = quotas.iter().filter_map(|group| cgroup_quota(group)).min().unwrap_or(usize::MAX);
     Ok(allowed.into_iter().take(quota.max(1)).collect())
 }
 
-/// How many processors' time the cgroup may use, rounded up; `None` for no limit.
-fn cgroup_quota(root: &Path) -> Option<usize> {
+/// How many processors' time a group may use, rounded up; `None` for no limit.
+fn cgroup_quota(group: &Path) -> Option<usize> {
     let quota = |text: &str| {
         let mut words = text.split_whitespace();
         let quota: u64 = words.next()?.parse().ok()?;
         let period: u64 = words.next()?.parse().ok()?;
         (period > 0 && quota > 0).then(|| quota.div_ceil(period) as usize)
     };
-    if let Ok(text) = fs::read_to_string(root.join("cpu.max")) {
+    if let Ok(text) = fs::read_to_string(group.join("cpu.max")) {
         return quota(&text);
     }
-    let read = |name: &str| fs::read_to_string(root.join("cpu").join(name)).ok();
+    let read = |name: &str| fs::read_to_string(group.join(name)).ok();
     let (used, period) = (read("cpu.cfs_quota_us")?, read("cpu.cfs_period_us")?);
     quota(&format!("{} {}", used.trim(), period.trim()))
 }
@@ -51,11 +54,11 @@ mod tests {
     #[test]
     fn a_quota_is_rounded_up_to_whole_processors() {
         let root = std::env::temp_dir().join(format!("crosspoint-quota-{}", std::process::id()));
-        fs::create_dir_all(root.join("cpu")).unwrap();
-        fs::write(root.join("cpu/cpu.cfs_quota_us"), "-1\n").unwrap();
-        fs::write(root.join("cpu/cpu.cfs_period_us"), "100000\n").unwrap();
+        fs::create_dir_all(&root).unwrap();
+        fs::write(root.join("cpu.cfs_quota_us"), "-1\n").unwrap();
+        fs::write(root.join("cpu.cfs_period_us"), "100000\n").unwrap();
         assert_eq!(cgroup_quota(&root), None);
-        fs::write(root.join("cpu/cpu.cfs_quota_us"), "150000\n").unwrap();
+        fs::write(root.join("cpu.cfs_quota_us"), "150000\n").unwrap();
         assert_eq!(cgroup_quota(&root), Some(2));
         fs::write(root.join("cpu.max"), "max 100000\n").unwrap();
         assert_eq!(cgroup_quota(&root), None);

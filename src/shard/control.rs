@@ -18,14 +18,13 @@ pub enum Order {
 }
 
 /// What a shard last said of itself.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+#[derive(Debug, Default)]
+struct Snapshot {
     /// The number of the request that it answers.
-    pub number: u32,
-    /// Its counters.
-    pub counters: Counters,
-    /// Its flight recorder, a line a message.
-    pub recorder: String,
+    number: u32,
+    counters: Counters,
+    /// The flight recorder, a line a message, when it was asked for.
+    recorder: String,
 }
 
 /// One for each shard, shared with the node. Whoever changes it wakes the shard.
@@ -34,7 +33,11 @@ pub struct Control {
     order: AtomicU8,
     memory: AtomicU8,
     snapshot_wanted: AtomicU32,
+    /// The last of the snapshots that shall have the flight recorder.
+    recorder_wanted: AtomicU32,
     snapshot: Mutex<Snapshot>,
+    /// See [`Counters::noteworthy`].
+    noteworthy: AtomicU64,
     /// When the turn that runs began, in monotonic microseconds; 0 between turns.
     turn_began_us: AtomicU64,
 }
@@ -50,15 +53,40 @@ impl Control {
         self.memory.store(level as u8, Ordering::SeqCst);
     }
 
-    /// Asks for a snapshot; returns its number.
-    pub fn want_snapshot(&self) -> u32 {
+    /// Asks for the counters; returns the number of the answer. One thread asks, the node's.
+    pub fn want_counters(&self) -> u32 {
         self.snapshot_wanted.fetch_add(1, Ordering::SeqCst) + 1
     }
 
-    /// The last snapshot.
+    /// Asks for the counters and the flight recorder; returns the number of the answer.
+    pub fn want_recorder(&self) -> u32 {
+        let number = self.snapshot_wanted.load(Ordering::SeqCst) + 1;
+        self.recorder_wanted.store(number, Ordering::SeqCst);
+        self.want_counters()
+    }
+
+    /// Whether this answer has come, or a later one.
     #[must_use]
-    pub fn snapshot(&self) -> Snapshot {
-        self.snapshot.lock().map(|snapshot| snapshot.clone()).unwrap_or_default()
+    pub fn has_answered(&self, number: u32) -> bool {
+        self.snapshot.lock().is_ok_and(|snapshot| snapshot.number >= number)
+    }
+
+    /// The counters of the last answer.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.snapshot.lock().map(|snapshot| snapshot.counters.clone()).unwrap_or_default()
+    }
+
+    /// The flight recorder, once for each time that it was asked for.
+    #[must_use]
+    pub fn take_recorder(&self) -> String {
+        self.snapshot.lock().map(|mut snapshot| std::mem::take(&mut snapshot.recorder)).unwrap_or_default()
+    }
+
+    /// Grows when there is something to tell people; see [`Counters::noteworthy`].
+    #[must_use]
+    pub fn noteworthy(&self) -> u64 {
+        self.noteworthy.load(Ordering::Relaxed)
     }
 
     /// When the turn that runs began, in monotonic microseconds; `None` between turns.
@@ -95,10 +123,23 @@ impl Control {
             && self.memory() == memory
     }
 
-    pub(super) fn publish(&self, number: u32, counters: Counters, recorder: String) {
+    /// Whether somebody asked for the flight recorder after this answer.
+    pub(super) fn recorder_wanted_after(&self, number: u32) -> bool {
+        self.recorder_wanted.load(Ordering::SeqCst) > number
+    }
+
+    pub(super) fn publish(&self, number: u32, counters: Counters, recorder: Option<String>) {
         if let Ok(mut snapshot) = self.snapshot.lock() {
-            *snapshot = Snapshot { number, counters, recorder };
+            snapshot.number = number;
+            snapshot.counters = counters;
+            if let Some(recorder) = recorder {
+                snapshot.recorder = recorder;
+            }
         }
+    }
+
+    pub(super) fn note(&self, noteworthy: u64) {
+        self.noteworthy.store(noteworthy, Ordering::Relaxed);
     }
 
     pub(super) fn turn_began(&self, now_us: u64) {

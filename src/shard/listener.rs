@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -128,14 +128,30 @@ fn probe(address: SocketAddr) -> io::Result<()> {
     TcpListener::bind(address).map(drop)
 }
 
-/// A Unix socket that is removed again when the router ends.
+/// A Unix socket that is removed again when the router ends, unless somebody has put another one in its place.
 #[derive(Debug)]
-pub struct UnixPath(PathBuf);
+pub struct UnixPath {
+    path: PathBuf,
+    /// The device and the inode of ours.
+    identity: Option<(u64, u64)>,
+}
+
+impl UnixPath {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), identity: identity(path) }
+    }
+}
 
 impl Drop for UnixPath {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        if identity(&self.path) == self.identity {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
 /// A listening Unix socket for all cores. What a router that was killed left behind is removed.
@@ -153,7 +169,7 @@ pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<(Listening, UnixPath
     }
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    let guard = UnixPath(path.to_owned());
+    let guard = UnixPath::new(path);
     socket.listen(backlog)?;
     Ok((Listening { socket: Arc::new(socket.into()), is_unix: true }, guard))
 }
@@ -201,7 +217,10 @@ mod tests {
         let (_listening, guard) = listen_unix(&path, 16).unwrap();
         drop(guard);
         assert!(!path.exists());
+        let (_listening, guard) = listen_unix(&path, 16).unwrap();
+        std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "a file").unwrap();
+        drop(guard);
         assert_eq!(listen_unix(&path, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(path.exists());
         std::fs::remove_dir_all(&directory).unwrap();

@@ -317,10 +317,12 @@ impl<W: World> Shard<W> {
 
     /// Writes what the node asked for, if it asked.
     fn report(&mut self) {
+        self.control.note(self.core.counters.noteworthy());
         let wanted = self.control.snapshot_wanted();
         if wanted != self.snapshot {
+            let recorder = self.control.recorder_wanted_after(self.snapshot).then(recorder::dump);
             self.snapshot = wanted;
-            self.control.publish(wanted, self.counters(), recorder::dump());
+            self.control.publish(wanted, self.counters(), recorder);
         }
     }
 
