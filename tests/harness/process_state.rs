@@ -1,0 +1,49 @@
+//! What a process costs, from /proc.
+
+use std::fs;
+
+/// Processor time, descriptors and memory of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessState {
+    /// User and system time, in hundredths of a second.
+    pub cpu_ticks: u64,
+    pub descriptors: usize,
+    /// Resident memory in bytes.
+    pub resident_bytes: u64,
+    pub threads: usize,
+}
+
+impl ProcessState {
+    pub fn read(pid: i32) -> Self {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let number = |key: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+        };
+        Self {
+            cpu_ticks: cpu_ticks(&format!("/proc/{pid}/stat")),
+            descriptors: fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
+            resident_bytes: number("VmRSS:") * 1024,
+            threads: number("Threads:") as usize,
+        }
+    }
+
+    /// The processor time of the thread with this name.
+    pub fn cpu_ticks_of_thread(pid: i32, name: &str) -> u64 {
+        let mut ticks = 0;
+        for entry in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+            let task = entry.unwrap().path();
+            if fs::read_to_string(task.join("comm")).unwrap_or_default().trim_end() == name {
+                ticks += cpu_ticks(&task.join("stat").display().to_string());
+            }
+        }
+        ticks
+    }
+}
+
+fn cpu_ticks(path: &str) -> u64 {
+    let stat = fs::read_to_string(path).unwrap();
+    // The name may hold spaces; the fields after it do not. utime and stime are fields 14 and 15 of proc_pid_stat(5).
+    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
