@@ -110,15 +110,17 @@ impl<W: World> Core<W> {
         if connection.phase != Phase::Open || is_rawsocket {
             return Verdict::Wait(wake);
         }
-        if connection.paused.reading() {
-            // Its pongs are not read, so their absence says nothing.
+        if connection.paused.reading() || connection.blocked {
+            // Its pongs are not read, or the ping is still behind what it has not taken: silence says nothing. A
+            // blocked outbox has the timer above.
             connection.last_read = tick;
+            connection.pinged = false;
         }
         let silent = tick.saturating_sub(connection.last_read);
         if connection.pinged {
             let pinged_at = connection.since;
             let end = pinged_at.saturating_add(ping_timeout);
-            if end <= tick && !connection.paused.reading() {
+            if end <= tick {
                 return Verdict::Close(CloseReason::PingTimeout);
             }
             return Verdict::Wait(wake.min(end.max(tick + 1)));
