@@ -3,7 +3,7 @@
 import base64
 from dataclasses import dataclass
 
-from conversation import CheckFailed, Refused
+from conversation import CheckFailed, NotAnnounced, Refused
 
 ID_MAX = 2**53
 FEATURES_WANTED = {
@@ -302,10 +302,10 @@ async def wildcard_registration(a, b, uri):
     await refused("a call beside the pattern", "wamp.error.no_such_procedure", a.call(f"{uri}.any.stem"))
 
 
-@check("progressive results", "a.receive_progress", "b.send_progress", cross=True)
+@check("progressive results", "a.see_features", "a.receive_progress", "b.send_progress", cross=True)
 async def progressive_results(a, b, uri):
-    if a.features and not a.features["dealer"].get("progressive_call_results"):
-        raise CheckFailed("dealer does not announce progressive_call_results")
+    if not a.features["dealer"].get("progressive_call_results"):
+        raise NotAnnounced("dealer", "progressive_call_results")
     await b.register(uri, "progress", steps=5)
     result = await a.call(uri, progress=True)
     equal("progress", (result["progress"], result["args"]), ([[0], [1], [2], [3], [4]], ["done"]))

@@ -15,6 +15,13 @@ class CheckFailed(Exception):
     """Something was not as it must be; the text says what."""
 
 
+class NotAnnounced(Exception):
+    """The router does not announce a feature that nobody promised yet."""
+
+    def __init__(self, role, feature):
+        super().__init__(f"the router's {role} does not announce {feature}")
+
+
 class Refused(Exception):
     """A request met an error: `uri` of the WAMP error, or None where the library itself failed."""
 
