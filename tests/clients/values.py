@@ -28,7 +28,13 @@ def is_bytes(value):
 
 def to_control(value):
     """A payload value as the control lines carry it."""
-    return rebuild(value, lambda item: {"$bytes": base64.b64encode(item).decode()} if is_bytes(item) else item)
+
+    def leaf(item):
+        # wampy.js tags bytes in CBOR (RFC 8746), and both Python clients hand the tag to their user.
+        item = item.value if getattr(item, "tag", None) == 64 else item
+        return {"$bytes": base64.b64encode(item).decode()} if is_bytes(item) else item
+
+    return rebuild(value, leaf)
 
 
 def from_control(value):

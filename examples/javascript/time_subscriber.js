@@ -1,0 +1,5 @@
+// Prints every tick of the time service.
+import { connection } from './connection.js';
+
+connection.onopen = (session) => session.subscribe('com.example.time.tick', ([time]) => console.log('tick:', time));
+connection.open();
