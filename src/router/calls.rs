@@ -6,9 +6,8 @@ use super::Router;
 use super::authorize::Action;
 use super::effects::{CreditTime, Effects, Sent};
 use super::peer::{
-    CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, ReplyHead, SessionKey, SessionRef,
+    CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, ReplyHead, SessionKey, Sitting,
 };
-use super::session::State;
 use crate::wamp::error::uri;
 use crate::wamp::message::{Call, CallResult, Cancel, Error, Message, MessageType};
 use crate::wamp::options::{CancelMode, Passthru, ResultDetails, Text};
@@ -65,7 +64,7 @@ impl Router {
         // R7 hooks in here: a procedure of a database runs from this core, without home.
         let bytes = (procedure.len() + message.payload.len()) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes);
-        let caller = SessionRef { core: self.core, key };
+        let caller = self.sitting(key);
         let head = CallHead { realm: realm_index, caller, request, charge: Charge { bytes, paused } };
         let call = Parcel::Borrowed { head, uri: procedure, payload: message.payload };
         if home == self.core {
@@ -98,14 +97,14 @@ impl Router {
             active.calls.remove(&message.request);
             self.refuse_call(key, message.request, uri::CANCELED, "the call was cancelled", effects);
         }
-        self.send_cancel(realm, SessionRef { core: self.core, key }, message.request, mode, effects);
+        self.send_cancel(realm, self.sitting(key), message.request, mode, effects);
     }
 
     /// R4: a cancel follows the path of its call.
     fn send_cancel(
         &mut self,
         realm: super::peer::RealmIndex,
-        caller: SessionRef,
+        caller: Sitting,
         request: RequestId,
         mode: CancelMode,
         effects: &mut impl Effects,
@@ -131,7 +130,7 @@ impl Router {
             }
             let text = "the call was cancelled, and its callee did not answer the interrupt";
             self.refuse_call(key, request, uri::CANCELED, text, effects);
-            let caller = SessionRef { core: self.core, key };
+            let caller = self.sitting(key);
             self.send_cancel(realm, caller, request, CancelMode::Skip, effects);
         }
     }
@@ -149,7 +148,7 @@ impl Router {
                 self.kills.remove(&(deadline_us, key, request));
             }
         }
-        let caller = SessionRef { core: self.core, key };
+        let caller = self.sitting(key);
         let home = self.realms[realm.0 as usize].home;
         if home == self.core {
             self.caller_gone(caller, effects);
@@ -164,10 +163,8 @@ impl Router {
         if let Some(callee) = head.callee {
             effects.credit(callee, head.charge, CreditTime::Now);
         }
-        let Some(session) = self.sessions.get_mut(head.caller) else { return };
-        if session.state != State::Open {
-            return;
-        }
+        let Some(session) = self.sessions.sitting(head.caller) else { return };
+        let key = head.caller.key;
         let Some(active) = session.active.as_mut() else { return };
         // Cancelled or timed out: it was answered then.
         let Some(call) = active.calls.remove(&head.request) else { return };
@@ -175,12 +172,12 @@ impl Router {
             active.calls.shrink_to_fit();
         }
         if let OpenCall::Killed { deadline_us } = call {
-            self.kills.remove(&(deadline_us, head.caller, head.request));
+            self.kills.remove(&(deadline_us, key, head.request));
         }
         match head.outcome {
-            Outcome::Result => self.send_result(head.caller, head.request, reply.payload(), effects),
+            Outcome::Result => self.send_result(key, head.request, reply.payload(), effects),
             Outcome::Error => {
-                self.send_call_error(head.caller, head.request, reply.uri(), reply.payload(), effects)
+                self.send_call_error(key, head.request, reply.uri(), reply.payload(), effects)
             }
         }
     }

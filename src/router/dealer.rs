@@ -10,7 +10,7 @@ use super::Router;
 use super::effects::{CreditTime, Effects};
 use super::peer::{
     CallHead, CoreId, Outcome, Parcel, PeerMessage, RealmIndex, RegisterLetter, RegisterOutcome, ReplyHead,
-    SessionRef,
+    Sitting,
 };
 use super::uri_map::{EntryKey, UriMap};
 use crate::wamp::error::uri;
@@ -21,7 +21,7 @@ use crate::wamp::{MatchPolicy, Payload, RegistrationId, RequestId};
 #[derive(Debug)]
 struct Registration {
     id: RegistrationId,
-    callee: SessionRef,
+    callee: Sitting,
 }
 
 /// The registrations of a realm.
@@ -32,7 +32,7 @@ pub(super) struct Dealer {
     /// Ends together with its entry above.
     by_id: HashMap<RegistrationId, EntryKey, FixedState>,
     /// Ends with the callee's last registration.
-    by_callee: HashMap<SessionRef, Vec<EntryKey>, FixedState>,
+    by_callee: HashMap<Sitting, Vec<EntryKey>, FixedState>,
     last_id: RegistrationId,
 }
 
@@ -72,7 +72,7 @@ impl Dealer {
         RegisterOutcome::Registered(id)
     }
 
-    fn unregister(&mut self, callee: SessionRef, id: RegistrationId) -> RegisterOutcome {
+    fn unregister(&mut self, callee: Sitting, id: RegistrationId) -> RegisterOutcome {
         let held = self.by_id.get(&id).copied().filter(|entry| {
             self.registrations.get(*entry).is_some_and(|registration| registration.callee == callee)
         });
@@ -89,7 +89,7 @@ impl Dealer {
         RegisterOutcome::Unregistered { uri_bytes }
     }
 
-    fn callee_gone(&mut self, callee: SessionRef) {
+    fn callee_gone(&mut self, callee: Sitting) {
         for entry in self.by_callee.remove(&callee).unwrap_or_default() {
             if let Some(registration) = self.registrations.remove(entry) {
                 self.by_id.remove(&registration.id);
@@ -97,7 +97,7 @@ impl Dealer {
         }
     }
 
-    fn route(&self, procedure: &str) -> Option<(SessionRef, RegistrationId, bool)> {
+    fn route(&self, procedure: &str) -> Option<(Sitting, RegistrationId, bool)> {
         let entry = self.registrations.best(procedure)?;
         let registration = self.registrations.get(entry)?;
         let pattern = self.registrations.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
@@ -111,24 +111,24 @@ impl Router {
         let head = call.head();
         let Some(dealer) = self.realms[head.realm.0 as usize].dealer.as_ref() else { return };
         let Some((callee, registration, pattern)) = dealer.route(call.uri()) else {
-            effects.credit(head.caller, head.charge, CreditTime::Now);
+            effects.credit(head.caller.session(), head.charge, CreditTime::Now);
             let text = "nobody has registered the procedure";
             self.answer_call(head.caller, head.request, uri::NO_SUCH_PROCEDURE, text, effects);
             return;
         };
         if callee.core == self.core {
-            self.invoke(callee.key, registration, pattern, call, effects);
+            self.invoke(callee, registration, pattern, call, effects);
         } else {
             let call = call.into_letter();
             effects
-                .peer(callee.core, PeerMessage::Invoke { callee: callee.key, registration, pattern, call });
+                .peer(callee.core, PeerMessage::Invoke { callee, registration, pattern, call });
         }
     }
 
     /// The router's own ERROR to a caller on any core.
     pub(super) fn answer_call(
         &mut self,
-        caller: SessionRef,
+        caller: Sitting,
         request: RequestId,
         error: &'static str,
         text: &str,
@@ -136,23 +136,23 @@ impl Router {
     ) {
         let args = super::text_args(text);
         let reply = ReplyHead {
-            caller: caller.key,
+            caller,
             request,
             outcome: Outcome::Error,
             callee: None,
             charge: super::peer::Charge::default(),
         };
         let payload = Payload { args: &args, ..Payload::EMPTY };
-        self.send_reply(caller.core, Parcel::Borrowed { head: reply, uri: error, payload }, effects);
+        self.send_reply(Parcel::Borrowed { head: reply, uri: error, payload }, effects);
     }
 
     /// To the caller's core, in place where that is this one.
     pub(super) fn send_reply(
         &mut self,
-        core: CoreId,
         reply: Parcel<'_, ReplyHead>,
         effects: &mut impl Effects,
     ) {
+        let core = reply.head().caller.core;
         if core == self.core {
             self.finish_call(&reply, effects);
         } else {
@@ -171,7 +171,7 @@ impl Router {
     pub(super) fn unregister_at_home(
         &mut self,
         realm: RealmIndex,
-        callee: SessionRef,
+        callee: Sitting,
         request: RequestId,
         registration: RegistrationId,
         effects: &mut impl Effects,
@@ -183,20 +183,20 @@ impl Router {
 
     fn reply_to_registrar(
         &mut self,
-        callee: SessionRef,
+        callee: Sitting,
         request: RequestId,
         outcome: RegisterOutcome,
         effects: &mut impl Effects,
     ) {
         if callee.core == self.core {
-            self.finish_register(callee.key, request, outcome, effects);
+            self.finish_register(callee, request, outcome, effects);
         } else {
-            effects.peer(callee.core, PeerMessage::RegisterReply { callee: callee.key, request, outcome });
+            effects.peer(callee.core, PeerMessage::RegisterReply { callee, request, outcome });
         }
     }
 
     /// At home: a session that ever registered is gone.
-    pub(super) fn callee_gone(&mut self, realm: RealmIndex, callee: SessionRef) {
+    pub(super) fn callee_gone(&mut self, realm: RealmIndex, callee: Sitting) {
         if let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() {
             dealer.callee_gone(callee);
         }
@@ -205,7 +205,7 @@ impl Router {
     /// At home: passes a cancel on to every core, behind the call itself (R4).
     pub(super) fn cancel_at_home(
         &mut self,
-        caller: SessionRef,
+        caller: Sitting,
         request: RequestId,
         mode: CancelMode,
         effects: &mut impl Effects,
@@ -217,7 +217,7 @@ impl Router {
     }
 
     /// At home: the caller left with calls open (R4).
-    pub(super) fn caller_gone(&mut self, caller: SessionRef, effects: &mut impl Effects) {
+    pub(super) fn caller_gone(&mut self, caller: Sitting, effects: &mut impl Effects) {
         for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
             effects.peer(core, PeerMessage::InterruptAll { caller });
         }

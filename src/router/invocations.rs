@@ -10,9 +10,8 @@ use super::authorize::Action;
 use super::effects::{CreditTime, Effects, Sent};
 use super::peer::{
     CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RegisterLetter, RegisterOutcome,
-    ReplyHead, SessionKey, SessionRef,
+    ReplyHead, SessionKey, SessionRef, Sitting,
 };
-use super::session::State;
 use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::message::{
@@ -30,7 +29,7 @@ const NONE: u32 = u32::MAX;
 struct Invocation {
     callee: SessionKey,
     id: RequestId,
-    caller: SessionRef,
+    caller: Sitting,
     request: RequestId,
     /// The neighbours in the list of this caller's invocations.
     previous: u32,
@@ -43,7 +42,7 @@ pub(super) struct Invocations {
     entries: Vec<Invocation>,
     free: Vec<u32>,
     /// The first of each caller's invocations; ends with the last of them.
-    by_caller: HashMap<SessionRef, u32, FixedState>,
+    by_caller: HashMap<Sitting, u32, FixedState>,
 }
 
 impl Invocations {
@@ -65,7 +64,7 @@ impl Invocations {
         self.len() == 0 && self.by_caller.is_empty()
     }
 
-    fn insert(&mut self, callee: SessionKey, id: RequestId, caller: SessionRef, request: RequestId) -> u32 {
+    fn insert(&mut self, callee: SessionKey, id: RequestId, caller: Sitting, request: RequestId) -> u32 {
         let next = self.by_caller.get(&caller).copied().unwrap_or(NONE);
         let entry = Invocation { callee, id, caller, request, previous: NONE, next };
         let index = if let Some(index) = self.free.pop() {
@@ -104,7 +103,7 @@ impl Invocations {
         entry
     }
 
-    fn find(&self, caller: SessionRef, request: RequestId) -> Option<u32> {
+    fn find(&self, caller: Sitting, request: RequestId) -> Option<u32> {
         let mut index = self.by_caller.get(&caller).copied()?;
         while index != NONE {
             let entry = &self.entries[index as usize];
@@ -162,7 +161,7 @@ impl Router {
         let _ = effects.charge(key, MESSAGE_OVERHEAD_BYTES);
         let letter = RegisterLetter {
             realm: realm_index,
-            callee: SessionRef { core: self.core, key },
+            callee: self.sitting(key),
             request: message.request,
             match_policy,
             procedure: procedure.into(),
@@ -184,7 +183,7 @@ impl Router {
         self.check_request(key, message.request)?;
         let (realm, session) = self.realm_and_session(key);
         let (realm_index, home) = (session.realm, realm.home);
-        let callee = SessionRef { core: self.core, key };
+        let callee = self.sitting(key);
         let _ = effects.charge(key, MESSAGE_OVERHEAD_BYTES);
         if home == self.core {
             self.unregister_at_home(realm_index, callee, message.request, message.registration, effects);
@@ -205,14 +204,15 @@ impl Router {
     /// The dealer has answered a REGISTER or UNREGISTER of a session of this core.
     pub(super) fn finish_register(
         &mut self,
-        key: SessionKey,
+        callee: Sitting,
         request: RequestId,
         outcome: RegisterOutcome,
         effects: &mut impl Effects,
     ) {
         let charge = Charge { bytes: MESSAGE_OVERHEAD_BYTES, paused: false };
-        effects.credit(SessionRef { core: self.core, key }, charge, CreditTime::Now);
-        let Some(session) = self.sessions.get_mut(key) else { return };
+        effects.credit(callee.session(), charge, CreditTime::Now);
+        let Some(session) = self.sessions.sitting(callee) else { return };
+        let key = callee.key;
         let Some(active) = session.active.as_mut() else { return };
         match outcome {
             RegisterOutcome::Registered(registration) => {
@@ -242,7 +242,7 @@ impl Router {
     /// On the callee's core: begins an invocation, or answers for the callee (R5).
     pub(super) fn invoke(
         &mut self,
-        callee: SessionKey,
+        callee: Sitting,
         registration: RegistrationId,
         pattern: bool,
         call: Parcel<'_, CallHead>,
@@ -250,10 +250,9 @@ impl Router {
     ) {
         let head = call.head();
         // The call is off the ring: credit never waits for a client.
-        effects.credit(head.caller, head.charge, CreditTime::Now);
+        effects.credit(head.caller.session(), head.charge, CreditTime::Now);
         let hash_seed = self.hash_seed;
-        let session = self.sessions.get_mut(callee).filter(|session| session.state == State::Open);
-        let Some(session) = session else {
+        let Some(session) = self.sessions.sitting(callee) else {
             self.answer_call(
                 head.caller,
                 head.request,
@@ -263,6 +262,7 @@ impl Router {
             );
             return;
         };
+        let callee = callee.key;
         let active = session.active(hash_seed);
         if active.invocations.len() >= self.limits.invocations_per_session_max {
             effects.counters().invocations_refused += 1;
@@ -366,20 +366,20 @@ impl Router {
         let bytes = (error.len() + payload.len()) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes);
         let head = ReplyHead {
-            caller: invocation.caller.key,
+            caller: invocation.caller,
             request: invocation.request,
             outcome,
             callee: Some(SessionRef { core: self.core, key }),
             charge: Charge { bytes, paused },
         };
-        self.send_reply(invocation.caller.core, Parcel::Borrowed { head, uri: error, payload }, effects);
+        self.send_reply(Parcel::Borrowed { head, uri: error, payload }, effects);
         Ok(())
     }
 
     /// On every core: interrupts one call, if its callee is here.
     pub(super) fn interrupt(
         &mut self,
-        caller: SessionRef,
+        caller: Sitting,
         request: RequestId,
         mode: CancelMode,
         effects: &mut impl Effects,
@@ -390,7 +390,7 @@ impl Router {
     }
 
     /// On every core: interrupts all calls of a caller that is gone.
-    pub(super) fn interrupt_all(&mut self, caller: SessionRef, effects: &mut impl Effects) {
+    pub(super) fn interrupt_all(&mut self, caller: Sitting, effects: &mut impl Effects) {
         while let Some(index) = self.invocations.by_caller.get(&caller).copied() {
             self.interrupt_at(index, CancelMode::KillNoWait, effects);
         }

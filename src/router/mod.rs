@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 
 use self::effects::Effects;
 use self::invocations::Invocations;
-use self::peer::{CoreId, Parcel, PeerMessage, SessionKey, SessionRef};
+use self::peer::{CoreId, Parcel, PeerMessage, SessionKey, Sitting};
 use self::random::Random;
 use self::realm::{Realm, RealmKeys};
 use self::session::{Session, Sessions, State};
@@ -403,6 +403,11 @@ impl Router {
         (&self.realms[session.realm.0 as usize], session)
     }
 
+    /// The name of the session on a connection of this core, among all cores.
+    fn sitting(&self, key: SessionKey) -> Sitting {
+        Sitting { core: self.core, number: self.sessions.at(key.slot).number, key }
+    }
+
     /// Request ids count 1, 2, 3, …, one counter for all requests of a session (basic profile, "IDs").
     fn check_request(&mut self, key: SessionKey, request: RequestId) -> Result<(), ProtocolError> {
         let session = self.sessions.at_mut(key.slot);
@@ -420,6 +425,7 @@ impl Router {
             return;
         }
         effects.counters().sessions_ended += 1;
+        let callee = self.sitting(key);
         // First its own calls, so that answers to itself find nobody.
         self.forget_calls(key, effects);
         self.abandon_invocations(key, effects);
@@ -428,10 +434,10 @@ impl Router {
         let realm = session.realm;
         let registered = session.active.as_ref().is_some_and(|active| active.ever_registered);
         session.state = State::Connected;
+        session.number = session.number.wrapping_add(1);
         session.active = None;
         session.last_request = RequestId(0);
         if registered {
-            let callee = SessionRef { core: self.core, key };
             let home = self.realms[realm.0 as usize].home;
             if home == self.core {
                 self.callee_gone(realm, callee);

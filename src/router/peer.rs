@@ -22,12 +22,31 @@ pub struct SessionKey {
     pub generation: u32,
 }
 
-/// A session on any core.
+/// A connection on any core, and whatever session is on it: what charges and credit belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]
 pub struct SessionRef {
     pub core: CoreId,
     pub key: SessionKey,
+}
+
+/// One session on any core. A connection may carry one after the other, and each counts its requests anew, so what is
+/// on its way to one must not reach the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
+pub struct Sitting {
+    pub core: CoreId,
+    /// Counts the sessions of the connection, and wraps: no ring holds that many of them.
+    pub number: u16,
+    pub key: SessionKey,
+}
+
+impl Sitting {
+    /// The connection.
+    #[must_use]
+    pub fn session(self) -> SessionRef {
+        SessionRef { core: self.core, key: self.key }
+    }
 }
 
 /// What a message on its way cost the session that caused it, in bytes (R8).
@@ -149,7 +168,7 @@ impl<H: Copy> Parcel<'_, H> {
 #[allow(missing_docs)]
 pub struct CallHead {
     pub realm: RealmIndex,
-    pub caller: SessionRef,
+    pub caller: Sitting,
     pub request: RequestId,
     pub charge: Charge,
 }
@@ -167,7 +186,7 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct ReplyHead {
-    pub caller: SessionKey,
+    pub caller: Sitting,
     pub request: RequestId,
     pub outcome: Outcome,
     /// The callee that is charged for it; `None` where the router answers itself.
@@ -203,7 +222,7 @@ pub struct PublicationHead {
 #[allow(missing_docs)]
 pub struct RegisterLetter {
     pub realm: RealmIndex,
-    pub callee: SessionRef,
+    pub callee: Sitting,
     pub request: RequestId,
     pub match_policy: MatchPolicy,
     pub procedure: Box<str>,
@@ -243,7 +262,7 @@ pub enum PeerMessage {
     /// From the dealer to the callee's core.
     Invoke {
         /// Whom to invoke.
-        callee: SessionKey,
+        callee: Sitting,
         /// By which registration.
         registration: RegistrationId,
         /// Whether INVOCATION.Details.procedure is due: the registration is a pattern.
@@ -256,7 +275,7 @@ pub enum PeerMessage {
     /// To the dealer: the caller cancelled, or stopped waiting (R4).
     Cancel {
         /// Who called.
-        caller: SessionRef,
+        caller: Sitting,
         /// Which call.
         request: RequestId,
         /// `Skip`: the callee is not told, its core only forgets.
@@ -267,7 +286,7 @@ pub enum PeerMessage {
     /// From the dealer to every core: interrupt this call, if its callee is yours.
     Interrupt {
         /// Who called.
-        caller: SessionRef,
+        caller: Sitting,
         /// Which call.
         request: RequestId,
         /// How.
@@ -276,14 +295,14 @@ pub enum PeerMessage {
     /// To the dealer: the caller left with calls open (R4).
     CallerGone {
         /// Who called.
-        caller: SessionRef,
+        caller: Sitting,
         /// Where the dealer is.
         realm: RealmIndex,
     },
     /// From the dealer to every core: interrupt all calls of this caller.
     InterruptAll {
         /// Who called.
-        caller: SessionRef,
+        caller: Sitting,
     },
     /// To the dealer.
     Register(Box<RegisterLetter>),
@@ -292,7 +311,7 @@ pub enum PeerMessage {
         /// Where the dealer is.
         realm: RealmIndex,
         /// Who wants it.
-        callee: SessionRef,
+        callee: Sitting,
         /// The request to answer.
         request: RequestId,
         /// What to remove.
@@ -301,7 +320,7 @@ pub enum PeerMessage {
     /// From the dealer to the callee's core: the answer to `Register` or `Unregister`.
     RegisterReply {
         /// Who asked.
-        callee: SessionKey,
+        callee: Sitting,
         /// The request to answer.
         request: RequestId,
         /// The answer.
@@ -312,7 +331,7 @@ pub enum PeerMessage {
         /// Where the dealer is.
         realm: RealmIndex,
         /// Who.
-        callee: SessionRef,
+        callee: Sitting,
     },
     /// Gives bytes back to a session of the receiver (R8). Handled by the shard.
     Credit {

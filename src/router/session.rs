@@ -4,7 +4,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::calls::OpenCall;
-use super::peer::{RealmIndex, SessionKey};
+use super::peer::{RealmIndex, SessionKey, Sitting};
 use super::uri_map::EntryKey;
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::{RequestId, SessionId};
@@ -52,6 +52,8 @@ pub(super) struct Active {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) generation: u32,
+    /// How many sessions of this connection have ended.
+    pub(super) number: u16,
     pub(super) state: State,
     pub(super) listener: u16,
     pub(super) realm: RealmIndex,
@@ -71,6 +73,7 @@ impl Session {
     fn vacant(generation: u32) -> Self {
         Self {
             generation,
+            number: 0,
             state: State::Vacant,
             listener: 0,
             realm: RealmIndex(0),
@@ -131,6 +134,11 @@ impl Sessions {
     pub(super) fn get(&self, key: SessionKey) -> Option<&Session> {
         let session = self.slots.get(key.slot as usize)?;
         (session.generation == key.generation && session.state != State::Vacant).then_some(session)
+    }
+
+    /// The session that a message of a peer is for, unless it has ended.
+    pub(super) fn sitting(&mut self, of: Sitting) -> Option<&mut Session> {
+        self.get_mut(of.key).filter(|session| session.state == State::Open && session.number == of.number)
     }
 
     /// Whoever has this slot: for lists that hold slots and are cleared when a session ends.
