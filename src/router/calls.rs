@@ -176,9 +176,7 @@ impl Router {
         }
         match head.outcome {
             Outcome::Result => self.send_result(key, head.request, reply.payload(), effects),
-            Outcome::Error => {
-                self.send_call_error(key, head.request, reply.uri(), reply.payload(), effects)
-            }
+            Outcome::Error => self.send_call_error(key, head.request, reply.uri(), reply.payload(), effects),
         }
     }
 

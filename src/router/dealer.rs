@@ -120,8 +120,7 @@ impl Router {
             self.invoke(callee, registration, pattern, call, effects);
         } else {
             let call = call.into_letter();
-            effects
-                .peer(callee.core, PeerMessage::Invoke { callee, registration, pattern, call });
+            effects.peer(callee.core, PeerMessage::Invoke { callee, registration, pattern, call });
         }
     }
 
@@ -147,11 +146,7 @@ impl Router {
     }
 
     /// To the caller's core, in place where that is this one.
-    pub(super) fn send_reply(
-        &mut self,
-        reply: Parcel<'_, ReplyHead>,
-        effects: &mut impl Effects,
-    ) {
+    pub(super) fn send_reply(&mut self, reply: Parcel<'_, ReplyHead>, effects: &mut impl Effects) {
         let core = reply.head().caller.core;
         if core == self.core {
             self.finish_call(&reply, effects);

@@ -12,6 +12,7 @@ use super::peer::{
     CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RegisterLetter, RegisterOutcome,
     ReplyHead, SessionKey, SessionRef, Sitting,
 };
+use super::session::State;
 use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::message::{
@@ -399,9 +400,9 @@ impl Router {
     fn interrupt_at(&mut self, index: u32, mode: CancelMode, effects: &mut impl Effects) {
         let Invocation { callee, id, caller, request, .. } = self.invocations.entries[index as usize];
         let session = self.sessions.get_mut(callee);
-        let can_cancel = session
-            .as_ref()
-            .is_some_and(|session| session.features.contains(ClientFeatures::CALLEE_CALL_CANCELING));
+        let can_cancel = session.as_ref().is_some_and(|session| {
+            session.state == State::Open && session.features.contains(ClientFeatures::CALLEE_CALL_CANCELING)
+        });
         if mode != CancelMode::Skip && can_cancel {
             let options = InterruptOptions { mode: Some(mode), reason: Some(Text::Borrowed(uri::CANCELED)) };
             let _ = effects.reply(callee, &Message::Interrupt(Interrupt { request: id, options }));

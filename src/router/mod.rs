@@ -426,6 +426,8 @@ impl Router {
         }
         effects.counters().sessions_ended += 1;
         let callee = self.sitting(key);
+        // From here on nothing is sent to it, wherever home is: no INTERRUPT of a call to itself either.
+        self.sessions.at_mut(key.slot).state = State::Connected;
         // First its own calls, so that answers to itself find nobody.
         self.forget_calls(key, effects);
         self.abandon_invocations(key, effects);
@@ -433,7 +435,6 @@ impl Router {
         let session = self.sessions.at_mut(key.slot);
         let realm = session.realm;
         let registered = session.active.as_ref().is_some_and(|active| active.ever_registered);
-        session.state = State::Connected;
         session.number = session.number.wrapping_add(1);
         session.active = None;
         session.last_request = RequestId(0);
