@@ -15,6 +15,7 @@ use super::peer::{
 use super::uri_map::{EntryKey, UriMap};
 use crate::wamp::error::uri;
 use crate::wamp::options::CancelMode;
+use crate::wamp::uri::is_reserved;
 use crate::wamp::{MatchPolicy, Payload, RegistrationId, RequestId};
 
 /// A procedure or pattern, and who serves it.
@@ -98,6 +99,10 @@ impl Dealer {
     }
 
     fn route(&self, procedure: &str) -> Option<(Sitting, RegistrationId, bool)> {
+        // Those are the router's own: a client's pattern that matches them must not answer in its place.
+        if is_reserved(procedure) {
+            return None;
+        }
         let entry = self.registrations.best(procedure)?;
         let registration = self.registrations.get(entry)?;
         let pattern = self.registrations.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
