@@ -20,7 +20,7 @@ use crate::wamp::message::{
     Unregister, Unregistered, Yield,
 };
 use crate::wamp::options::{CancelMode, InterruptOptions, InvocationDetails, Text};
-use crate::wamp::uri::check_pattern;
+use crate::wamp::uri::{UriRule, check, check_pattern};
 use crate::wamp::{MatchPolicy, Payload, ProtocolError, RegistrationId, RequestId};
 
 const NONE: u32 = u32::MAX;
@@ -326,6 +326,21 @@ impl Router {
         if message.request_type != MessageType::Invocation {
             let name = message.request_type.name();
             return Err(ProtocolError::new(format!("ERROR.REQUEST.Type: a client has no {name} to answer")));
+        }
+        let (realm, _) = self.realm_and_session(key);
+        // A caller's library may close on a URI that is none, and it is not the caller who is at fault.
+        if let Err(error) = check(&message.error, UriRule::Loose, realm.uri_limits) {
+            let args = super::text_args(error.as_str());
+            let payload = Payload { args: &args, ..Payload::EMPTY };
+            return self.answer(
+                key,
+                "ERROR",
+                message.request,
+                Outcome::Error,
+                uri::INVALID_URI,
+                payload,
+                effects,
+            );
         }
         self.answer(key, "ERROR", message.request, Outcome::Error, &message.error, message.payload, effects)
     }
