@@ -29,6 +29,7 @@ use crate::wamp::error::uri;
 use crate::wamp::features::RouterFeatures;
 use crate::wamp::message::{Abort, Error, Goodbye, Hello, Message, MessageType, Welcome};
 use crate::wamp::options::{CloseDetails, Passthru, Text, WelcomeDetails};
+use crate::wamp::uri::{UriRule, check};
 use crate::wamp::{CloseReason, Payload, ProtocolError, RequestId};
 
 /// What WELCOME says of the router. Nothing that does not work is in it.
@@ -226,6 +227,11 @@ impl Router {
     fn handle_hello(&mut self, key: SessionKey, hello: &Hello<'_>, effects: &mut impl Effects) {
         let realm = self.realms.iter().position(|realm| *realm.name == *hello.realm);
         let Some(realm_index) = realm else {
+            let limits = self.limits.uri_limits();
+            if let Err(error) = check(&hello.realm, UriRule::Loose, limits) {
+                self.abort(key, uri::INVALID_URI, error.as_str(), effects);
+                return;
+            }
             self.abort(key, uri::NO_SUCH_REALM, "no such realm on this router", effects);
             return;
         };
