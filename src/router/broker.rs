@@ -325,6 +325,7 @@ impl Router {
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
         self.check_request(key, message.request)?;
+        super::check_passthru(MessageType::Publish, &message.options.passthru)?;
         let topic = &*message.topic;
         let acknowledge = message.options.acknowledge;
         let (realm, session) = self.realm_and_session(key);

@@ -33,6 +33,13 @@ impl Router {
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
         self.check_request(key, message.request)?;
+        super::check_passthru(MessageType::Call, &message.options.passthru)?;
+        // A callee would take the first part of the input for all of it (advanced profile, "Progressive Call
+        // Invocations": a protocol error where the dealer did not announce them).
+        if message.options.progress {
+            let text = "CALL.Options.progress: the router did not announce progressive_call_invocations";
+            return Err(ProtocolError::new(text));
+        }
         let request = message.request;
         let procedure = &*message.procedure;
         let (realm, session) = self.realm_and_session(key);

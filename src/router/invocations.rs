@@ -309,6 +309,7 @@ impl Router {
         message: &Yield<'_>,
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
+        super::check_passthru(MessageType::Yield, &message.options.passthru)?;
         // Progressive results are not announced, so nobody asked for one: the final result is still to come.
         if message.options.progress && self.invocation_is_open(key, message.request) {
             return Ok(());
@@ -327,6 +328,7 @@ impl Router {
             let name = message.request_type.name();
             return Err(ProtocolError::new(format!("ERROR.REQUEST.Type: a client has no {name} to answer")));
         }
+        super::check_passthru(MessageType::Error, &message.passthru)?;
         let (realm, _) = self.realm_and_session(key);
         // A caller's library may close on a URI that is none, and it is not the caller who is at fault.
         if let Err(error) = check(&message.error, UriRule::Loose, realm.uri_limits) {

@@ -515,6 +515,18 @@ impl Router {
     }
 }
 
+/// Payload passthru mode is not announced, and what is sealed in it would arrive without what unseals it; so to use it
+/// is a protocol error (advanced profile, "Payload Passthru Mode").
+fn check_passthru(kind: MessageType, passthru: &Passthru<'_>) -> Result<(), ProtocolError> {
+    if *passthru == Passthru::default() {
+        return Ok(());
+    }
+    let name = kind.name();
+    Err(ProtocolError::new(format!(
+        "{name}: ppt_* is used, but the router did not announce payload_passthru_mode"
+    )))
+}
+
 fn abort_message<'a>(reason: &'a str, text: &'a str) -> Message<'a> {
     let details = CloseDetails { message: Some(Text::Borrowed(text)) };
     Message::Abort(Abort { details, reason: Text::Borrowed(reason), payload: Payload::EMPTY })
