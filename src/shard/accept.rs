@@ -97,7 +97,6 @@ impl<W: World> Core<W> {
             encoding: None,
             phase: Phase::Handshake,
             paused: Paused::default(),
-            close_reason: None,
             listener,
             holds: 0,
             dirty: false,

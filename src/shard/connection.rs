@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use super::outbox::Outbox;
 use crate::link::{Encoding, Link};
 use crate::router::peer::SessionKey;
-use crate::wamp::CloseReason;
 
 /// Why a connection is not read, or its requests wait; a set (R9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -105,7 +104,6 @@ pub(super) struct Connection<S> {
     pub(super) encoding: Option<Encoding>,
     pub(super) phase: Phase,
     pub(super) paused: Paused,
-    pub(super) close_reason: Option<CloseReason>,
     pub(super) listener: u16,
     /// Publications of this session that met an outbox more than half full and are held.
     pub(super) holds: u16,

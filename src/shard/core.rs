@@ -320,7 +320,6 @@ impl<W: World> Core<W> {
             let _ = self.queue(key, farewell, usize::MAX);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.close_reason = Some(reason);
         connection.phase = Phase::Closing;
         connection.paused = Paused::default();
         connection.since = self.lived.tick();
