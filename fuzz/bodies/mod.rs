@@ -3,12 +3,19 @@
 
 pub(crate) mod codec;
 pub(crate) mod config;
+pub(crate) mod link;
+
+/// What a target does with one input; it panics where something does not hold.
+pub(crate) type Body = fn(&[u8]);
 
 /// Every target by its name, which is also that of its directory under `fuzz/corpus`.
-pub(crate) const BODIES: &[(&str, fn(&[u8]))] = &[
+pub(crate) const BODIES: &[(&str, Body)] = &[
     ("config", config::config),
     ("decode_json", codec::decode_json),
     ("decode_msgpack", codec::decode_msgpack),
     ("decode_cbor", codec::decode_cbor),
+    ("link_first_bytes", link::first_bytes),
+    ("link_rawsocket", link::rawsocket),
+    ("link_websocket", link::websocket),
     ("transcode", codec::transcode),
 ];

@@ -435,6 +435,14 @@ impl<'a> Reader<'a> for CborReader<'a> {
     }
 
     #[inline]
+    fn absent(&mut self) -> Result<bool, Fault> {
+        self.pass_prefix()?;
+        let absent = matches!(self.bytes.get(self.at), Some(0xf6 | 0xf7));
+        self.at += usize::from(absent);
+        Ok(absent)
+    }
+
+    #[inline]
     fn end(&mut self) -> Result<(), Fault> {
         if self.at < self.bytes.len() {
             return self.fault("CBOR: bytes after the end of the message");

@@ -454,6 +454,14 @@ impl<'a> Reader<'a> for JsonReader<'a> {
     }
 
     #[inline]
+    fn absent(&mut self) -> Result<bool, Fault> {
+        if self.peek_value() != Some(b'n') {
+            return Ok(false);
+        }
+        self.word("null").map(|()| true)
+    }
+
+    #[inline]
     fn end(&mut self) -> Result<(), Fault> {
         match self.peek_value() {
             None => Ok(()),

@@ -313,6 +313,19 @@ impl<'a> Reader<'a> for MsgPackReader<'a> {
     }
 
     #[inline]
+    fn absent(&mut self) -> Result<bool, Fault> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let length = match *rest {
+            [0xc0, ..] => 1,
+            // `undefined`, as JavaScript libraries write it: an extension of type 0 and one byte, 0.
+            [0xd4, 0, 0, ..] => 3,
+            _ => 0,
+        };
+        self.at += length;
+        Ok(length > 0)
+    }
+
+    #[inline]
     fn end(&mut self) -> Result<(), Fault> {
         if self.at < self.bytes.len() {
             return self.fault("MessagePack: bytes after the end of the message");

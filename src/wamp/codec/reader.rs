@@ -115,13 +115,7 @@ pub(super) trait Reader<'a> {
 
     /// Passes a value that says that there is none (null, undefined). JavaScript clients write the options that their
     /// user did not set like that.
-    fn absent(&mut self) -> Result<bool, Fault> {
-        let absent = self.kind()? == Kind::Null;
-        if absent {
-            self.skip()?;
-        }
-        Ok(absent)
-    }
+    fn absent(&mut self) -> Result<bool, Fault>;
 
     /// The bytes of a list, validated; none at all if it is empty.
     fn raw_list(&mut self) -> Result<Option<&'a [u8]>, Fault> {
