@@ -212,9 +212,10 @@ impl Router {
     ) {
         let charge = Charge { bytes: MESSAGE_OVERHEAD_BYTES, paused: false };
         effects.credit(callee.session(), charge, CreditTime::Now);
+        let hash_seed = self.hash_seed;
         let Some(session) = self.sessions.sitting(callee) else { return };
         let key = callee.key;
-        let Some(active) = session.active.as_mut() else { return };
+        let active = session.active(hash_seed);
         match outcome {
             RegisterOutcome::Registered(registration) => {
                 // O4: any INVOCATION for it comes behind this on the same ring.
