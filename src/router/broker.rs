@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use super::Router;
 use super::authorize::Action;
 use super::effects::{CreditTime, Effects, EventFrames, Sent};
+use super::fault::Fault;
 use super::peer::{
     Audience, Body, Charge, CoreId, Letter, MESSAGE_OVERHEAD_BYTES, PeerMessage, PublicationHead, SessionKey,
     SessionRef,
@@ -131,6 +132,14 @@ impl Broker {
         }
         (moved, uri_bytes)
     }
+}
+
+/// Which receivers of each subscription a fan-out is for. All of them, but for [`Fault::ChunkFanOut`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    All,
+    First,
+    Rest,
 }
 
 enum Subscribing {
@@ -352,8 +361,15 @@ impl Router {
         };
         let bytes = (topic.len() + message.payload.len()) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes.saturating_mul(u32::from(self.cores)));
+        let excluded_slot = message.options.exclude_me.then_some(key.slot);
+        if self.is_broken(Fault::PublishByTopic) {
+            let letter = Arc::new(Letter { head: head.clone(), body: Body::new(topic, message.payload) });
+            if self.publish_by_topic(&letter, Charge { bytes, paused }, effects) {
+                return Ok(());
+            }
+        }
         let delivery = Delivery { head: &head, topic, payload: message.payload };
-        self.fan_out(delivery, message.options.exclude_me.then_some(key.slot), effects);
+        self.fan_out(delivery, excluded_slot, effects);
         effects.credit(head.publisher, Charge { bytes, paused }, CreditTime::AfterFlush);
         if acknowledge {
             let reply = Published { request: message.request, publication };
@@ -403,6 +419,35 @@ impl Router {
 
     /// Delivers to every subscriber of this core, in one step (R6).
     fn fan_out(&mut self, delivery: Delivery<'_>, excluded_slot: Option<u32>, effects: &mut impl Effects) {
+        if self.is_broken(Fault::ChunkFanOut) {
+            let body = Body::new(delivery.topic, delivery.payload);
+            let letter = Letter { head: delivery.head.clone(), body };
+            self.fan_out_part(delivery, excluded_slot, Part::First, effects);
+            self.faults.postponed.push_back((letter, excluded_slot));
+            return;
+        }
+        self.fan_out_part(delivery, excluded_slot, Part::All, effects);
+    }
+
+    /// For [`Fault::ChunkFanOut`].
+    pub(super) fn fan_out_letter(
+        &mut self,
+        letter: &Letter<PublicationHead>,
+        excluded_slot: Option<u32>,
+        part: Part,
+        effects: &mut impl Effects,
+    ) {
+        let (topic, payload) = (letter.body.uri(), letter.body.payload());
+        self.fan_out_part(Delivery { head: &letter.head, topic, payload }, excluded_slot, part, effects);
+    }
+
+    fn fan_out_part(
+        &mut self,
+        delivery: Delivery<'_>,
+        excluded_slot: Option<u32>,
+        part: Part,
+        effects: &mut impl Effects,
+    ) {
         let realm = &self.realms[delivery.head.realm.0 as usize];
         let broker = &realm.broker;
         let sessions = &mut self.sessions;
@@ -422,7 +467,12 @@ impl Router {
                 payload: delivery.payload,
             });
             let mut frames = EventFrames::default();
-            for subscriber in &subscription.subscribers {
+            let receivers = match (part, subscription.subscribers.split_first()) {
+                (Part::All, _) | (_, None) => &subscription.subscribers[..],
+                (Part::First, Some((first, _))) => std::slice::from_ref(first),
+                (Part::Rest, Some((_, rest))) => rest,
+            };
+            for subscriber in receivers {
                 if Some(subscriber.slot) == excluded_slot {
                     continue;
                 }

@@ -5,6 +5,7 @@
 use super::Router;
 use super::authorize::Action;
 use super::effects::{CreditTime, Effects, Sent};
+use super::fault::Fault;
 use super::peer::{
     CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, ReplyHead, SessionKey, Sitting,
 };
@@ -73,6 +74,11 @@ impl Router {
         let paused = effects.charge(key, bytes);
         let caller = self.sitting(key);
         let head = CallHead { realm: realm_index, caller, request, charge: Charge { bytes, paused } };
+        if self.is_broken(Fault::SkipHome)
+            && self.call_without_home(head, procedure, message.payload, effects)
+        {
+            return Ok(());
+        }
         let call = Parcel::Borrowed { head, uri: procedure, payload: message.payload };
         if home == self.core {
             self.route_call(call, effects);
@@ -117,7 +123,7 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         let home = self.realms[realm.0 as usize].home;
-        if home == self.core {
+        if home == self.core || self.is_broken(Fault::CancelDirect) {
             self.cancel_at_home(caller, request, mode, effects);
         } else {
             effects.peer(home, PeerMessage::Cancel { caller, request, mode, realm });
@@ -157,7 +163,7 @@ impl Router {
         }
         let caller = self.sitting(key);
         let home = self.realms[realm.0 as usize].home;
-        if home == self.core {
+        if home == self.core || self.is_broken(Fault::CancelDirect) {
             self.caller_gone(caller, effects);
         } else {
             effects.peer(home, PeerMessage::CallerGone { caller, realm });

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use super::Router;
 use super::authorize::Action;
 use super::effects::{CreditTime, Effects, Sent};
+use super::fault::Fault;
 use super::peer::{
     CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RegisterLetter, RegisterOutcome,
     ReplyHead, SessionKey, SessionRef, Sitting,
@@ -167,6 +168,9 @@ impl Router {
             match_policy,
             procedure: procedure.into(),
         };
+        if self.is_broken(Fault::SkipHome) {
+            self.note_procedure(&letter);
+        }
         if home == self.core {
             self.register_at_home(&letter, effects);
         } else {
@@ -210,6 +214,9 @@ impl Router {
         outcome: RegisterOutcome,
         effects: &mut impl Effects,
     ) {
+        if self.is_broken(Fault::SkipHome) {
+            self.note_registration(key, request, outcome);
+        }
         let charge = Charge { bytes: MESSAGE_OVERHEAD_BYTES, paused: false };
         effects.credit(callee.session(), charge, CreditTime::Now);
         let hash_seed = self.hash_seed;

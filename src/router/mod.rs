@@ -9,6 +9,8 @@ mod broker;
 mod calls;
 mod dealer;
 pub mod effects;
+#[doc(hidden)]
+pub mod fault;
 mod invocations;
 pub mod peer;
 mod random;
@@ -19,6 +21,7 @@ pub mod uri_map;
 use std::collections::BTreeSet;
 
 use self::effects::Effects;
+use self::fault::{Fault, Faults};
 use self::invocations::Invocations;
 use self::peer::{CoreId, Parcel, PeerMessage, SessionKey, Sitting};
 use self::random::Random;
@@ -99,6 +102,7 @@ pub struct Router {
     doomed: Vec<(SessionKey, CloseReason)>,
     random: Random,
     hash_seed: u64,
+    faults: Faults,
 }
 
 impl Router {
@@ -124,6 +128,7 @@ impl Router {
             doomed: Vec::new(),
             random,
             hash_seed,
+            faults: Faults::default(),
         }
     }
 
@@ -340,10 +345,13 @@ impl Router {
     }
 
     /// A message of another core, or of this one to itself.
-    pub fn handle_peer(&mut self, now: Now, _from: CoreId, message: PeerMessage, effects: &mut impl Effects) {
+    pub fn handle_peer(&mut self, now: Now, from: CoreId, message: PeerMessage, effects: &mut impl Effects) {
         let _ = now;
         match message {
             PeerMessage::Publish { publication, charge } => {
+                if self.is_broken(Fault::PublishByTopic) {
+                    self.relay_publication(from, &publication, effects);
+                }
                 self.handle_peer_publish(&publication, charge, effects);
             }
             PeerMessage::Call(call) => self.route_call(Parcel::Owned(call), effects),
@@ -376,12 +384,18 @@ impl Router {
     /// Deadlines that have passed.
     pub fn handle_timeout(&mut self, now: Now, effects: &mut impl Effects) {
         self.handle_kill_timeouts(now.monotonic_us, effects);
+        if !self.faults.postponed.is_empty() {
+            self.finish_fan_outs(effects);
+        }
         self.close_doomed(effects);
     }
 
     /// When [`Self::handle_timeout`] is due, in monotonic microseconds.
     #[must_use]
     pub fn next_deadline(&self) -> Option<u64> {
+        if !self.faults.postponed.is_empty() {
+            return Some(0);
+        }
         self.kills.first().map(|(deadline_us, ..)| *deadline_us)
     }
 

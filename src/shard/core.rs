@@ -23,11 +23,30 @@ use crate::wamp::codec::{Encoder, NotRepresentable, Serializer};
 use crate::wamp::message::Message;
 use crate::wamp::{CloseReason, SessionId};
 
-/// Small replies may use this much more than the hard bound, in bytes.
-const REPLY_RESERVE_BYTES: usize = 64 * 1024;
+/// Bounds that are no configuration. The simulation makes them smaller, so that they are reached.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug)]
+pub struct Tuning {
+    /// Small replies may use this much more than the hard bound, in bytes.
+    pub reply_reserve_bytes: usize,
+    /// The first events of one input leave with the replies; the rest of a large fan-out goes to the bulk list.
+    pub small_fan_out: u32,
+    /// A slow reader that took less than this in the last second is not waited for, in bytes.
+    pub slow_reader_bytes_min: u64,
+    /// Requests that wait are kept up to this, in bytes, or one message; then the connection is not read.
+    pub waiting_bytes_max: usize,
+}
 
-/// The first events of one input leave with the replies; the rest of a large fan-out goes to the bulk list.
-const SMALL_FAN_OUT: u32 = 64;
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            reply_reserve_bytes: 64 * 1024,
+            small_fan_out: 64,
+            slow_reader_bytes_min: 64 * 1024,
+            waiting_bytes_max: 64 * 1024,
+        }
+    }
+}
 
 /// How short the router is of memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,6 +110,7 @@ pub(super) struct Core<W: World> {
     pub(super) accept_paused_until_us: Option<u64>,
     pub(super) accept_backoff_us: u64,
     pub(super) accepting: bool,
+    pub(super) tuning: Tuning,
     encoder: Encoder,
     encoded: Vec<u8>,
     framed: Vec<u8>,
@@ -145,6 +165,7 @@ impl<W: World> Core<W> {
             accept_paused_until_us: None,
             accept_backoff_us: 0,
             accepting: true,
+            tuning: Tuning::default(),
             encoder: Encoder::new(),
             encoded: Vec::new(),
             framed: Vec::new(),
@@ -208,7 +229,7 @@ impl<W: World> Core<W> {
         }
         self.counters.messages_sent += 1;
         let half = self.limits.outbox_hard_bytes / 2;
-        let bulk = is_event && self.deliveries_of_input > SMALL_FAN_OUT;
+        let bulk = is_event && self.deliveries_of_input > self.tuning.small_fan_out;
         let Some(connection) = self.connections.get_mut(to) else { return Sent::Gone };
         let bytes = connection.outbox.bytes();
         self.outbox_bytes += bytes - before;
@@ -221,7 +242,8 @@ impl<W: World> Core<W> {
                 }
             }
             // Worth waiting for only while it takes something: a reader of a byte a second delays nobody.
-            if is_event && connection.outbox.accepted_bytes(self.now.monotonic_us) >= SLOW_READER_BYTES_MIN {
+            let accepted = connection.outbox.accepted_bytes(self.now.monotonic_us);
+            if is_event && accepted >= self.tuning.slow_reader_bytes_min {
                 self.met_slow_reader = true;
             }
         }
@@ -350,9 +372,6 @@ impl<W: World> Core<W> {
 /// A scratch buffer that grew beyond this is given back, in bytes.
 const SCRATCH_BYTES_MAX: usize = 256 * 1024;
 
-/// A slow reader that took less than this in the last second is not waited for, in bytes.
-const SLOW_READER_BYTES_MIN: u64 = 64 * 1024;
-
 /// RawSocket peers say how much they take; the others take anything.
 fn too_large(encoding: Encoding, framed: usize, peer_max: usize) -> bool {
     encoding.framing == Framing::RawSocket && (framed < 4 || framed - 4 > peer_max)
@@ -389,7 +408,7 @@ impl<W: World> Effects for Core<W> {
     }
 
     fn reply(&mut self, to: SessionKey, message: &Message<'_>) -> Sent {
-        let sent = self.queue(to, message, REPLY_RESERVE_BYTES);
+        let sent = self.queue(to, message, self.tuning.reply_reserve_bytes);
         if sent == Sent::Full {
             self.doomed.push(to);
         }

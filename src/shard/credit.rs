@@ -71,6 +71,16 @@ impl Credits {
         self.due.is_empty() && self.held.is_empty()
     }
 
+    /// What rests here below the bound of a debt, by session.
+    pub(super) fn resting(&self) -> Vec<(SessionRef, u32)> {
+        let by_core = (0..).map(CoreId).zip(&self.debts);
+        by_core
+            .flat_map(|(core, debts)| {
+                debts.by_session.iter().map(move |(key, bytes)| (SessionRef { core, key: *key }, *bytes))
+            })
+            .collect()
+    }
+
     pub(super) fn next_deadline_us(&self) -> Option<u64> {
         self.held.front().map(|held| held.deadline_us)
     }

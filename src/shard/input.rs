@@ -15,9 +15,6 @@ use crate::router::peer::SessionKey;
 use crate::wamp::codec::{DecodeLimits, Input, Serializer, decode};
 use crate::wamp::{CloseReason, MessageType};
 
-/// Requests that wait are kept up to this, in bytes, or one message; then the connection is not read.
-const WAITING_BYTES_MAX: usize = 64 * 1024;
-
 /// An outgoing echo may use all of an outbox.
 const ECHO_RESERVE_BYTES: usize = 32 * 1024 * 1024;
 
@@ -192,6 +189,7 @@ impl<W: World> Shard<W> {
     /// The requests that waited, in order; false when the connection has to wait again.
     fn handle_waiting(&mut self, key: SessionKey, budget: &Budget) -> bool {
         loop {
+            let waiting_bytes_max = self.core.tuning.waiting_bytes_max;
             let Some(connection) = self.core.connections.get_mut(key) else { return false };
             let (paused, encoding) = (connection.paused, connection.encoding);
             let waiting = connection.backlog.as_mut().filter(|backlog| !backlog.waiting.is_empty());
@@ -207,7 +205,7 @@ impl<W: World> Shard<W> {
                 return false;
             };
             backlog.waiting_bytes -= request.len();
-            if backlog.waiting_bytes < WAITING_BYTES_MAX {
+            if backlog.waiting_bytes < waiting_bytes_max {
                 connection.paused.remove(Paused::WAITING);
             }
             self.replay(key, encoding.serializer, &request);
@@ -363,7 +361,7 @@ impl<W: World> Core<W> {
         let backlog = connection.backlog.get_or_insert_default();
         backlog.waiting.push_back(request.into());
         backlog.waiting_bytes += request.len();
-        if backlog.waiting_bytes >= WAITING_BYTES_MAX {
+        if backlog.waiting_bytes >= self.tuning.waiting_bytes_max {
             connection.paused.insert(Paused::WAITING);
         }
     }

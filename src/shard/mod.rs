@@ -25,6 +25,8 @@ pub mod world;
 
 use std::sync::Arc;
 
+#[doc(hidden)]
+pub use self::core::Tuning;
 pub use self::core::MemoryLevel;
 
 use self::connection::{Paused, Phase};
@@ -35,7 +37,7 @@ use self::world::{Ready, Token, World};
 use crate::config::Limits;
 use crate::link::LinkConfig;
 use crate::metrics::Counters;
-use crate::router::peer::{CoreId, PeerMessage, SessionKey};
+use crate::router::peer::{CoreId, PeerMessage, SessionKey, SessionRef};
 use crate::router::{Router, TableSizes};
 use crate::wamp::CloseReason;
 
@@ -112,7 +114,15 @@ impl<W: World> Shard<W> {
 
     /// One pass of the loop. With `block` it waits for something to do when there is nothing.
     pub fn turn(&mut self, block: bool) -> Turn {
-        self.wait(block);
+        let sleeps = block && self.fall_asleep();
+        self.pass(sleeps)
+    }
+
+    /// The rest of a turn. `sleeps`: [`Self::fall_asleep`] has just said so. The two halves are apart so that the simulation,
+    /// which has one thread for all shards, can let others run in between.
+    #[doc(hidden)]
+    pub fn pass(&mut self, sleeps: bool) -> Turn {
+        self.wait(sleeps);
         self.core.counters.turns += 1;
         self.core.deliveries = 0;
         self.obey();
@@ -137,9 +147,10 @@ impl<W: World> Shard<W> {
         if self.core.stopping && self.core.connections.len() == 0 { Turn::Stopped } else { Turn::Continue }
     }
 
-    /// Waits if there is nothing to do, and finds out what became ready.
-    fn wait(&mut self, block: bool) {
-        let sleep = block && self.is_idle() && {
+    /// Announces sleep if there is nothing to do. Whether it did: from then on the other cores ring.
+    #[doc(hidden)]
+    pub fn fall_asleep(&mut self) -> bool {
+        let sleep = self.is_idle() && {
             let control = &self.control;
             let snapshot = self.snapshot;
             let (stopping, memory) = (self.core.stopping, self.core.memory);
@@ -152,6 +163,11 @@ impl<W: World> Shard<W> {
             self.core.lived.plan_wait(wait_us);
             self.core.counters.sleeps += 1;
         }
+        sleep
+    }
+
+    /// Waits if the shard sleeps, and finds out what became ready.
+    fn wait(&mut self, sleep: bool) {
         self.core.world.wait(sleep, &mut self.ready);
         if sleep {
             self.core.mesh.awake();
@@ -362,29 +378,65 @@ impl<W: World> Shard<W> {
         &mut self.core.world
     }
 
-    /// Whether a turn would have nothing to do until something happens outside; for tests.
+    /// What the connections and rings of this shard hold at this moment; for tests, which hold it against the bounds.
     #[must_use]
-    pub fn would_sleep(&self) -> bool {
-        self.is_idle()
-    }
-
-    /// How often connections are paused at this moment, by reason: credit, hold, outbox, memory; for tests.
-    #[must_use]
-    pub fn paused(&self) -> [usize; 4] {
-        let mut counts = [0; 4];
-        for key in self.core.connections.keys() {
-            let Some(connection) = self.core.connections.get(key) else { continue };
-            if connection.phase != Phase::Open {
+    pub fn peaks(&self) -> Peaks {
+        let core = &self.core;
+        let mut peaks = Peaks::default();
+        for connection in core.connections.keys().filter_map(|key| core.connections.get(key)) {
+            let backlog = connection.backlog.as_deref();
+            let unread = backlog.map_or(0, |backlog| backlog.unread.len());
+            let waiting = backlog.map_or(0, |backlog| backlog.waiting_bytes);
+            peaks.outbox_bytes = peaks.outbox_bytes.max(connection.outbox.bytes());
+            peaks.unread_bytes = peaks.unread_bytes.max(unread);
+            peaks.waiting_bytes = peaks.waiting_bytes.max(waiting);
+            peaks.owed_bytes = peaks.owed_bytes.max(connection.owed as usize);
+            if matches!(connection.phase, Phase::Closing | Phase::Lingering) {
                 continue;
             }
-            for (count, reason) in
-                counts.iter_mut().zip([Paused::CREDIT, Paused::HOLD, Paused::OUTBOX, Paused::MEMORY])
-            {
-                *count += usize::from(connection.paused.contains(reason));
-            }
+            peaks.stuck_bytes += unread + waiting;
+            peaks.paused += usize::from(connection.paused != Paused::default());
         }
-        counts
+        let queued = (0..usize::from(core.cores)).map(|core| self.core.mesh.bytes_queued(core));
+        peaks.queued_bytes = queued.max().unwrap_or(0) as usize;
+        peaks
     }
+
+    /// Credit that sessions of this shard have not got back, and credit that rests here for those of others; for tests.
+    #[must_use]
+    pub fn credit(&self) -> (Vec<(SessionKey, u32)>, Vec<(SessionRef, u32)>) {
+        let core = &self.core;
+        let owed = core.connections.keys().filter_map(|key| {
+            let connection = core.connections.get(key)?;
+            (connection.owed > 0).then_some((key, connection.owed))
+        });
+        (owed.collect(), core.credits.resting())
+    }
+
+    /// Changes bounds that are no configuration; for tests.
+    #[doc(hidden)]
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.core.tuning = tuning;
+    }
+}
+
+/// What connections and rings hold; see [`Shard::peaks`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peaks {
+    /// The largest outbox.
+    pub outbox_bytes: usize,
+    /// The most that one connection has received and not consumed.
+    pub unread_bytes: usize,
+    /// The most that waits in requests of one connection.
+    pub waiting_bytes: usize,
+    /// The most that one connection is charged.
+    pub owed_bytes: usize,
+    /// The most that is on its way to one other core.
+    pub queued_bytes: usize,
+    /// All that waits to be handled, of connections that are not closing.
+    pub stuck_bytes: usize,
+    /// How many of those connections are paused for any reason.
+    pub paused: usize,
 }
 
 /// What a shard keeps beside its router's tables; see [`Shard::held`].
