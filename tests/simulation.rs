@@ -1,0 +1,197 @@
+//! Whole shards in a world of chance: seeded, deterministic, in one thread, without a socket and without a clock.
+//!
+//! Every run draws its cores, bounds and clients from its seed, and a scheduler that takes any step that is possible.
+//! The promises of ARCHITECTURE.md (O1 to O6, one answer a call, bounds, nobody stuck, nothing left) are checked as it
+//! goes. `SIMULATION_SEED=n` replays one seed and shows its last steps, `SIMULATION_SEEDS=n` sets how many are run
+//! (docs/testing.md).
+
+#[path = "simulation/client.rs"]
+mod client;
+#[path = "simulation/content.rs"]
+mod content;
+#[path = "simulation/history.rs"]
+mod history;
+#[path = "simulation/profile.rs"]
+mod profile;
+#[path = "simulation/random.rs"]
+mod random;
+#[path = "simulation/run.rs"]
+mod run;
+#[path = "simulation/transport.rs"]
+mod transport;
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crosspoint::router::fault::Fault as RouterFault;
+use crosspoint::shard::mesh::Fault as MeshFault;
+
+use history::Violation;
+use run::{Run, Totals, Wrong};
+
+/// Runs in `cargo test --release`; a build that is not optimized runs fewer.
+const SEEDS: u64 = if cfg!(debug_assertions) { 150 } else { 1000 };
+
+/// Within so many seeds every wrong design has to be noticed.
+const WRONG_SEEDS: u64 = 1000;
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+}
+
+/// One seed. A panic of the router is a promise not kept like any other.
+fn play(seed: u64, wrong: Wrong, shows: bool) -> Result<Totals, Violation> {
+    let mut run = Run::new(seed, wrong);
+    run.trace.is_on = shows;
+    let played = catch_unwind(AssertUnwindSafe(|| run.play()));
+    let has_panicked = played.is_err();
+    let result = played.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(Violation { promise: "panic", text: text.unwrap_or_default() })
+    });
+    if shows && result.is_err() {
+        eprintln!("{}", run.describe());
+        for line in &run.trace.lines {
+            eprintln!("{line}");
+        }
+    }
+    if has_panicked {
+        // It may be in any state.
+        std::mem::forget(run);
+    }
+    result
+}
+
+/// Plays a seed; when it fails, once more with its last steps shown.
+fn play_and_tell(seed: u64) -> Totals {
+    match play(seed, Wrong::default(), false) {
+        Ok(totals) => totals,
+        Err(violation) => {
+            let again = play(seed, Wrong::default(), true);
+            let again = again.err().map(|violation| violation.text);
+            let is_same = again.as_deref() == Some(&violation.text);
+            let replays = if is_same { "" } else { " (it does NOT replay)" };
+            panic!(
+                "SIMULATION_SEED={seed}: {} is broken{replays}: {}",
+                violation.promise, violation.text
+            );
+        }
+    }
+}
+
+#[test]
+fn every_promise_is_kept() {
+    if let Some(seed) = number("SIMULATION_SEED") {
+        println!("{:#?}", play_and_tell(seed));
+        return;
+    }
+    let seeds = number("SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let mut totals = Totals::default();
+    for seed in 0..seeds {
+        totals.add(&play_and_tell(seed));
+    }
+    let seen = seen(&totals);
+    println!("seeds 0 to {}: {} steps, {} sessions", seeds.saturating_sub(1), totals.steps, totals.sessions);
+    for (what, count) in &seen {
+        println!("{count:>9} {what}");
+    }
+    // A mechanism that never came into play was not tested.
+    let never: Vec<_> = seen.iter().filter(|(_, count)| *count == 0).map(|(what, _)| what).collect();
+    assert!(seeds < SEEDS || never.is_empty(), "in {seeds} seeds these never happened: {never:?}");
+}
+
+/// What a whole run must have met.
+fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
+    use crosspoint::wamp::CloseReason;
+    let (counters, happened) = (&totals.counters, &totals.happened);
+    let closed = |reason: CloseReason| counters.closed[reason as usize];
+    vec![
+        ("rings that were full", counters.ring_full),
+        ("sleeps of a shard", counters.sleeps),
+        ("doorbells", counters.doorbells),
+        ("pauses for the budget of a turn", counters.paused_budget),
+        ("pauses for credit", counters.paused_credit),
+        ("pauses for a slow reader", counters.paused_hold),
+        ("pauses for a full outbox", counters.paused_outbox),
+        ("pauses for memory", counters.paused_memory),
+        ("flushes that were cut", counters.flush_cut),
+        ("writes refused", counters.send_refused),
+        ("writes in part", counters.send_partial),
+        ("calls interrupted by a signal", totals.kernel.interrupted),
+        ("accepts without descriptors", totals.kernel.out_of_descriptors),
+        ("pauses of accepting", counters.accept_paused),
+        ("sockets that could not be watched", totals.kernel.registrations_refused),
+        ("events received", happened.events),
+        ("events dropped", counters.events_dropped),
+        ("events reported as lost", happened.events_lost),
+        ("invocations", happened.invocations),
+        ("invocations refused", counters.invocations_refused),
+        ("answers of callees", happened.results),
+        ("errors of the router", happened.errors),
+        ("results refused", counters.results_refused),
+        ("cancels", counters.cancels),
+        ("interrupts", happened.interrupts),
+        ("pings", counters.pings),
+        ("closed as slow consumers", closed(CloseReason::SlowConsumer)),
+        ("closed for want of memory", closed(CloseReason::OutOfMemory)),
+        ("closed without an answer to a ping", closed(CloseReason::PingTimeout)),
+        ("ends of a stream", closed(CloseReason::EndOfStream)),
+        ("resets", closed(CloseReason::Reset)),
+        ("closed by shutdown", closed(CloseReason::SystemShutdown)),
+    ]
+}
+
+#[test]
+fn a_seed_replays() {
+    for seed in 0..3 {
+        let [first, second] = [(); 2].map(|()| format!("{:?}", play(seed, Wrong::default(), false)));
+        assert_eq!(first, second);
+    }
+}
+
+/// Some seed shows that a design is wrong, by the promise that it breaks.
+#[track_caller]
+fn must_break(wrong: Wrong, promises: &[&str]) {
+    for seed in 0..WRONG_SEEDS {
+        if let Err(violation) = play(seed, wrong, false)
+            && promises.contains(&violation.promise)
+        {
+            println!("{wrong:?}: seed {seed} breaks {}: {}", violation.promise, violation.text);
+            return;
+        }
+    }
+    panic!("{WRONG_SEEDS} seeds did not notice {wrong:?}");
+}
+
+#[test]
+fn a_call_that_skips_home_is_noticed() {
+    must_break(Wrong { router: RouterFault::SkipHome, ..Wrong::default() }, &["O3"]);
+}
+
+#[test]
+fn a_cancel_that_skips_home_is_noticed() {
+    must_break(Wrong { router: RouterFault::CancelDirect, ..Wrong::default() }, &["interrupt"]);
+}
+
+#[test]
+fn a_fan_out_in_chunks_is_noticed() {
+    must_break(Wrong { router: RouterFault::ChunkFanOut, ..Wrong::default() }, &["O1"]);
+}
+
+#[test]
+fn publications_by_way_of_their_topic_are_noticed() {
+    must_break(Wrong { router: RouterFault::PublishByTopic, ..Wrong::default() }, &["O1"]);
+}
+
+#[test]
+fn a_ring_that_reorders_is_noticed() {
+    must_break(Wrong { mesh: MeshFault::Reorder, ..Wrong::default() }, &["O1", "O3", "O4"]);
+}
+
+#[test]
+fn overtaking_the_overflow_is_noticed() {
+    must_break(Wrong { mesh: MeshFault::OvertakeOverflow, ..Wrong::default() }, &["O1", "O3", "O4"]);
+}

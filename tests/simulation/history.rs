@@ -1,0 +1,459 @@
+//! What every session did and got, and the promises that are held against it.
+//!
+//! O1 to O6 are those of ARCHITECTURE.md. What a client receives is judged at once; what it should have received, when all
+//! is quiet.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crosspoint::wamp::MatchPolicy;
+use crosspoint::wamp::error::uri;
+use crosspoint::wamp::options::CancelMode;
+
+use super::content::{CALL, Content, ERROR, EVENT, RESULT};
+
+/// A promise that was not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub promise: &'static str,
+    pub text: String,
+}
+
+pub type Kept = Result<(), Violation>;
+
+pub fn broken<T>(promise: &'static str, text: impl Into<String>) -> Result<T, Violation> {
+    Err(Violation { promise, text: text.into() })
+}
+
+/// How a session ended, if it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It did not.
+    Open,
+    /// GOODBYE was sent, or FIN: what was sent before is handled.
+    Leaving,
+    /// As above, and the router has answered, so it was.
+    Left,
+    /// Whatever was not handled by then is lost.
+    Lost,
+}
+
+#[derive(Debug)]
+pub struct Publication {
+    pub topic: &'static str,
+    pub exclude_me: bool,
+    pub exclude: Vec<u64>,
+    pub sent_at: u64,
+}
+
+#[derive(Debug)]
+pub struct Subscription {
+    pub pattern: &'static str,
+    pub policy: MatchPolicy,
+    pub id: u64,
+    /// When SUBSCRIBED came; `None` before.
+    pub since: Option<u64>,
+    pub is_ending: bool,
+    pub is_over: bool,
+    /// Numbers of the publications received, by publisher.
+    pub events: BTreeMap<usize, Vec<u64>>,
+}
+
+#[derive(Debug)]
+pub struct Registration {
+    pub pattern: &'static str,
+    pub policy: MatchPolicy,
+    pub id: u64,
+    pub since: Option<u64>,
+    pub is_ending: bool,
+    pub is_over: bool,
+}
+
+#[derive(Debug)]
+pub struct Call {
+    pub procedure: &'static str,
+    pub sent_at: u64,
+    pub cancelled: Option<CancelMode>,
+    pub is_answered: bool,
+    /// The callee that got it, and the invocation there.
+    pub invoked: Option<(usize, usize)>,
+}
+
+#[derive(Debug)]
+pub struct Invocation {
+    pub caller: usize,
+    pub number: u64,
+    pub is_answered: bool,
+    pub is_interrupted: bool,
+}
+
+/// One session from WELCOME to its end.
+#[derive(Debug)]
+pub struct Session {
+    pub realm: usize,
+    pub core: usize,
+    pub id: u64,
+    pub end: End,
+    pub can_be_interrupted: bool,
+    pub publications: Vec<Publication>,
+    pub subscriptions: Vec<Subscription>,
+    pub registrations: Vec<Registration>,
+    pub calls: Vec<Call>,
+    pub invocations: Vec<Invocation>,
+    /// The last publication of each publisher that came, and by which subscriptions.
+    last_events: BTreeMap<usize, (u64, BTreeSet<usize>)>,
+    last_calls: BTreeMap<usize, u64>,
+    /// Events that the router said it dropped.
+    pub events_lost: u64,
+}
+
+impl Session {
+    pub fn new(realm: usize, core: usize, id: u64, can_be_interrupted: bool) -> Self {
+        Self {
+            realm,
+            core,
+            id,
+            end: End::Open,
+            can_be_interrupted,
+            publications: Vec::new(),
+            subscriptions: Vec::new(),
+            registrations: Vec::new(),
+            calls: Vec::new(),
+            invocations: Vec::new(),
+            last_events: BTreeMap::new(),
+            last_calls: BTreeMap::new(),
+            events_lost: 0,
+        }
+    }
+}
+
+/// How often something happened that a run should have seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Happened {
+    pub events: u64,
+    pub invocations: u64,
+    pub results: u64,
+    pub errors: u64,
+    pub interrupts: u64,
+    pub events_lost: u64,
+}
+
+/// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
+#[derive(Debug)]
+pub struct History {
+    pub sessions: Vec<Session>,
+    /// Whether the role drops events for slow readers.
+    pub may_drop: bool,
+    pub happened: Happened,
+}
+
+/// Whether a topic or procedure is meant by a pattern.
+pub fn matches(policy: MatchPolicy, pattern: &str, uri: &str) -> bool {
+    match policy {
+        MatchPolicy::Exact => pattern == uri,
+        MatchPolicy::Prefix => uri.starts_with(pattern),
+        MatchPolicy::Wildcard => {
+            let (pattern, uri): (Vec<_>, Vec<_>) = (pattern.split('.').collect(), uri.split('.').collect());
+            pattern.len() == uri.len()
+                && pattern.iter().zip(uri).all(|(pattern, part)| pattern.is_empty() || *pattern == part)
+        }
+    }
+}
+
+impl History {
+    pub fn new(may_drop: bool) -> Self {
+        Self { sessions: Vec::new(), may_drop, happened: Happened::default() }
+    }
+
+    /// EVENT arrives at a subscriber.
+    pub fn receive_event(
+        &mut self,
+        subscriber: usize,
+        id: u64,
+        content: Option<Content>,
+        topic: Option<&str>,
+        lost: u64,
+    ) -> Kept {
+        let content = expect_content(content, EVENT)?;
+        let (publisher, number) = (content.session as usize, content.number);
+        let Some(publication) =
+            self.sessions.get(publisher).and_then(|session| session.publications.get(number as usize))
+        else {
+            return broken("integrity", format!("an EVENT of publication {number} of session {publisher}"));
+        };
+        let (realm, sent_to) = (self.sessions[publisher].realm, publication.topic);
+        let excluded = publication.exclude.contains(&self.sessions[subscriber].id)
+            || (publication.exclude_me && publisher == subscriber);
+        let session = &mut self.sessions[subscriber];
+        let what = format!("EVENT {number} of session {publisher} to session {subscriber}");
+        if realm != session.realm || excluded {
+            return broken("audience", format!("{what}: it is not for this session"));
+        }
+        // The last one: a topic that is subscribed again has the same id.
+        let place = session.subscriptions.iter().rposition(|held| held.since.is_some() && held.id == id);
+        let Some(place) = place else {
+            return broken("O2", format!("{what}: subscription {id} was not confirmed"));
+        };
+        let held = &mut session.subscriptions[place];
+        if held.is_over {
+            return broken("O2", format!("{what}: after UNSUBSCRIBED"));
+        }
+        let named = if held.policy == MatchPolicy::Exact { topic.is_none() } else { topic == Some(sent_to) };
+        if !matches(held.policy, held.pattern, sent_to) || !named {
+            return broken("integrity", format!("{what}: topic {topic:?} by {:?}", held.pattern));
+        }
+        session.events_lost += lost;
+        self.happened.events_lost += lost;
+        self.happened.events += 1;
+        held.events.entry(publisher).or_default().push(number);
+        let (last, places) = session.last_events.entry(publisher).or_default();
+        if number < *last {
+            return broken("O1", format!("{what}: after event {last}"));
+        }
+        if number > *last {
+            (*last, *places) = (number, BTreeSet::new());
+        }
+        if !places.insert(place) {
+            return broken("duplicate", format!("{what}: twice by one subscription"));
+        }
+        Ok(())
+    }
+
+    /// INVOCATION arrives at a callee.
+    pub fn receive_invocation(
+        &mut self,
+        callee: usize,
+        request: u64,
+        registration: u64,
+        procedure: Option<&str>,
+        content: Option<Content>,
+    ) -> Result<usize, Violation> {
+        let content = expect_content(content, CALL)?;
+        let (caller, number) = (content.session as usize, content.number);
+        let what = format!("INVOCATION {request} to session {callee}: call {number} of session {caller}");
+        let session = &mut self.sessions[callee];
+        if request != session.invocations.len() as u64 + 1 {
+            return broken("ids", format!("{what}: after {}", session.invocations.len()));
+        }
+        let index = session.invocations.len();
+        session.invocations.push(Invocation { caller, number, is_answered: false, is_interrupted: false });
+        let held = session.registrations.iter().find(|held| held.since.is_some() && held.id == registration);
+        let Some(held) = held else {
+            return broken("O4", format!("{what}: registration {registration} was not confirmed"));
+        };
+        if held.is_over {
+            return broken("O4", format!("{what}: after UNREGISTERED"));
+        }
+        let (policy, pattern) = (held.policy, held.pattern);
+        let last = session.last_calls.insert(caller, number);
+        if last.is_some_and(|last| last > number) {
+            return broken("O3", format!("{what}: after call {last:?}"));
+        }
+        let realm = session.realm;
+        let Some(session) = self.sessions.get_mut(caller) else {
+            return broken("integrity", format!("{what}: there is no such session"));
+        };
+        let other_realm = session.realm != realm;
+        let Some(call) = session.calls.get_mut(number as usize).filter(|_| !other_realm) else {
+            return broken("integrity", format!("{what}: there is no such call"));
+        };
+        let named = if policy == MatchPolicy::Exact {
+            procedure.is_none()
+        } else {
+            procedure == Some(call.procedure)
+        };
+        if !matches(policy, pattern, call.procedure) || !named {
+            return broken("integrity", format!("{what}: procedure {procedure:?} by {pattern:?}"));
+        }
+        if let Some(before) = call.invoked.replace((callee, index)) {
+            return broken("duplicate", format!("{what}: it was invoked before, at {before:?}"));
+        }
+        self.happened.invocations += 1;
+        Ok(index)
+    }
+
+    /// INTERRUPT arrives at a callee.
+    pub fn receive_interrupt(&mut self, callee: usize, request: u64) -> Result<bool, Violation> {
+        let session = &mut self.sessions[callee];
+        let invocation = request.checked_sub(1).and_then(|at| session.invocations.get_mut(at as usize));
+        let Some(invocation) = invocation else {
+            return broken("ids", format!("INTERRUPT {request} to session {callee}: never invoked"));
+        };
+        if !session.can_be_interrupted || std::mem::replace(&mut invocation.is_interrupted, true) {
+            return broken(
+                "duplicate",
+                format!("INTERRUPT {request} to session {callee}: twice, or not wanted"),
+            );
+        }
+        self.happened.interrupts += 1;
+        Ok(!invocation.is_answered)
+    }
+
+    /// RESULT or ERROR arrives at a caller.
+    pub fn receive_answer(
+        &mut self,
+        caller: usize,
+        number: u64,
+        error: Option<&str>,
+        content: Option<Content>,
+    ) -> Kept {
+        let what = format!("the answer ({error:?}) to call {number} of session {caller}");
+        let call = &mut self.sessions[caller].calls[number as usize];
+        if std::mem::replace(&mut call.is_answered, true) {
+            return broken("answer", format!("{what}: the second one"));
+        }
+        let by_callee = match error {
+            None => Some(RESULT),
+            Some("app.error.refused") => Some(ERROR),
+            Some(_) => None,
+        };
+        if let Some(kind) = by_callee {
+            self.happened.results += 1;
+            let content = expect_content(content, kind)?;
+            if (content.session as usize, content.number) != (caller, number) || call.invoked.is_none() {
+                return broken("integrity", format!("{what}: {content:?}"));
+            }
+            return Ok(());
+        }
+        self.happened.errors += 1;
+        match error {
+            Some(uri::CANCELED | uri::NO_AVAILABLE_CALLEE | uri::UNAVAILABLE) => Ok(()),
+            Some(uri::NO_SUCH_PROCEDURE) => self.check_no_such_procedure(caller, number, &what),
+            _ => broken("answer", what),
+        }
+    }
+
+    /// O6: a call that was made after REGISTERED finds the procedure, as long as it is registered.
+    fn check_no_such_procedure(&self, caller: usize, number: u64, what: &str) -> Kept {
+        let call = &self.sessions[caller].calls[number as usize];
+        let realm = self.sessions[caller].realm;
+        for (callee, session) in self.sessions.iter().enumerate() {
+            let serves = |held: &Registration| {
+                held.since.is_some_and(|since| since < call.sent_at)
+                    && !held.is_ending
+                    && matches(held.policy, held.pattern, call.procedure)
+            };
+            if session.end == End::Open && session.realm == realm && session.registrations.iter().any(serves)
+            {
+                return broken("O6", format!("{what}: session {callee} has registered {}", call.procedure));
+            }
+        }
+        Ok(())
+    }
+
+    /// When all is quiet: every subscription got what it should, no more and no less (O1, O5).
+    pub fn check_events(&mut self) -> Result<u64, Violation> {
+        let mut missing = 0;
+        for subscriber in 0..self.sessions.len() {
+            for place in 0..self.sessions[subscriber].subscriptions.len() {
+                for publisher in 0..self.sessions.len() {
+                    missing += self.check_pair(subscriber, place, publisher)?;
+                }
+            }
+        }
+        Ok(missing)
+    }
+
+    fn check_pair(&self, subscriber: usize, place: usize, publisher: usize) -> Result<u64, Violation> {
+        let (to, from) = (&self.sessions[subscriber], &self.sessions[publisher]);
+        let held = &to.subscriptions[place];
+        let Some(since) = held.since else { return Ok(0) };
+        if to.realm != from.realm {
+            return Ok(0);
+        }
+        let meant = |(_, publication): &(usize, &Publication)| {
+            matches(held.policy, held.pattern, publication.topic)
+                && !publication.exclude.contains(&to.id)
+                && !(publication.exclude_me && publisher == subscriber)
+        };
+        let meant: Vec<(usize, &Publication)> = from.publications.iter().enumerate().filter(meant).collect();
+        let none = Vec::new();
+        let got = held.events.get(&publisher).unwrap_or(&none);
+        // O5: from the first one on that was sent after SUBSCRIBED had come.
+        let due = meant.iter().position(|(_, publication)| publication.sent_at > since);
+        let (first, last) = match (got.first(), got.last()) {
+            (Some(first), Some(last)) => (*first as usize, *last as usize),
+            _ => (usize::MAX, 0),
+        };
+        let is_settled = matches!(from.end, End::Open | End::Left);
+        let stays = to.end == End::Open && !held.is_ending && !held.is_over;
+        let place_of = |number: usize| meant.iter().position(|(at, _)| *at == number);
+        let begin = match (place_of(first), due) {
+            (Some(begin), due) => due.map_or(begin, |due| begin.min(due)),
+            (None, Some(due)) if stays && is_settled => due,
+            (None, _) => return Ok(0),
+        };
+        let end = if stays && is_settled {
+            meant.len()
+        } else {
+            place_of(last).map_or(begin, |last| last + 1)
+        };
+        let expected: Vec<u64> = meant[begin..end].iter().map(|(at, _)| *at as u64).collect();
+        if expected == *got {
+            return Ok(0);
+        }
+        if self.may_drop {
+            return Ok((expected.len() - got.len()) as u64);
+        }
+        let missing: Vec<_> = expected.iter().filter(|number| !got.contains(number)).collect();
+        broken(
+            "loss",
+            format!(
+                "session {subscriber} misses events {missing:?} of session {publisher} by {:?} {:?}: it got {got:?}",
+                held.policy, held.pattern
+            ),
+        )
+    }
+
+    /// When all is quiet: each call that is not answered runs somewhere, and nothing runs that nobody waits for (R4).
+    pub fn check_calls(&self) -> Kept {
+        for (number, session) in self.sessions.iter().enumerate() {
+            if session.end != End::Open {
+                continue;
+            }
+            self.check_calls_of(number, session)?;
+            self.check_invocations_of(number, session)?;
+        }
+        Ok(())
+    }
+
+    fn check_calls_of(&self, caller: usize, session: &Session) -> Kept {
+        for (number, call) in session.calls.iter().enumerate().filter(|(_, call)| !call.is_answered) {
+            let runs = call.invoked.is_some_and(|(callee, index)| {
+                let callee = &self.sessions[callee];
+                callee.end == End::Open && !callee.invocations[index].is_answered
+            });
+            if !runs || call.cancelled.is_some() {
+                let text = format!("call {number} of session {caller} will never be answered: {call:?}");
+                return broken("answer", text);
+            }
+        }
+        Ok(())
+    }
+
+    fn check_invocations_of(&self, callee: usize, session: &Session) -> Kept {
+        for (index, invocation) in session.invocations.iter().enumerate() {
+            if invocation.is_answered || invocation.is_interrupted || !session.can_be_interrupted {
+                continue;
+            }
+            let caller = &self.sessions[invocation.caller];
+            let call = &caller.calls[invocation.number as usize];
+            let is_wanted = caller.end == End::Open && !call.is_answered;
+            if !is_wanted && call.cancelled != Some(CancelMode::Skip) {
+                let text = format!(
+                    "invocation {} of session {callee} was never interrupted, and session {} no longer waits: {call:?}",
+                    index + 1,
+                    invocation.caller
+                );
+                return broken("interrupt", text);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn expect_content(content: Option<Content>, kind: u64) -> Result<Content, Violation> {
+    match content {
+        Some(content) if content.kind == kind => Ok(content),
+        other => broken("integrity", format!("a payload of kind {kind} came out as {other:?}")),
+    }
+}

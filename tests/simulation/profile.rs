@@ -1,0 +1,129 @@
+//! What kind of run a seed makes: how many cores and clients, and how tight each bound is.
+
+use std::time::Duration;
+
+use crosspoint::config::{self, Limits, SlowPolicy};
+use crosspoint::shard::Tuning;
+use crosspoint::wamp::error::uri;
+
+use super::random::Random;
+
+/// The kind of one run.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    pub cores: usize,
+    pub clients: usize,
+    /// How much each client does, at most.
+    pub actions: usize,
+    pub limits: Limits,
+    pub tuning: Tuning,
+    pub slow: SlowPolicy,
+    pub home: usize,
+    pub two_realms: bool,
+    /// Time makes leaps, and timeouts are short.
+    pub impatient: bool,
+    pub memory_runs_short: bool,
+    pub ends_by_order: bool,
+    pub long_once_in: usize,
+    /// Reasons for which the router may close a session that keeps to the protocol.
+    pub may_close: Vec<&'static str>,
+}
+
+impl Profile {
+    pub fn draw(random: &mut Random) -> Self {
+        let is_roomy = random.once_in(3);
+        let impatient = random.once_in(8);
+        let memory_runs_short = random.once_in(5);
+        let mut profile = Self {
+            cores: random.between(1, 4),
+            clients: random.between(3, 8),
+            actions: random.between(20, 120),
+            limits: base(random),
+            tuning: tuning(random),
+            slow: if random.once_in(3) { SlowPolicy::Drop } else { SlowPolicy::Close },
+            home: random.below(4),
+            two_realms: random.once_in(5),
+            impatient,
+            memory_runs_short,
+            ends_by_order: random.once_in(3),
+            long_once_in: *random.pick(&[2, 5, 20]),
+            may_close: Vec::new(),
+        };
+        if !is_roomy {
+            tighten_outboxes(&mut profile, random);
+            profile.may_close.extend([uri::SLOW_CONSUMER, uri::OUT_OF_MEMORY]);
+        }
+        if memory_runs_short {
+            profile.may_close.push(uri::OUT_OF_MEMORY);
+        }
+        if impatient {
+            let limits = &mut profile.limits;
+            limits.slow_consumer_timeout = Duration::from_millis(random.between(500, 5_000) as u64);
+            limits.ping_interval = Duration::from_millis(random.between(500, 5_000) as u64);
+            limits.ping_timeout = Duration::from_millis(random.between(500, 5_000) as u64);
+            profile.may_close.extend([uri::SLOW_CONSUMER, uri::PING_TIMEOUT, uri::HANDSHAKE_TIMEOUT]);
+        }
+        profile
+    }
+}
+
+/// Room for everything, except what makes turns and rings short.
+fn base(random: &mut Random) -> Limits {
+    let mut limits = config::parse("simulation", "", &[]).expect("the empty configuration is sound").limits;
+    limits.message_bytes_max = random.between(1024, 8192);
+    limits.hello_bytes_max = 1024;
+    limits.ring_entries = random.between(2, 8);
+    limits.turn_bytes_per_session = random.between(128, 4096);
+    limits.turn_flush_bulk_max = random.between(1, 3);
+    // Minutes without a word would pass in the time that a run settles.
+    limits.ping_interval = Duration::ZERO;
+    limits.handshake_timeout = Duration::from_secs(3600);
+    limits.hello_timeout = Duration::from_secs(3600);
+    limits.slow_consumer_timeout = Duration::from_secs(50);
+    limits.kill_timeout = Duration::from_millis(random.between(100, 10_000) as u64);
+    limits.linger_timeout = Duration::from_secs(5);
+    if random.once_in(2) {
+        limits.turn_deliveries_per_session = random.between(1, 8);
+    }
+    if random.once_in(2) {
+        limits.credit_bytes_per_session = random.between(512, 8192);
+    }
+    if random.once_in(3) {
+        limits.ring_bytes_max = random.between(limits.message_bytes_max, 4 * limits.message_bytes_max);
+    }
+    if random.once_in(4) {
+        limits.lingering_per_core_max = random.below(3);
+        limits.linger_bytes_max = random.below(2048);
+    }
+    if random.once_in(4) {
+        limits.calls_per_session_max = random.between(1, 6);
+        limits.invocations_per_session_max = random.between(1, 6);
+    }
+    limits
+}
+
+fn tuning(random: &mut Random) -> Tuning {
+    Tuning {
+        reply_reserve_bytes: random.between(64, 2048),
+        small_fan_out: random.between(0, 4) as u32,
+        slow_reader_bytes_min: random.between(1, 2048) as u64,
+        waiting_bytes_max: random.between(64, 4096),
+    }
+}
+
+fn tighten_outboxes(profile: &mut Profile, random: &mut Random) {
+    let limits = &mut profile.limits;
+    let message = limits.message_bytes_max;
+    limits.outbox_hard_bytes = random.between(message, 4 * message);
+    limits.outbox_soft_bytes = random.between(512, limits.outbox_hard_bytes);
+    if random.once_in(2) {
+        limits.outbox_bytes_per_core_max =
+            random.between(limits.outbox_hard_bytes, 3 * limits.outbox_hard_bytes);
+    }
+    if random.once_in(4) {
+        limits.partial_bytes_per_core_max = random.between(message, 4 * message) * 2;
+    }
+    if random.once_in(4) {
+        limits.paused_bytes_per_core_max = random.between(message, 4 * message);
+    }
+}

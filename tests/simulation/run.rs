@@ -1,0 +1,558 @@
+//! One run: shards, clients and chance, from the first connection to the last.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crosspoint::config::{self, Limits, SlowPolicy};
+use crosspoint::link::LinkConfig;
+use crosspoint::metrics::Counters;
+use crosspoint::router::fault::Fault as RouterFault;
+use crosspoint::router::peer::CoreId;
+use crosspoint::router::{Router, RouterConfig, TableSizes};
+use crosspoint::shard::control::{Control, Order};
+use crosspoint::shard::mesh::{self, CoreWaker, Fault as MeshFault, SharedDoorbell};
+use crosspoint::shard::{Held, MemoryLevel, Shard, ShardParts, Turn};
+use crosspoint::wamp::error::uri;
+
+use super::client::{Client, REALMS, Stage, State, Trace};
+use super::history::{End, Happened, History, Kept, Violation, broken};
+use super::profile::Profile;
+use super::random::Random;
+use super::world::{Kernel, KernelCounts, Net, Simulated};
+
+/// What is broken on purpose, to see that it is noticed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wrong {
+    pub router: RouterFault,
+    pub mesh: MeshFault,
+}
+
+/// What a run that kept all promises came to.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    pub counters: Counters,
+    pub kernel: KernelCounts,
+    pub happened: Happened,
+    pub steps: u64,
+    pub sessions: u64,
+    pub closed_by_router: u64,
+    pub events_missing: u64,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: &Self) {
+        self.counters.add(&other.counters);
+        self.kernel.out_of_descriptors += other.kernel.out_of_descriptors;
+        self.kernel.interrupted += other.kernel.interrupted;
+        self.kernel.registrations_refused += other.kernel.registrations_refused;
+        self.happened.events += other.happened.events;
+        self.happened.invocations += other.happened.invocations;
+        self.happened.results += other.happened.results;
+        self.happened.errors += other.happened.errors;
+        self.happened.interrupts += other.happened.interrupts;
+        self.happened.events_lost += other.happened.events_lost;
+        self.steps += other.steps;
+        self.sessions += other.sessions;
+        self.closed_by_router += other.closed_by_router;
+        self.events_missing += other.events_missing;
+    }
+}
+
+/// A shard and whether it sleeps.
+struct Core {
+    shard: Shard<Simulated>,
+    control: Arc<Control>,
+    waker: CoreWaker,
+    is_asleep: bool,
+    is_stopped: bool,
+}
+
+/// Everything of one run.
+pub struct Run {
+    random: Random,
+    kernel: Kernel,
+    cores: Vec<Core>,
+    clients: Vec<Client>,
+    history: History,
+    profile: Profile,
+    step: u64,
+    is_stopping: bool,
+    /// How likely each shard, and each client's delivery, reading and acting are next to each other.
+    weights: Vec<usize>,
+    pub trace: Trace,
+}
+
+/// One of the steps that are possible.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Turn(usize),
+    Deliver(usize),
+    Read(usize),
+    Act(usize),
+    Time,
+}
+
+/// How much time may pass until all is settled, in microseconds.
+const SETTLE_US: u64 = 60_000_000;
+
+/// A run that takes more steps than this turns in circles.
+const STEPS_MAX: u64 = 400_000;
+
+impl Run {
+    pub fn new(seed: u64, wrong: Wrong) -> Self {
+        let mut random = Random::new(seed, 0);
+        let kernel = Net::new(Random::new(seed, 1));
+        let profile = Profile::draw(&mut random);
+        let cores = build_cores(&profile, &kernel, wrong, random.seed());
+        let clients = (0..profile.clients)
+            .map(|number| {
+                let core = random.below(profile.cores);
+                let realm = if profile.two_realms { random.below(2) } else { 0 };
+                let actions = random.between(profile.actions / 2, profile.actions) as u32;
+                Client::new(number, core, realm, actions, &mut random)
+            })
+            .collect();
+        let history = History::new(profile.slow == SlowPolicy::Drop);
+        let weights = Vec::new();
+        let trace = Trace::default();
+        Self {
+            random,
+            kernel,
+            cores,
+            clients,
+            history,
+            profile,
+            step: 0,
+            is_stopping: false,
+            weights,
+            trace,
+        }
+    }
+
+    /// From the first connection to the last.
+    pub fn play(&mut self) -> Result<Totals, Violation> {
+        self.live()?;
+        self.settle()?;
+        self.check_quiet(false)?;
+        let missing = self.history.check_events()?;
+        self.check_lost(missing)?;
+        self.history.check_calls()?;
+        for client in 0..self.clients.len() {
+            self.on_stage(client, |client, stage| {
+                client.answer_all(stage);
+                Ok(())
+            })?;
+        }
+        self.settle()?;
+        self.check_quiet(true)?;
+        self.history.check_calls()?;
+        self.end()?;
+        self.check_empty()?;
+        Ok(self.totals(missing))
+    }
+
+    /// The time of chance: everything may happen.
+    fn live(&mut self) -> Kept {
+        while self.clients.iter().any(|client| client.can_act() || client.stalled > 0) {
+            if self.step > STEPS_MAX / 2 {
+                break;
+            }
+            self.chance()?;
+            let steps = self.steps(true);
+            let weights: Vec<usize> = steps.iter().map(|step| self.weight(*step)).collect();
+            let Some(chosen) = self.random.weighted(weights.iter().copied()) else { continue };
+            self.take(steps[chosen])?;
+        }
+        Ok(())
+    }
+
+    /// What comes over everybody.
+    fn chance(&mut self) -> Kept {
+        if self.step.is_multiple_of(200) {
+            let count = self.cores.len() + 3 * self.clients.len() + 1;
+            let random = &mut self.random;
+            self.weights = (0..count).map(|_| *random.pick(&[1, 4, 4, 16, 40])).collect();
+        }
+        if self.profile.memory_runs_short && self.random.once_in(300) {
+            let core = self.random.below(self.cores.len());
+            let levels =
+                [MemoryLevel::Normal, MemoryLevel::Normal, MemoryLevel::High, MemoryLevel::Critical];
+            let level = *self.random.pick(&levels);
+            self.set_memory(core, level);
+        }
+        for client in &mut self.clients {
+            client.stalled = client.stalled.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    fn set_memory(&mut self, core: usize, level: MemoryLevel) {
+        let core = &self.cores[core];
+        core.control.set_memory(level);
+        core.waker.wake();
+    }
+
+    fn weight(&self, step: Step) -> usize {
+        let cores = self.cores.len();
+        match step {
+            Step::Turn(core) => self.weights[core],
+            Step::Deliver(client) => self.weights[cores + 3 * client],
+            Step::Read(client) => self.weights[cores + 3 * client + 1],
+            Step::Act(client) => self.weights[cores + 3 * client + 2],
+            Step::Time => 1,
+        }
+    }
+
+    /// All that could happen next.
+    fn steps(&self, may_act: bool) -> Vec<Step> {
+        let net = self.kernel.borrow();
+        let mut steps = Vec::new();
+        for (number, core) in self.cores.iter().enumerate() {
+            if !core.is_stopped && (!core.is_asleep || net.wakes(number)) {
+                steps.push(Step::Turn(number));
+            }
+        }
+        for (number, client) in self.clients.iter().enumerate() {
+            if client.can_deliver(&net) {
+                steps.push(Step::Deliver(number));
+            }
+            if client.stalled == 0 && client.can_read(&net) {
+                steps.push(Step::Read(number));
+            }
+            if may_act && client.can_act() {
+                steps.push(Step::Act(number));
+            }
+        }
+        if may_act {
+            steps.push(Step::Time);
+        }
+        steps
+    }
+
+    fn take(&mut self, step: Step) -> Kept {
+        self.step += 1;
+        let number = self.step;
+        self.trace.note(|| format!("{number:>6} {step:?}"));
+        self.kernel.borrow_mut().now_us += self.random.between(1, 200) as u64;
+        match step {
+            Step::Turn(core) => self.turn(core),
+            Step::Deliver(client) => self.on_stage(client, |client, stage| {
+                client.deliver(stage);
+                Ok(())
+            }),
+            Step::Read(client) => self.on_stage(client, Client::read),
+            Step::Act(client) => self.on_stage(client, |client, stage| {
+                client.act(stage);
+                Ok(())
+            }),
+            Step::Time => {
+                let longest_us = if self.profile.impatient { 3_000_000 } else { 20_000 };
+                self.kernel.borrow_mut().now_us += self.random.between(1, longest_us) as u64;
+                Ok(())
+            }
+        }
+    }
+
+    /// A shard falls asleep, or does one turn.
+    fn turn(&mut self, number: usize) -> Kept {
+        let core = &mut self.cores[number];
+        if !core.is_asleep && core.shard.fall_asleep() {
+            core.is_asleep = true;
+            return Ok(());
+        }
+        let turn = core.shard.pass(core.is_asleep);
+        core.is_asleep = false;
+        core.is_stopped = turn == Turn::Stopped;
+        self.check_bounds(number)
+    }
+
+    fn on_stage(
+        &mut self,
+        client: usize,
+        play: impl FnOnce(&mut Client, &mut Stage<'_>) -> Kept,
+    ) -> Kept {
+        let mut may_close = self.profile.may_close.clone();
+        if self.is_stopping {
+            may_close.push(uri::SYSTEM_SHUTDOWN);
+        }
+        let mut stage = Stage {
+            net: &mut self.kernel.borrow_mut(),
+            history: &mut self.history,
+            random: &mut self.random,
+            step: self.step,
+            padding_max: self.profile.limits.message_bytes_max - 256,
+            long_once_in: self.profile.long_once_in,
+            may_close: &may_close,
+            trace: &mut self.trace,
+        };
+        play(&mut self.clients[client], &mut stage)
+    }
+
+    /// Bounds hold after every turn.
+    fn check_bounds(&self, core: usize) -> Kept {
+        let peaks = self.cores[core].shard.peaks();
+        let (limits, tuning) = (&self.profile.limits, self.profile.tuning);
+        let cores = self.cores.len();
+        // Strings keep their length in every serializer, numbers and heads do not.
+        let message_bytes = limits.message_bytes_max + 256;
+        let charge = (limits.message_bytes_max + 512) * cores;
+        let farewell = 1024;
+        let session = limits.credit_bytes_per_session + charge;
+        for (what, held, bound) in [
+            (
+                "outbox",
+                peaks.outbox_bytes,
+                (limits.outbox_hard_bytes + tuning.reply_reserve_bytes).max(message_bytes) + farewell,
+            ),
+            ("unread input", peaks.unread_bytes, 2 * limits.turn_bytes_per_session.max(4096)),
+            ("waiting requests", peaks.waiting_bytes, tuning.waiting_bytes_max + limits.message_bytes_max),
+            ("credit", peaks.owed_bytes, session),
+            // Interrupts and the like are not charged: there are at most as many as calls.
+            (
+                "ring",
+                peaks.queued_bytes,
+                limits.ring_bytes_max + self.clients.len() * session * 2 + 64 * 1024,
+            ),
+        ] {
+            if held > bound {
+                return broken("bound", format!("core {core}: {what} holds {held} bytes, the bound is {bound}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody reads, nobody begins anything, until nothing happens any more, and a while longer.
+    fn settle(&mut self) -> Kept {
+        self.kernel.borrow_mut().unkind = false;
+        for client in &mut self.clients {
+            client.stalled = 0;
+        }
+        for core in 0..self.cores.len() {
+            self.set_memory(core, MemoryLevel::Normal);
+        }
+        let end_us = self.kernel.borrow().now_us + SETTLE_US;
+        loop {
+            if self.step > STEPS_MAX {
+                return broken("stuck", "it goes on for ever");
+            }
+            let steps = self.steps(false);
+            if !steps.is_empty() {
+                let chosen = self.random.below(steps.len());
+                self.take(steps[chosen])?;
+                continue;
+            }
+            self.check_waiting()?;
+            let deadlines = (0..self.cores.len()).filter(|core| !self.cores[*core].is_stopped);
+            let next_us = deadlines.filter_map(|core| self.kernel.borrow().deadline_us(core)).min();
+            match next_us {
+                Some(next_us) if next_us <= end_us => self.kernel.borrow_mut().now_us = next_us,
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Nothing can happen but that time passes: then all that could be done without is done (no wake-up was lost).
+    fn check_waiting(&self) -> Kept {
+        for (number, core) in self.cores.iter().enumerate() {
+            let peaks = core.shard.peaks();
+            if peaks.queued_bytes > 0 {
+                return broken("stuck", format!("core {number} sleeps, and so does who should take what it sent"));
+            }
+            let unread = self.kernel.borrow().has_unread(number);
+            if peaks.paused == 0 && (unread.is_some() || peaks.stuck_bytes > 0) {
+                return broken(
+                    "stuck",
+                    format!("core {number} sleeps and has not read wire {unread:?}: {peaks:?}"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is under way any more, and everything was answered.
+    fn check_quiet(&self, with_calls: bool) -> Kept {
+        let mut tables = TableSizes::default();
+        for (number, core) in self.cores.iter().enumerate() {
+            let peaks = core.shard.peaks();
+            if peaks.paused + peaks.stuck_bytes + peaks.outbox_bytes > 0 {
+                return broken("stuck", format!("core {number}: {peaks:?}"));
+            }
+            let (held, sockets) = (core.shard.held(), self.kernel.borrow().open_sockets(number));
+            let expected = Held { connections: sockets, partial_bytes: held.partial_bytes, ..Held::default() };
+            if held != expected {
+                return broken("held", format!("core {number}: {held:?}"));
+            }
+            let sizes = core.shard.table_sizes();
+            tables.registrations += sizes.registrations;
+            tables.invocations += sizes.invocations;
+            tables.kills += sizes.kills;
+            tables.subscriptions += sizes.subscriptions;
+        }
+        for client in &self.clients {
+            if let Some(text) = client.unanswered(with_calls) {
+                return broken("answer", text);
+            }
+            if client.unsent() > 0 {
+                return broken("stuck", format!("client {} could not send {}", client.number, client.unsent()));
+            }
+        }
+        self.check_tables(tables)?;
+        self.check_credit()
+    }
+
+    /// The tables hold what the clients hold.
+    fn check_tables(&self, tables: TableSizes) -> Kept {
+        let mut expected = TableSizes::default();
+        let mut subscribed = Vec::new();
+        for session in self.history.sessions.iter().filter(|session| session.end == End::Open) {
+            let registered = session.registrations.iter().filter(|held| !held.is_over);
+            expected.registrations += registered.count();
+            expected.invocations += session.calls.iter().filter(|call| !call.is_answered).count();
+            for held in session.subscriptions.iter().filter(|held| !held.is_over) {
+                subscribed.push((session.core, session.realm, held.policy, held.pattern));
+            }
+        }
+        subscribed.sort_unstable();
+        subscribed.dedup();
+        expected.subscriptions = subscribed.len();
+        if tables != expected {
+            return broken("held", format!("tables: {tables:?}, the clients hold {expected:?}"));
+        }
+        Ok(())
+    }
+
+    /// What a session has not got back rests on some other core, below the bound of what may.
+    fn check_credit(&self) -> Kept {
+        let mut resting = Vec::new();
+        for core in &self.cores {
+            resting.extend(core.shard.credit().1);
+        }
+        for (number, core) in self.cores.iter().enumerate() {
+            for (key, owed) in core.shard.credit().0 {
+                let of_session = |(session, _): &&(crosspoint::router::peer::SessionRef, u32)| {
+                    session.core == CoreId(number as u16) && session.key == key
+                };
+                let rests: u32 = resting.iter().filter(of_session).map(|(_, bytes)| bytes).sum();
+                if rests != owed {
+                    let text = format!("{owed} bytes are owed to {key:?} of core {number}, {rests} rest");
+                    return broken("credit", text);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Dropped events were counted.
+    fn check_lost(&self, missing: u64) -> Kept {
+        let dropped: u64 = self.cores.iter().map(|core| core.shard.counters().events_dropped).sum();
+        if missing > dropped || (dropped > 0 && !self.history.may_drop) {
+            return broken("loss", format!("{missing} events are missing, {dropped} were dropped"));
+        }
+        Ok(())
+    }
+
+    /// Everybody leaves, or is sent away.
+    fn end(&mut self) -> Kept {
+        if self.profile.ends_by_order {
+            self.is_stopping = true;
+            for core in &self.cores {
+                core.control.give_order(Order::Stop);
+                core.waker.wake();
+            }
+            return self.settle();
+        }
+        // A session, its connection, and once more for who was still connecting.
+        for _ in 0..4 {
+            for client in 0..self.clients.len() {
+                self.on_stage(client, |client, stage| {
+                    client.depart(stage);
+                    Ok(())
+                })?;
+            }
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    fn check_empty(&self) -> Kept {
+        for (number, core) in self.cores.iter().enumerate() {
+            let (held, tables) = (core.shard.held(), core.shard.table_sizes());
+            if held != Held::default() || tables != TableSizes::default() {
+                return broken("held", format!("core {number}, which nobody is at: {held:?} {tables:?}"));
+            }
+            if core.is_stopped != self.is_stopping {
+                return broken("stuck", format!("core {number} did not stop"));
+            }
+        }
+        match self.clients.iter().find(|client| client.state != State::Away) {
+            Some(client) => {
+                broken("stuck", format!("client {} is still {:?}", client.number, client.state))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn totals(&self, events_missing: u64) -> Totals {
+        let mut counters = Counters::default();
+        for core in &self.cores {
+            counters.add(&core.shard.counters());
+        }
+        Totals {
+            counters,
+            kernel: self.kernel.borrow().counts,
+            happened: self.history.happened,
+            steps: self.step,
+            sessions: self.history.sessions.len() as u64,
+            closed_by_router: self.clients.iter().map(|client| client.closed_by_router.len() as u64).sum(),
+            events_missing,
+        }
+    }
+
+    /// What kind of run it is, for the report.
+    pub fn describe(&self) -> String {
+        let clients: Vec<_> =
+            self.clients.iter().map(|client| (client.core, client.realm, client.describe())).collect();
+        format!("{:?}\nclients (core, realm, transport): {clients:?}", self.profile)
+    }
+}
+
+fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 32]) -> Vec<Core> {
+    let limits: &Limits = &profile.limits;
+    let mut config = config::parse("simulation", "", &[]).expect("the empty configuration is sound");
+    let listener = config.listeners.remove(0);
+    let realms = REALMS.iter().enumerate().map(|(number, name)| {
+        let mut realm = config.realms[0].clone();
+        realm.name = (*name).to_owned();
+        realm.home = Some((profile.home + number) % profile.cores);
+        realm.roles[0].slow = profile.slow;
+        realm
+    });
+    let router_config = RouterConfig {
+        realms: realms.collect(),
+        limits: limits.clone(),
+        listener_roles: vec![listener.role.clone()],
+    };
+    let doorbells: Vec<SharedDoorbell> =
+        (0..profile.cores).map(|_| kernel.borrow_mut().add_port() as SharedDoorbell).collect();
+    let ends = mesh::connect(limits.ring_entries, doorbells);
+    let build = |(core, mut mesh): (usize, mesh::MeshEnd<_>)| {
+        mesh.break_promise(wrong.mesh);
+        let waker = mesh.waker(core);
+        let control = Arc::<Control>::default();
+        let id = CoreId(core as u16);
+        let mut router = Router::new(&router_config, id, profile.cores as u16, seed);
+        router.break_promise(wrong.router);
+        let mut shard = Shard::new(ShardParts {
+            core: id,
+            limits: Arc::new(limits.clone()),
+            links: vec![LinkConfig { listener: listener.clone(), limits: limits.clone() }],
+            router,
+            world: Simulated { kernel: Rc::clone(kernel), core },
+            mesh,
+            control: Arc::clone(&control),
+        });
+        shard.tune(profile.tuning);
+        Core { shard, control, waker, is_asleep: false, is_stopped: false }
+    };
+    ends.into_iter().enumerate().map(build).collect()
+}
