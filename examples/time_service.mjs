@@ -1,5 +1,5 @@
 // A time service: tells the time to whoever calls, and publishes it every second.
-import { connection } from './connection.js';
+import { connection } from './connection.mjs';
 
 const now = () => new Date().toISOString().replace(/\.\d+/, '');
 
