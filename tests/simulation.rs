@@ -74,10 +74,7 @@ fn play_and_tell(seed: u64) -> Totals {
             let again = again.err().map(|violation| violation.text);
             let is_same = again.as_deref() == Some(&violation.text);
             let replays = if is_same { "" } else { " (it does NOT replay)" };
-            panic!(
-                "SIMULATION_SEED={seed}: {} is broken{replays}: {}",
-                violation.promise, violation.text
-            );
+            panic!("SIMULATION_SEED={seed}: {} is broken{replays}: {}", violation.promise, violation.text);
         }
     }
 }

@@ -89,6 +89,7 @@ impl Router {
             return false;
         };
         debug_assert!(session.active.is_some());
+        let callee = self.sitting(callee);
         self.invoke(callee, registration, false, Parcel::Borrowed { head, uri, payload }, effects);
         true
     }

@@ -215,7 +215,7 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         if self.is_broken(Fault::SkipHome) {
-            self.note_registration(key, request, outcome);
+            self.note_registration(callee.key, request, outcome);
         }
         let charge = Charge { bytes: MESSAGE_OVERHEAD_BYTES, paused: false };
         effects.credit(callee.session(), charge, CreditTime::Now);

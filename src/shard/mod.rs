@@ -25,9 +25,9 @@ pub mod world;
 
 use std::sync::Arc;
 
+pub use self::core::MemoryLevel;
 #[doc(hidden)]
 pub use self::core::Tuning;
-pub use self::core::MemoryLevel;
 
 use self::connection::{Paused, Phase};
 use self::control::{Control, Order};

@@ -442,14 +442,7 @@ impl Client {
     fn register(&mut self, session: usize, stage: &mut Stage<'_>) {
         let (policy, pattern) = *stage.random.pick(&PATTERNS);
         let held = &mut stage.history.sessions[session].registrations;
-        held.push(Registration {
-            pattern,
-            policy,
-            id: 0,
-            since: None,
-            is_ending: false,
-            is_over: false,
-        });
+        held.push(Registration { pattern, policy, id: 0, since: None, is_ending: false, is_over: false });
         let request = self.next_request(Some(Pending::Register(held.len() - 1)));
         let options = RegisterOptions { match_policy: policy, ..RegisterOptions::default() };
         let message = Register { request, options, procedure: pattern.into() };
@@ -632,8 +625,7 @@ impl Client {
                 let (request, registration) = (invocation.request.0, invocation.registration.0);
                 let procedure = invocation.details.procedure.as_deref();
                 let history = &mut *stage.history;
-                let index =
-                    history.receive_invocation(session, request, registration, procedure, content)?;
+                let index = history.receive_invocation(session, request, registration, procedure, content)?;
                 self.running.push((request, index));
                 Ok(())
             }

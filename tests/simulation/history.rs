@@ -382,11 +382,8 @@ impl History {
             (None, Some(due)) if stays && is_settled => due,
             (None, _) => return Ok(0),
         };
-        let end = if stays && is_settled {
-            meant.len()
-        } else {
-            place_of(last).map_or(begin, |last| last + 1)
-        };
+        let end =
+            if stays && is_settled { meant.len() } else { place_of(last).map_or(begin, |last| last + 1) };
         let expected: Vec<u64> = meant[begin..end].iter().map(|(at, _)| *at as u64).collect();
         if expected == *got {
             return Ok(0);

@@ -115,18 +115,7 @@ impl Run {
         let history = History::new(profile.slow == SlowPolicy::Drop);
         let weights = Vec::new();
         let trace = Trace::default();
-        Self {
-            random,
-            kernel,
-            cores,
-            clients,
-            history,
-            profile,
-            step: 0,
-            is_stopping: false,
-            weights,
-            trace,
-        }
+        Self { random, kernel, cores, clients, history, profile, step: 0, is_stopping: false, weights, trace }
     }
 
     /// From the first connection to the last.
@@ -175,8 +164,7 @@ impl Run {
         }
         if self.profile.memory_runs_short && self.random.once_in(300) {
             let core = self.random.below(self.cores.len());
-            let levels =
-                [MemoryLevel::Normal, MemoryLevel::Normal, MemoryLevel::High, MemoryLevel::Critical];
+            let levels = [MemoryLevel::Normal, MemoryLevel::Normal, MemoryLevel::High, MemoryLevel::Critical];
             let level = *self.random.pick(&levels);
             self.set_memory(core, level);
         }
@@ -266,11 +254,7 @@ impl Run {
         self.check_bounds(number)
     }
 
-    fn on_stage(
-        &mut self,
-        client: usize,
-        play: impl FnOnce(&mut Client, &mut Stage<'_>) -> Kept,
-    ) -> Kept {
+    fn on_stage(&mut self, client: usize, play: impl FnOnce(&mut Client, &mut Stage<'_>) -> Kept) -> Kept {
         let mut may_close = self.profile.may_close.clone();
         if self.is_stopping {
             may_close.push(uri::SYSTEM_SHUTDOWN);
@@ -315,7 +299,10 @@ impl Run {
             ),
         ] {
             if held > bound {
-                return broken("bound", format!("core {core}: {what} holds {held} bytes, the bound is {bound}"));
+                return broken(
+                    "bound",
+                    format!("core {core}: {what} holds {held} bytes, the bound is {bound}"),
+                );
             }
         }
         Ok(())
@@ -356,7 +343,10 @@ impl Run {
         for (number, core) in self.cores.iter().enumerate() {
             let peaks = core.shard.peaks();
             if peaks.queued_bytes > 0 {
-                return broken("stuck", format!("core {number} sleeps, and so does who should take what it sent"));
+                return broken(
+                    "stuck",
+                    format!("core {number} sleeps, and so does who should take what it sent"),
+                );
             }
             let unread = self.kernel.borrow().has_unread(number);
             if peaks.paused == 0 && (unread.is_some() || peaks.stuck_bytes > 0) {
@@ -378,7 +368,8 @@ impl Run {
                 return broken("stuck", format!("core {number}: {peaks:?}"));
             }
             let (held, sockets) = (core.shard.held(), self.kernel.borrow().open_sockets(number));
-            let expected = Held { connections: sockets, partial_bytes: held.partial_bytes, ..Held::default() };
+            let expected =
+                Held { connections: sockets, partial_bytes: held.partial_bytes, ..Held::default() };
             if held != expected {
                 return broken("held", format!("core {number}: {held:?}"));
             }
@@ -393,7 +384,10 @@ impl Run {
                 return broken("answer", text);
             }
             if client.unsent() > 0 {
-                return broken("stuck", format!("client {} could not send {}", client.number, client.unsent()));
+                return broken(
+                    "stuck",
+                    format!("client {} could not send {}", client.number, client.unsent()),
+                );
             }
         }
         self.check_tables(tables)?;
@@ -485,9 +479,7 @@ impl Run {
             }
         }
         match self.clients.iter().find(|client| client.state != State::Away) {
-            Some(client) => {
-                broken("stuck", format!("client {} is still {:?}", client.number, client.state))
-            }
+            Some(client) => broken("stuck", format!("client {} is still {:?}", client.number, client.state)),
             None => Ok(()),
         }
     }
