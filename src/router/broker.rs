@@ -241,7 +241,7 @@ impl Router {
                 .any(|held| broker.subscriptions.uri(held.entry) == Some((topic, policy)))
         {
             effects.counters().limit_reached += 1;
-            let text = "the session has as many subscriptions as it may have";
+            let text = "the session has as many subscriptions, or as long ones, as it may have";
             self.refuse(key, MessageType::Subscribe, message.request, uri::LIMIT_REACHED, text, effects);
             return Ok(());
         }

@@ -152,7 +152,7 @@ impl Router {
             || active.uri_bytes as usize + procedure.len() > limits.uri_bytes_per_session_max
         {
             effects.counters().limit_reached += 1;
-            let text = "the session has as many registrations as it may have";
+            let text = "the session has as many registrations, or as long ones, as it may have";
             self.refuse(key, MessageType::Register, message.request, uri::LIMIT_REACHED, text, effects);
             return Ok(());
         }
