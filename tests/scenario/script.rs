@@ -1,0 +1,202 @@
+//! The text of a scenario, parsed.
+
+use std::fmt::Debug;
+use std::str::FromStr;
+
+use crosspoint::wamp::CloseReason;
+use crosspoint::wamp::codec::Serializer;
+
+/// One file.
+pub(crate) struct Script {
+    /// The lines that began with `| `: a configuration.
+    pub(crate) config: String,
+    /// `cores: n`; without it, every number from 1 to 3.
+    pub(crate) cores: Option<u16>,
+    /// `home: n`; without it, every core.
+    pub(crate) home: Option<u16>,
+    pub(crate) parties: Vec<Party>,
+    pub(crate) lines: Vec<Line>,
+}
+
+/// A client.
+pub(crate) struct Party {
+    pub(crate) name: String,
+    /// `A on 0`; without it, every core.
+    pub(crate) core: Option<u16>,
+    /// `A speaks msgpack`
+    pub(crate) serializer: Serializer,
+    /// `A by 1`: the listener it comes in by.
+    pub(crate) listener: u16,
+}
+
+pub(crate) struct Line {
+    pub(crate) text: String,
+    pub(crate) act: Act,
+}
+
+pub(crate) enum Act {
+    /// A comment, an empty line, a part of the head.
+    Nothing,
+    /// `A< …`: what a party gets because of the last input.
+    Expect(usize, String),
+    Do(Input),
+}
+
+pub(crate) enum Input {
+    /// `A opens`: a connection without a session.
+    Opens(usize),
+    /// `A joins`, `A joins realm2`, `A joins plainly`: a new connection, HELLO and WELCOME.
+    Joins { party: usize, realm: String, plainly: bool },
+    /// `A> …`
+    Sends(usize, String),
+    /// `A> hex …`
+    SendsBytes(usize, Vec<u8>),
+    /// `A closes end_of_stream`
+    Closes(usize, CloseReason),
+    /// `A is full`, `A is stuck`, `A reads`
+    Outbox(usize, Outbox),
+    /// `A takes 100 bytes`
+    Takes(usize, usize),
+    /// `wait 100 ms`
+    Wait(u64),
+    /// `hold`: nothing comes out of the rings. `hold 2 to 0`: nothing out of that one.
+    Hold(Held),
+}
+
+/// Which rings nothing comes out of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Held {
+    None,
+    /// From one core to another.
+    One(u16, u16),
+    All,
+}
+
+/// What the outbox of a connection takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outbox {
+    /// Anything.
+    Reads,
+    /// Small replies only: it is at its hard bound.
+    Full,
+    /// Nothing: the reserve for replies is used up too.
+    Stuck,
+}
+
+impl Script {
+    /// Parses a file.
+    ///
+    /// # Panics
+    /// Names the line that is none.
+    pub(crate) fn parse(name: &str, text: &str) -> Self {
+        let mut script =
+            Self { config: String::new(), cores: None, home: None, parties: Vec::new(), lines: Vec::new() };
+        for (number, text) in (1..).zip(text.lines()) {
+            let Some(act) = script.line(text) else {
+                panic!("{name}:{number}: this is no line of a scenario: {text}")
+            };
+            script.lines.push(Line { text: text.to_owned(), act });
+        }
+        script
+    }
+
+    fn line(&mut self, text: &str) -> Option<Act> {
+        if text.is_empty() || text.starts_with('#') {
+            return Some(Act::Nothing);
+        }
+        if let Some(config) = text.strip_prefix('|') {
+            self.config.push_str(config);
+            self.config.push('\n');
+            return Some(Act::Nothing);
+        }
+        if let Some(rest) = text.strip_prefix("cores: ") {
+            self.cores = Some(number(rest));
+            return Some(Act::Nothing);
+        }
+        if let Some(rest) = text.strip_prefix("home: ") {
+            self.home = Some(number(rest));
+            return Some(Act::Nothing);
+        }
+        if let Some(rest) = text.strip_prefix("wait ") {
+            return Some(Act::Do(Input::Wait(number(rest.strip_suffix(" ms")?))));
+        }
+        match text {
+            "hold" => return Some(Act::Do(Input::Hold(Held::All))),
+            "release" => return Some(Act::Do(Input::Hold(Held::None))),
+            _ => {}
+        }
+        if let Some((from, to)) = text.strip_prefix("hold ").and_then(|pair| pair.split_once(" to ")) {
+            return Some(Act::Do(Input::Hold(Held::One(number(from), number(to)))));
+        }
+        let end = text.find(|character: char| !character.is_ascii_alphanumeric())?;
+        let (name, rest) = text.split_at(end);
+        if !name.starts_with(|character: char| character.is_ascii_uppercase()) {
+            return None;
+        }
+        let party = self.party(name);
+        if let Some(expected) = rest.strip_prefix("< ") {
+            return Some(Act::Expect(party, expected.to_owned()));
+        }
+        if let Some(hex) = rest.strip_prefix("> hex ") {
+            return Some(Act::Do(Input::SendsBytes(party, bytes(hex)?)));
+        }
+        if let Some(sent) = rest.strip_prefix("> ") {
+            return Some(Act::Do(Input::Sends(party, sent.to_owned())));
+        }
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        self.words(party, &words)
+    }
+
+    fn words(&mut self, party: usize, words: &[&str]) -> Option<Act> {
+        let joins =
+            |realm: &str, plainly| Some(Act::Do(Input::Joins { party, realm: realm.to_owned(), plainly }));
+        match *words {
+            ["on", core] => self.parties[party].core = Some(number(core)),
+            ["by", listener] => self.parties[party].listener = number(listener),
+            ["speaks", serializer] => {
+                self.parties[party].serializer = match serializer {
+                    "json" => Serializer::Json,
+                    "msgpack" => Serializer::MsgPack,
+                    "cbor" => Serializer::Cbor,
+                    _ => return None,
+                };
+            }
+            ["opens"] => return Some(Act::Do(Input::Opens(party))),
+            ["joins"] => return joins("realm1", false),
+            ["joins", "plainly"] => return joins("realm1", true),
+            ["joins", realm] => return joins(realm, false),
+            ["closes", reason] => {
+                let reason = CloseReason::ALL.iter().find(|known| known.info().key == reason)?;
+                return Some(Act::Do(Input::Closes(party, *reason)));
+            }
+            ["is", "full"] => return Some(Act::Do(Input::Outbox(party, Outbox::Full))),
+            ["is", "stuck"] => return Some(Act::Do(Input::Outbox(party, Outbox::Stuck))),
+            ["reads"] => return Some(Act::Do(Input::Outbox(party, Outbox::Reads))),
+            ["takes", bytes, "bytes"] => return Some(Act::Do(Input::Takes(party, number(bytes)))),
+            _ => return None,
+        }
+        Some(Act::Nothing)
+    }
+
+    fn party(&mut self, name: &str) -> usize {
+        if let Some(party) = self.parties.iter().position(|party| party.name == name) {
+            return party;
+        }
+        self.parties.push(Party {
+            name: name.to_owned(),
+            core: None,
+            serializer: Serializer::Json,
+            listener: 0,
+        });
+        self.parties.len() - 1
+    }
+}
+
+fn number<T: FromStr<Err: Debug>>(text: &str) -> T {
+    text.parse().unwrap_or_else(|error| panic!("{text:?} is no number: {error:?}"))
+}
+
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = hex.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}

@@ -1,0 +1,304 @@
+//! What is better said as a table: every message type in every state, with every number of elements, and bounds that
+//! take many requests to reach.
+
+use crosspoint::router::RouterConfig;
+use crosspoint::wamp::MessageType;
+use crosspoint::wamp::codec::{Input, Serializer};
+use serde_json::{Value, json};
+
+use super::script::Script;
+use super::world::{Received, Setup, World};
+use super::{PLAIN_ROLES, config_of};
+
+/// What a client that sends a message gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// A message of this type.
+    Answer(MessageType),
+    /// Nothing.
+    Silence,
+    /// ABORT `wamp.error.protocol_violation`, and the connection ends.
+    Violation,
+    /// The connection ends without a word.
+    End,
+}
+
+use MessageType as Type;
+use Outcome::{Answer, End, Silence, Violation};
+
+/// A row for each message type: its fewest elements, the most, and what comes of it without a session and with one.
+///
+/// The session that has one is a callee with invocation 1 open; it subscribes to nothing and its next request is 2.
+const TABLE: [(Type, &str, usize, Outcome, Outcome); 24] = [
+    (Type::Hello, r#"[1, "realm1", {"roles": {"caller": {}}}]"#, 3, Answer(Type::Welcome), Violation),
+    (Type::Welcome, r#"[2, 1, {"roles": {"broker": {}}}]"#, 3, Violation, Violation),
+    (Type::Abort, r#"[3, {}, "com.why"]"#, 5, End, End),
+    (Type::Challenge, r#"[4, "ticket", {}]"#, 3, Violation, Violation),
+    (Type::Authenticate, r#"[5, "secret", {}]"#, 3, Violation, Violation),
+    (Type::Goodbye, r#"[6, {}, "com.why"]"#, 3, Violation, Answer(Type::Goodbye)),
+    (Type::Error, r#"[8, 68, 1, {}, "com.error"]"#, 7, Violation, Answer(Type::Error)),
+    (Type::Publish, r#"[16, 2, {}, "com.a"]"#, 6, Violation, Silence),
+    (Type::Published, "[17, 2, 1]", 3, Violation, Violation),
+    (Type::Subscribe, r#"[32, 2, {}, "com.a"]"#, 4, Violation, Answer(Type::Subscribed)),
+    (Type::Subscribed, "[33, 2, 1]", 3, Violation, Violation),
+    (Type::Unsubscribe, "[34, 2, 1]", 3, Violation, Answer(Type::Error)),
+    (Type::Unsubscribed, "[35, 2]", 2, Violation, Violation),
+    (Type::Event, "[36, 1, 1, {}]", 6, Violation, Violation),
+    (Type::Call, r#"[48, 2, {}, "com.nobody"]"#, 6, Violation, Answer(Type::Error)),
+    (Type::Cancel, "[49, 2, {}]", 3, Violation, Silence),
+    (Type::Result, "[50, 2, {}]", 5, Violation, Violation),
+    (Type::Register, r#"[64, 2, {}, "com.p"]"#, 4, Violation, Answer(Type::Registered)),
+    (Type::Registered, "[65, 2, 1]", 3, Violation, Violation),
+    (Type::Unregister, "[66, 2, 9]", 3, Violation, Answer(Type::Error)),
+    (Type::Unregistered, "[67, 2]", 2, Violation, Violation),
+    (Type::Invocation, "[68, 1, 1, {}]", 6, Violation, Violation),
+    (Type::Interrupt, "[69, 1, {}]", 3, Violation, Violation),
+    (Type::Yield, "[70, 1, {}]", 5, Violation, Answer(Type::Result)),
+];
+
+fn default_config() -> RouterConfig {
+    config_of(&Script::parse("no scenario", ""))
+}
+
+/// One party on each of so many cores.
+fn world(cores: u16) -> World {
+    let setup = Setup { cores, home: cores - 1, placement: (0..cores).collect(), backwards: false };
+    World::new(&default_config(), setup)
+}
+
+fn send(world: &mut World, message: &str) {
+    world.send(0, Input::Text(message));
+}
+
+fn received(world: &mut World) -> Vec<Received> {
+    world.take_received().into_iter().filter(|(party, _)| *party == 0).map(|(_, received)| received).collect()
+}
+
+fn outcome(world: &mut World) -> Outcome {
+    let got = received(world);
+    let messages: Vec<Value> = got
+        .iter()
+        .filter_map(|received| match received {
+            Received::Message(bytes) => Some(serde_json::from_slice(bytes).unwrap()),
+            Received::Closed(_) => None,
+        })
+        .collect();
+    let closed = matches!(got.last(), Some(Received::Closed(_)));
+    match (messages.as_slice(), closed) {
+        ([], false) => Silence,
+        ([], true) => End,
+        ([abort], true) if abort[0] == 3 && abort[2] == "wamp.error.protocol_violation" => Violation,
+        ([message], false) => Answer(MessageType::of_code(message[0].as_u64().unwrap()).unwrap()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A world whose party 0 has no session, one, or one no longer.
+fn in_state(cores: u16, state: &str) -> World {
+    let mut world = world(cores);
+    world.open(0, Serializer::Json, 0);
+    if state != "connected" {
+        send(&mut world, &format!("[1, \"realm1\", {PLAIN_ROLES}]"));
+    }
+    match state {
+        // Calls itself: invocation 1 is open, and so is call 2.
+        "open" => {
+            send(&mut world, r#"[64, 1, {}, "com.self"]"#);
+            send(&mut world, r#"[48, 2, {}, "com.self"]"#);
+        }
+        "left" => send(&mut world, r#"[6, {}, "wamp.close.close_realm"]"#),
+        _ => {}
+    }
+    let _ = world.take_received();
+    world
+}
+
+fn close(mut world: World) {
+    if world.is_connected(0) {
+        world.close(0, crosspoint::wamp::CloseReason::EndOfStream);
+    }
+    let _ = world.take_received();
+    world.assert_empty();
+}
+
+/// The request of the row, where 2 is taken by the open call.
+fn in_session(sample: &str) -> String {
+    let mut message: Value = serde_json::from_str(sample).unwrap();
+    let code = message[0].as_u64().unwrap();
+    if matches!(code, 16 | 32 | 34 | 48 | 64 | 66) {
+        message[1] = json!(3);
+    }
+    if code == 49 {
+        // There is no call 7: of CANCEL for the open one advanced_call_canceling.txt has more.
+        message[1] = json!(7);
+    }
+    message.to_string()
+}
+
+/// The list of codes is complete, and so is the table.
+#[test]
+fn every_message_type_in_every_state() {
+    assert_eq!(TABLE.map(|row| row.0), MessageType::ALL);
+    for cores in 1..=3 {
+        for (kind, sample, _, without, with) in TABLE {
+            for state in ["connected", "left"] {
+                let mut world = in_state(cores, state);
+                send(&mut world, sample);
+                assert_eq!(outcome(&mut world), without, "{} when {state}", kind.name());
+                close(world);
+            }
+            let mut world = in_state(cores, "open");
+            send(&mut world, &in_session(sample));
+            assert_eq!(outcome(&mut world), with, "{} in a session", kind.name());
+            close(world);
+        }
+    }
+}
+
+/// One element less than the fewest, or more than the most, is a violation, whoever may send the message.
+#[test]
+fn every_message_type_with_every_number_of_elements() {
+    for (kind, sample, most, _, with) in TABLE {
+        let full: Value = serde_json::from_str(&in_session(sample)).unwrap();
+        let elements = full.as_array().unwrap();
+        for count in 1..=most + 2 {
+            let mut message = elements[..count.min(elements.len())].to_vec();
+            // Behind the fewest come args, kwargs, and what no message has.
+            for extra in elements.len()..count {
+                message.push(if extra == elements.len() + 1 { json!({"k": 1}) } else { json!([1]) });
+            }
+            let expected = if (elements.len()..=most).contains(&count) { with } else { Violation };
+            let mut world = in_state(2, "open");
+            send(&mut world, &Value::from(message).to_string());
+            assert_eq!(outcome(&mut world), expected, "{} with {count} elements", kind.name());
+            close(world);
+        }
+    }
+}
+
+/// Wherever an id or a code stands, nothing else may.
+#[test]
+fn every_id_of_every_message_type() {
+    let no_ids = [
+        json!(0),
+        json!(-1),
+        json!(1.5),
+        json!(9_007_199_254_740_993_u64),
+        json!(u64::MAX),
+        json!("1"),
+        json!(null),
+        json!(true),
+        json!([1]),
+        json!({}),
+    ];
+    for (kind, sample, ..) in TABLE {
+        let full: Value = serde_json::from_str(&in_session(sample)).unwrap();
+        for index in 1..full.as_array().unwrap().len() {
+            if !full[index].is_number() {
+                continue;
+            }
+            for wrong in &no_ids {
+                // A revocation has 0 in place of the request, and details.
+                let mut message = full.clone();
+                message[index] = wrong.clone();
+                let mut world = in_state(2, "open");
+                send(&mut world, &message.to_string());
+                assert_eq!(outcome(&mut world), Violation, "{} {message}", kind.name());
+                close(world);
+            }
+        }
+    }
+}
+
+/// Where a URI, options or details stand, another type is a violation too.
+#[test]
+fn every_element_of_another_type() {
+    for (kind, sample, ..) in TABLE {
+        let full: Value = serde_json::from_str(&in_session(sample)).unwrap();
+        for (index, element) in full.as_array().unwrap().iter().enumerate() {
+            for wrong in [json!(null), json!(1), json!("a"), json!([]), json!({}), json!(1.5)] {
+                let alike = (wrong.is_number() && element.is_number())
+                    || (wrong.is_string() && element.is_string())
+                    || (wrong.is_object() && element.is_object());
+                if alike {
+                    continue;
+                }
+                let mut message = full.clone();
+                message[index] = wrong;
+                let mut world = in_state(1, "open");
+                send(&mut world, &message.to_string());
+                assert_eq!(outcome(&mut world), Violation, "{} {message}", kind.name());
+                close(world);
+            }
+        }
+    }
+}
+
+/// A session asks for more than it may have, for a long time: what it holds stays at the default bounds.
+#[test]
+fn distinct_uris_without_end() {
+    for (cores, code, held, refused) in
+        [(1, 32, 33, "crosspoint.error.limit_reached"), (2, 64, 65, "crosspoint.error.limit_reached")]
+    {
+        let mut world = in_state(cores, "joined");
+        for request in 1..=3000 {
+            send(&mut world, &format!("[{code}, {request}, {{}}, \"com.n{request}\"]"));
+            let got = received(&mut world);
+            let [Received::Message(bytes)] = got.as_slice() else { panic!("{got:?}") };
+            let answer: Value = serde_json::from_slice(bytes).unwrap();
+            if request <= 1000 {
+                assert_eq!(answer[0], held);
+            } else {
+                assert_eq!((&answer[0], &answer[4]), (&json!(8), &json!(refused)));
+            }
+        }
+        let entries: usize = world.table_sizes().map(|sizes| sizes.subscriptions + sizes.registrations).sum();
+        assert_eq!(entries, 1000);
+        close(world);
+    }
+}
+
+/// URIs that are far too long are refused like any other, by every request that has one.
+#[test]
+fn long_uris() {
+    let long = "a".repeat(100 * 1024);
+    let mut world = in_state(2, "joined");
+    for (request, message) in (1..).zip([
+        format!(r#"[32, 1, {{}}, "{long}"]"#),
+        format!(r#"[64, 2, {{"match": "prefix"}}, "{long}"]"#),
+        format!(r#"[48, 3, {{}}, "{long}"]"#),
+        format!(r#"[16, 4, {{"acknowledge": true}}, "{long}"]"#),
+        format!(r#"[32, 5, {{"match": "wildcard"}}, "{}"]"#, ".".repeat(100 * 1024)),
+    ]) {
+        send(&mut world, &message);
+        let got = received(&mut world);
+        let [Received::Message(bytes)] = got.as_slice() else { panic!("{got:?}") };
+        let answer: Value = serde_json::from_slice(bytes).unwrap();
+        assert_eq!((&answer[2], &answer[4]), (&json!(request), &json!("wamp.error.invalid_uri")));
+    }
+    close(world);
+}
+
+/// A thousand calls that are never answered: the next one is refused, by the bound of the caller and of the callee,
+/// and all of them end with the caller.
+#[test]
+fn calls_that_are_never_answered() {
+    let mut world = in_state(2, "joined");
+    world.open(1, Serializer::Json, 0);
+    world.send(1, Input::Text(&format!("[1, \"realm1\", {PLAIN_ROLES}]")));
+    world.send(1, Input::Text(r#"[64, 1, {}, "com.p"]"#));
+    for request in 1..=1500 {
+        send(&mut world, &format!(r#"[48, {request}, {{}}, "com.p"]"#));
+    }
+    let refused = received(&mut world).len();
+    assert_eq!(refused, 500);
+    world.send(1, Input::Text(r#"[48, 2, {}, "com.p"]"#));
+    let answers = world.take_received();
+    let [(1, Received::Message(answer))] = answers.as_slice() else { panic!("{answers:?}") };
+    assert!(String::from_utf8_lossy(answer).contains("wamp.error.unavailable"));
+    assert_eq!(world.table_sizes().map(|sizes| sizes.invocations).sum::<usize>(), 1000);
+    world.close(0, crosspoint::wamp::CloseReason::EndOfStream);
+    assert_eq!(world.table_sizes().map(|sizes| sizes.invocations).sum::<usize>(), 0);
+    world.close(1, crosspoint::wamp::CloseReason::EndOfStream);
+    world.assert_empty();
+}

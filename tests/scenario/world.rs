@@ -1,0 +1,373 @@
+//! The routers of a node without a node: rings, outboxes and accounts in memory, every effect recorded.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use crosspoint::metrics::Counters;
+use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent};
+use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
+use crosspoint::router::{LinkInfo, Now, Router, RouterConfig, TableSizes};
+use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, Serializer, decode};
+use crosspoint::wamp::message::Message;
+use crosspoint::wamp::{CloseReason, MessageType, SessionId};
+
+use super::script::{Held, Outbox};
+
+/// What a party got, in the bytes that it got.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// A message, in the party's serializer.
+    Message(Vec<u8>),
+    /// The end of its connection.
+    Closed(CloseReason),
+}
+
+/// A connection, as a shard would hold it.
+struct Connection {
+    party: usize,
+    serializer: Serializer,
+    open: bool,
+    outbox: Outbox,
+    bytes_max: usize,
+}
+
+/// All of one core that is not its router.
+struct Recorder {
+    core: CoreId,
+    connections: BTreeMap<SessionKey, Connection>,
+    received: Vec<(usize, Received)>,
+    sent_to_peers: Vec<(CoreId, PeerMessage)>,
+    /// Charges less credits given on this core, by the session that was charged.
+    accounts: BTreeMap<SessionRef, i64>,
+    /// Sessions that could not even take a small reply.
+    doomed: Vec<SessionKey>,
+    encoder: Encoder,
+    counters: Counters,
+    share: i64,
+}
+
+impl Recorder {
+    fn account(&mut self, session: SessionRef) -> &mut i64 {
+        self.accounts.entry(session).or_default()
+    }
+
+    fn encode(&mut self, message: &Message<'_>, serializer: Serializer) -> Result<Vec<u8>, Sent> {
+        let mut bytes = Vec::new();
+        self.encoder.encode(message, serializer, &mut bytes).map_err(|_| Sent::NotRepresentable)?;
+        Ok(bytes)
+    }
+
+    fn queue(&mut self, to: SessionKey, message: &Message<'_>, refused_by: &[Outbox]) -> Sent {
+        let Some(connection) = self.connections.get(&to) else { return Sent::Gone };
+        let between_sessions =
+            matches!(message.kind(), MessageType::Abort | MessageType::Welcome | MessageType::Goodbye);
+        assert!(connection.open || between_sessions, "{} without a session", message.kind().name());
+        let (party, bytes_max) = (connection.party, connection.bytes_max);
+        let full = refused_by.contains(&connection.outbox);
+        let bytes = match self.encode(message, connection.serializer) {
+            Ok(bytes) if bytes.len() > bytes_max => return Sent::TooLarge,
+            Ok(_) if full => return Sent::Full,
+            Ok(bytes) => bytes,
+            Err(sent) => return sent,
+        };
+        self.received.push((party, Received::Message(bytes)));
+        Sent::Accepted
+    }
+}
+
+impl Effects for Recorder {
+    fn send(&mut self, to: SessionKey, message: &Message<'_>) -> Sent {
+        self.queue(to, message, &[Outbox::Full, Outbox::Stuck])
+    }
+
+    fn reply(&mut self, to: SessionKey, message: &Message<'_>) -> Sent {
+        let sent = self.queue(to, message, &[Outbox::Stuck]);
+        if sent == Sent::Full {
+            self.doomed.push(to);
+        }
+        sent
+    }
+
+    fn event(&mut self, to: SessionKey, message: &Message<'_>, frames: &mut EventFrames) -> Sent {
+        let Some(connection) = self.connections.get(&to) else { return Sent::Gone };
+        assert!(connection.open, "EVENT without a session");
+        let (party, serializer) = (connection.party, connection.serializer);
+        let (outbox, bytes_max) = (connection.outbox, connection.bytes_max);
+        // Shared as a shard shares them, so that a message that differs from the first would be noticed.
+        let index = serializer as usize * 3;
+        if frames.frames[index].is_none() {
+            let encoded = self.encode(message, serializer).map(Bytes::from);
+            frames.frames[index] = Some(encoded.map_err(|_| crosspoint::wamp::codec::NotRepresentable));
+        }
+        let Some(Ok(frame)) = &frames.frames[index] else { return Sent::NotRepresentable };
+        if frame.len() > bytes_max {
+            return Sent::TooLarge;
+        }
+        if outbox != Outbox::Reads {
+            return Sent::Full;
+        }
+        self.received.push((party, Received::Message(frame.to_vec())));
+        Sent::Accepted
+    }
+
+    fn peer(&mut self, to: CoreId, message: PeerMessage) {
+        assert_ne!(to, self.core, "a message to oneself is a call inside the router");
+        self.sent_to_peers.push((to, message));
+    }
+
+    fn charge(&mut self, session: SessionKey, bytes: u32) -> bool {
+        assert!(self.connections.contains_key(&session), "charged after its end");
+        let (core, share) = (self.core, self.share);
+        let account = self.account(SessionRef { core, key: session });
+        *account += i64::from(bytes);
+        *account > share
+    }
+
+    fn credit(&mut self, session: SessionRef, charge: Charge, _when: CreditTime) {
+        *self.account(session) -= i64::from(charge.bytes);
+    }
+
+    fn opened(&mut self, session: SessionKey, _id: SessionId) {
+        let connection = self.connections.get_mut(&session).expect("opened without a connection");
+        assert!(!connection.open, "opened twice");
+        connection.open = true;
+    }
+
+    fn left(&mut self, session: SessionKey) {
+        let connection = self.connections.get_mut(&session).expect("left without a connection");
+        assert!(connection.open, "left without a session");
+        connection.open = false;
+    }
+
+    fn close(&mut self, session: SessionKey, reason: CloseReason, farewell: Option<&Message<'_>>) {
+        if let Some(farewell) = farewell {
+            let _ = self.queue(session, farewell, &[]);
+        }
+        let Some(connection) = self.connections.remove(&session) else { return };
+        self.received.push((connection.party, Received::Closed(reason)));
+    }
+
+    fn serializer(&self, session: SessionKey) -> Serializer {
+        self.connections.get(&session).map_or(Serializer::Json, |connection| connection.serializer)
+    }
+
+    fn counters(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+}
+
+struct Core {
+    router: Router,
+    recorder: Recorder,
+    /// The generation of each slot, counted up when its tenant leaves.
+    generations: Vec<u32>,
+}
+
+/// Where each party is, and how the routers are driven.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) cores: u16,
+    pub(crate) home: u16,
+    /// By party.
+    pub(crate) placement: Vec<u16>,
+    /// The rings are drained from the last core to the first.
+    pub(crate) backwards: bool,
+}
+
+/// The routers of some cores, and their rings.
+pub(crate) struct World {
+    setup: Setup,
+    cores: Vec<Core>,
+    /// By sender and receiver.
+    rings: BTreeMap<(CoreId, CoreId), VecDeque<PeerMessage>>,
+    /// By party: its connection, unless it has none.
+    connections: Vec<Option<SessionKey>>,
+    now: Now,
+    held: Held,
+    decode_limits: DecodeLimits,
+}
+
+impl World {
+    pub(crate) fn new(config: &RouterConfig, setup: Setup) -> Self {
+        let mut config = config.clone();
+        for realm in &mut config.realms {
+            realm.home = Some(setup.home as usize);
+        }
+        let cores = (0..setup.cores).map(CoreId).map(|core| Core {
+            router: Router::new(&config, core, setup.cores, [7; 32]),
+            recorder: Recorder {
+                core,
+                connections: BTreeMap::new(),
+                received: Vec::new(),
+                sent_to_peers: Vec::new(),
+                accounts: BTreeMap::new(),
+                doomed: Vec::new(),
+                encoder: Encoder::new(),
+                counters: Counters::default(),
+                share: config.limits.credit_bytes_per_session as i64,
+            },
+            generations: Vec::new(),
+        });
+        let cores = cores.collect();
+        let limits = &config.limits;
+        let decode_limits = DecodeLimits { depth_max: limits.depth_max, list_max: limits.option_list_max };
+        let connections = vec![None; setup.placement.len()];
+        let now = Now { monotonic_us: 1_000_000, wall_us: 1_700_000_000_000_000 };
+        Self { setup, cores, rings: BTreeMap::new(), connections, now, held: Held::None, decode_limits }
+    }
+
+    /// A party connects, to the first free slot of its core.
+    pub(crate) fn open(&mut self, party: usize, serializer: Serializer, listener: u16) {
+        assert!(self.connections[party].is_none(), "the party is connected already");
+        let core = &mut self.cores[self.setup.placement[party] as usize];
+        let taken: Vec<u32> = core.recorder.connections.keys().map(|key| key.slot).collect();
+        let slot = (0..).find(|slot| !taken.contains(slot)).unwrap_or_default();
+        if core.generations.len() <= slot as usize {
+            core.generations.push(0);
+        }
+        core.generations[slot as usize] += 1;
+        let key = SessionKey { slot, generation: core.generations[slot as usize] };
+        let connection =
+            Connection { party, serializer, open: false, outbox: Outbox::Reads, bytes_max: usize::MAX };
+        core.recorder.connections.insert(key, connection);
+        core.router.handle_open(self.now, key, LinkInfo { listener });
+        self.connections[party] = Some(key);
+    }
+
+    /// A party sends one message.
+    pub(crate) fn send(&mut self, party: usize, input: Input<'_>) {
+        let key = self.connections[party].expect("the party is not connected");
+        let core = &mut self.cores[self.setup.placement[party] as usize];
+        let serializer = core.recorder.serializer(key);
+        match decode(serializer, input, self.decode_limits) {
+            Ok(message) => core.router.handle_message(self.now, key, &message, &mut core.recorder),
+            Err(error) => core.router.handle_violation(self.now, key, &error, &mut core.recorder),
+        }
+        self.settle();
+    }
+
+    /// The connection of a party ends.
+    pub(crate) fn close(&mut self, party: usize, reason: CloseReason) {
+        let key = self.connections[party].expect("the party is not connected");
+        let core = &mut self.cores[self.setup.placement[party] as usize];
+        core.router.handle_close(self.now, key, reason, &mut core.recorder);
+        self.settle();
+    }
+
+    pub(crate) fn is_connected(&self, party: usize) -> bool {
+        self.connections[party].is_some()
+    }
+
+    pub(crate) fn set_outbox(&mut self, party: usize, outbox: Outbox) {
+        self.connection(party).outbox = outbox;
+    }
+
+    pub(crate) fn set_bytes_max(&mut self, party: usize, bytes_max: usize) {
+        self.connection(party).bytes_max = bytes_max;
+    }
+
+    fn connection(&mut self, party: usize) -> &mut Connection {
+        let key = self.connections[party].expect("the party is not connected");
+        let core = &mut self.cores[self.setup.placement[party] as usize];
+        core.recorder.connections.get_mut(&key).expect("the party is not connected")
+    }
+
+    /// Lets time pass, stopping at every deadline.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        let until = self.now.monotonic_us + ms * 1000;
+        while let Some(deadline) =
+            self.cores.iter().filter_map(|core| core.router.next_deadline()).min().filter(|at| *at <= until)
+        {
+            self.now.monotonic_us = self.now.monotonic_us.max(deadline);
+            for core in &mut self.cores {
+                core.router.handle_timeout(self.now, &mut core.recorder);
+                assert!(core.router.next_deadline().is_none_or(|next| next > deadline), "a timeout is stuck");
+            }
+            self.settle();
+        }
+        self.now.monotonic_us = until;
+    }
+
+    pub(crate) fn hold(&mut self, held: Held) {
+        self.held = held;
+        self.settle();
+    }
+
+    /// Handles all that lies in the rings, one message of each in turn.
+    fn settle(&mut self) {
+        loop {
+            self.collect();
+            let is_free = |pair: &(CoreId, CoreId)| match self.held {
+                Held::None => true,
+                Held::One(from, to) => *pair != (CoreId(from), CoreId(to)),
+                Held::All => false,
+            };
+            let waiting = self.rings.iter().filter(|(pair, ring)| !ring.is_empty() && is_free(pair));
+            let mut pairs: Vec<_> = waiting.map(|(pair, _)| *pair).collect();
+            if pairs.is_empty() {
+                break;
+            }
+            if self.setup.backwards {
+                pairs.reverse();
+            }
+            for pair in pairs {
+                let (from, to) = pair;
+                let Some(message) = self.rings.get_mut(&pair).and_then(VecDeque::pop_front) else { continue };
+                let core = &mut self.cores[to.0 as usize];
+                core.router.handle_peer(self.now, from, message, &mut core.recorder);
+                self.collect();
+            }
+        }
+        if self.held != Held::None {
+            return;
+        }
+        // R8: nothing is on its way, so nothing is owed.
+        let mut owed: BTreeMap<SessionRef, i64> = BTreeMap::new();
+        for (session, bytes) in self.cores.iter().flat_map(|core| &core.recorder.accounts) {
+            *owed.entry(*session).or_default() += bytes;
+        }
+        for (session, bytes) in owed {
+            assert_eq!(bytes, 0, "charged less credited, of {session:?}");
+        }
+    }
+
+    /// Puts what was sent into the rings, and ends the sessions that took no reply.
+    fn collect(&mut self) {
+        for core in &mut self.cores {
+            while let Some(key) = core.recorder.doomed.pop() {
+                core.router.handle_close(self.now, key, CloseReason::SlowConsumer, &mut core.recorder);
+            }
+            for (to, message) in core.recorder.sent_to_peers.drain(..) {
+                self.rings.entry((core.recorder.core, to)).or_default().push_back(message);
+            }
+        }
+    }
+
+    /// What the parties got since the last time, in the order in which it was sent on each core.
+    pub(crate) fn take_received(&mut self) -> Vec<(usize, Received)> {
+        let mut received = Vec::new();
+        for core in &mut self.cores {
+            received.append(&mut core.recorder.received);
+        }
+        for (party, one) in &received {
+            if matches!(one, Received::Closed(_)) {
+                self.connections[*party] = None;
+            }
+        }
+        received
+    }
+
+    /// The entries of all tables of all cores.
+    pub(crate) fn table_sizes(&self) -> impl Iterator<Item = TableSizes> {
+        self.cores.iter().map(|core| core.router.table_sizes())
+    }
+
+    /// Everything that was a session's must end with it.
+    pub(crate) fn assert_empty(&self) {
+        for core in &self.cores {
+            assert_eq!(core.router.table_sizes(), TableSizes::default(), "left on {:?}", core.recorder.core);
+            assert_eq!(core.router.next_deadline(), None);
+            assert_eq!(core.recorder.counters.sessions_opened, core.recorder.counters.sessions_ended);
+        }
+    }
+}
