@@ -133,6 +133,7 @@ impl<W: World> CoreStart<W> {
         let core = CoreId(self.number as u16);
         let (number, events) = (self.number, self.events);
         let ended = park::run(self.host, self.processor, || {
+            let _ = events.send(NodeEvent::Begun);
             Shard::new(ShardParts {
                 core,
                 limits: self.limits,

@@ -40,6 +40,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// A turn that lasts longer than this is reported, in microseconds.
 const TURN_US_MAX: u64 = 1_000_000;
 
+/// How long a core has to begin: an executor has rings to set up.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long the cores have to end once they are told to end at once.
 const CUT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -81,6 +84,8 @@ pub struct Started {
 /// What happens to a node.
 enum NodeEvent {
     Signal(i32),
+    /// A shard is about to take its first turn.
+    Begun,
     /// A shard has ended.
     Ended(usize, Result<(), String>),
 }
@@ -144,6 +149,7 @@ impl Node {
             .map_err(|error| NodeError::Failed(format!("signals cannot be handled: {error}")))?;
         let parts = NodeParts { config, limits, host, processors: &processors };
         let cores = start_cores(parts, sockets.by_core, &sender, world).map_err(NodeError::Failed)?;
+        wait_for_cores(&cores, &events, &sender).map_err(NodeError::Failed)?;
         let started = Started {
             listeners: sockets.names,
             realms: config.realms.iter().map(|realm: &Realm| realm.name.clone()).collect(),
@@ -184,6 +190,7 @@ impl Node {
             match self.events.recv_timeout(WATCH_INTERVAL) {
                 Ok(NodeEvent::Signal(SIGUSR1)) => self.report(),
                 Ok(NodeEvent::Signal(_)) => self.stop(),
+                Ok(NodeEvent::Begun) => {}
                 Ok(NodeEvent::Ended(core, result)) => {
                     left -= 1;
                     if let Some(thread) = self.cores[core].thread.take() {
@@ -314,6 +321,39 @@ impl Node {
             }
         }
     }
+}
+
+/// Waits until all cores run; an error when one of them does not, and then the others are told to end.
+fn wait_for_cores(
+    cores: &[Core],
+    events: &Receiver<NodeEvent>,
+    sender: &Sender<NodeEvent>,
+) -> Result<(), String> {
+    let mut signals = Vec::new();
+    let mut begun = 0;
+    let result = loop {
+        if begun == cores.len() {
+            break Ok(());
+        }
+        match events.recv_timeout(BEGIN_TIMEOUT) {
+            Ok(NodeEvent::Begun) => begun += 1,
+            Ok(NodeEvent::Signal(signal)) => signals.push(signal),
+            Ok(NodeEvent::Ended(_, Err(error))) => break Err(error),
+            Ok(NodeEvent::Ended(core, Ok(()))) => break Err(format!("core {core} ended before it began")),
+            Err(_) => break Err(format!("{} of {} cores did not begin", cores.len() - begun, cores.len())),
+        }
+    };
+    // They are obeyed once it runs.
+    for signal in signals {
+        let _ = sender.send(NodeEvent::Signal(signal));
+    }
+    if result.is_err() {
+        for core in cores {
+            core.control.give_order(Order::StopNow);
+            core.waker.wake();
+        }
+    }
+    result
 }
 
 /// The monotonic time in so long, in microseconds.
