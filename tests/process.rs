@@ -1,7 +1,7 @@
 //! The router as a process: its command line, its signals, its logs, and a machine that denies it what it needs.
 //!
 //! Each test starts a router of its own on free ports and ends what it started. Nothing here needs more than loopback;
-//! where a test wants something that a machine may not have (Python, namespaces), it says so instead and passes.
+//! where a test wants something that a machine may not have (Python, namespaces, two processors), it says so and passes.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::disallowed_methods, reason = "a test of a process waits in real time")]
@@ -10,6 +10,10 @@ mod harness;
 
 mod process {
     mod command_line;
+    mod faults;
+    mod logs;
+    mod machine;
+    mod preflight;
     mod start;
     mod stop;
 }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
 use tungstenite::protocol::{WebSocket, WebSocketConfig};
 use tungstenite::{ClientRequestBuilder, Message};
 
@@ -75,16 +76,29 @@ impl Client {
     pub fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
-        Self::handshake(Box::new(stream))
+        Self::handshake(Box::new(stream), PATIENCE)
+    }
+
+    /// A link, or an error if there is none after this time.
+    pub fn connect_within(address: SocketAddr, patience: Duration) -> io::Result<Self> {
+        Self::handshake(Box::new(TcpStream::connect_timeout(&address, patience)?), patience)
+    }
+
+    /// A session whose kernel takes little of what it does not read.
+    pub fn join_with_small_buffer(address: SocketAddr, realm: &str) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::handshake(Box::new(TcpStream::from(socket)), PATIENCE).unwrap().with_session(realm).unwrap()
     }
 
     /// A link over a Unix socket, and no session.
     pub fn connect_unix(path: &Path) -> io::Result<Self> {
-        Self::handshake(Box::new(UnixStream::connect(path)?))
+        Self::handshake(Box::new(UnixStream::connect(path)?), PATIENCE)
     }
 
-    fn handshake(mut stream: Box<dyn Stream>) -> io::Result<Self> {
-        stream.set_patience(PATIENCE)?;
+    fn handshake(mut stream: Box<dyn Stream>, patience: Duration) -> io::Result<Self> {
+        stream.set_patience(patience)?;
         // The longest messages, and JSON.
         stream.write_all(&[0x7F, 0xF1, 0, 0])?;
         let mut answer = [0; 4];

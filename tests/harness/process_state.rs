@@ -28,17 +28,26 @@ impl ProcessState {
         }
     }
 
-    /// The processor time of the thread with this name.
-    pub fn cpu_ticks_of_thread(pid: i32, name: &str) -> u64 {
-        let mut ticks = 0;
-        for entry in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-            let task = entry.unwrap().path();
-            if fs::read_to_string(task.join("comm")).unwrap_or_default().trim_end() == name {
-                ticks += cpu_ticks(&task.join("stat").display().to_string());
-            }
-        }
-        ticks
+    /// How often the thread with this name has waited for something; `None` when there is no such thread.
+    pub fn waits_of_thread(pid: i32, name: &str) -> Option<u64> {
+        of_thread(pid, name, "voluntary_ctxt_switches:")?.parse().ok()
     }
+
+    /// The processors on which the thread with this name may run, such as `0` or `0-3`.
+    pub fn processors_of_thread(pid: i32, name: &str) -> Option<String> {
+        of_thread(pid, name, "Cpus_allowed_list:")
+    }
+}
+
+fn of_thread(pid: i32, name: &str, key: &str) -> Option<String> {
+    for entry in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        let task = entry.unwrap().path();
+        if fs::read_to_string(task.join("comm")).unwrap_or_default().trim_end() == name {
+            let status = fs::read_to_string(task.join("status")).unwrap();
+            return Some(status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned());
+        }
+    }
+    None
 }
 
 fn cpu_ticks(path: &str) -> u64 {

@@ -1,1 +1,107 @@
-//! Stopping.
+//! Stopping: everybody is told, nobody can prevent it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::harness::{Client, PATIENCE, Received, Router, Start, WebSocketClient};
+
+const THREADS: usize = 4;
+
+fn is_goodbye(received: &Received) -> bool {
+    matches!(received, Received::Message(text)
+        if text.starts_with("[6,") && text.contains("wamp.close.system_shutdown"))
+}
+
+#[test]
+fn two_thousand_clients_are_told() {
+    let router = Start::new("").router();
+    let address = router.address();
+    let (joined, all_joined) = std::sync::mpsc::channel();
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let joined = joined.clone();
+            std::thread::spawn(move || {
+                let raw: Vec<_> = (0..250).map(|_| Client::join(address, "realm1")).collect();
+                let web: Vec<_> = (0..250).map(|_| WebSocketClient::join(address, "realm1")).collect();
+                joined.send(()).unwrap();
+                let mut told = 0;
+                for mut client in raw {
+                    let goodbye = client.receive();
+                    assert!(is_goodbye(&goodbye), "{goodbye:?}");
+                    assert_eq!(client.receive(), Received::Closed(None));
+                    told += 1;
+                }
+                for mut client in web {
+                    let goodbye = client.receive();
+                    assert!(is_goodbye(&goodbye), "{goodbye:?}");
+                    assert_eq!(client.receive(), Received::Closed(Some(1001)));
+                    told += 1;
+                }
+                told
+            })
+        })
+        .collect();
+    for _ in 0..THREADS {
+        all_joined.recv().unwrap();
+    }
+    router.stop();
+    let told: usize = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+    assert_eq!(told, 2000);
+}
+
+/// A session that subscribed and reads nothing any more, with more on its way than the kernel takes.
+fn stalled(address: SocketAddr) -> Client {
+    let mut reader = Client::join_with_small_buffer(address, "realm1");
+    assert!(reader.ask(r#"[32,1,{},"com.topic"]"#).starts_with("[33,1,"));
+    let mut publisher = Client::join(address, "realm1");
+    let payload = "x".repeat(64 << 10);
+    for request in 1..=24 {
+        let answer =
+            publisher.ask(&format!(r#"[16,{request},{{"acknowledge":true}},"com.topic",["{payload}"]]"#));
+        assert!(answer.starts_with("[17,"), "{answer}");
+    }
+    reader
+}
+
+fn ends_within(router: &mut Router, time: Duration) -> Duration {
+    let started = Instant::now();
+    router.signal(Signal::TERM);
+    let status = router.wait(PATIENCE).unwrap_or_else(|| panic!("it does not end:\n{}", router.log()));
+    assert_eq!(status.code(), Some(0), "{}", router.log());
+    assert!(started.elapsed() < time, "it took {:?}:\n{}", started.elapsed(), router.log());
+    started.elapsed()
+}
+
+#[test]
+fn a_client_that_reads_nothing_does_not_prevent_the_end() {
+    let mut router = Start::new("[node]\nshutdown_timeout_ms = 1500\n").router();
+    let _reader = stalled(router.address());
+    let mut other = Client::join(router.address(), "realm1");
+    let took = ends_within(&mut router, Duration::from_millis(1500) + Duration::from_secs(4));
+    assert!(took >= Duration::from_millis(1400), "it waited {took:?} for what was queued");
+    assert!(is_goodbye(&other.receive()));
+    assert!(router.log().contains("the time to stop in is over"), "{}", router.log());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut router = Start::new("[node]\nshutdown_timeout_ms = 600000\n[limits]\nlinger_timeout_ms = 60000\nslow_consumer_timeout_ms = 60000\n").router();
+    let _reader = stalled(router.address());
+    router.signal(Signal::INT);
+    router.wait_for_log("stopping");
+    assert!(router.wait(Duration::from_millis(500)).is_none(), "there is a client to wait for");
+    ends_within(&mut router, Duration::from_secs(5));
+}
+
+#[test]
+fn nobody_comes_in_while_it_stops() {
+    let mut router = Start::new("[node]\nshutdown_timeout_ms = 600000\n").router();
+    let _reader = stalled(router.address());
+    router.signal(Signal::TERM);
+    router.wait_for_log("stopping");
+    let late = Client::connect_within(router.address(), Duration::from_millis(300));
+    assert!(late.is_err(), "{late:?}");
+    ends_within(&mut router, Duration::from_secs(5));
+}

@@ -1,0 +1,173 @@
+//! A core that fails: the process says where, and is never half dead.
+//!
+//! The faults come from a world that stands between the shards and the kernel, in a router that this test program runs
+//! as a child: the router that people run has no such switch.
+
+use std::io::{self, IoSlice, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use crosspoint::config;
+use crosspoint::node::{Node, log};
+use crosspoint::router::Now;
+use crosspoint::shard::kernel::Kernel;
+use crosspoint::shard::world::{Accepted, Ready, World};
+use rustix::process::Signal;
+
+use crate::harness::{Client, PATIENCE, Received, Router, Start};
+
+/// Says that this process is the child.
+const CHILD: &str = "CROSSPOINT_TEST_FAULTY_ROUTER";
+
+/// How long a core is stuck that goes on afterwards.
+const STUCK: Duration = Duration::from_millis(2500);
+
+/// The kernel, until somebody sends one of the words below.
+struct Faulty(Kernel);
+
+impl World for Faulty {
+    type Socket = OwnedFd;
+
+    fn now(&mut self) -> Now {
+        self.0.now()
+    }
+
+    fn wait(&mut self, block: bool, ready: &mut Vec<Ready>) {
+        self.0.wait(block, ready);
+    }
+
+    fn set_deadline(&mut self, deadline_us: Option<u64>) {
+        self.0.set_deadline(deadline_us);
+    }
+
+    fn accept(&mut self, listener: u16) -> io::Result<Accepted<OwnedFd>> {
+        self.0.accept(listener)
+    }
+
+    fn listen(&mut self, listener: u16, on: bool) {
+        self.0.listen(listener, on);
+    }
+
+    fn register(&mut self, socket: &OwnedFd, slot: u32, generation: u32) -> io::Result<()> {
+        self.0.register(socket, slot, generation)
+    }
+
+    fn recv(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.0.recv(socket, buffer)?;
+        let has = |word: &str| buffer[..count].windows(word.len()).any(|window| window == word.as_bytes());
+        if has("com.fault.panic") {
+            panic!("a fault that the test asked for");
+        }
+        if has("com.fault.stuck") {
+            let until = Instant::now() + STUCK;
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+        }
+        while has("com.fault.forever") {
+            std::thread::park_timeout(STUCK);
+        }
+        Ok(count)
+    }
+
+    fn send(&mut self, socket: &OwnedFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.send(socket, slices)
+    }
+
+    fn shutdown_write(&mut self, socket: &OwnedFd) {
+        self.0.shutdown_write(socket);
+    }
+}
+
+/// The child of the tests below; by itself it has nothing to do.
+#[test]
+fn faulty_router() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let text = std::fs::read_to_string(std::env::var("CONFIG").unwrap()).unwrap();
+    let config = config::parse("", &text, &[]).unwrap();
+    let guard = log::start(&config.node.log).unwrap();
+    let node = Node::start_in(&config, Faulty).unwrap();
+    // Whatever standard output is, it is not the log's alone here.
+    let ready = format!("Crosspoint is ready {:?}\n", node.started().listeners);
+    io::stdout().write_all(ready.as_bytes()).unwrap();
+    let result = node.run();
+    drop(guard);
+    if let Err(error) = result {
+        eprintln!("crosspoint: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn start(config: &str) -> Router {
+    Start::new(config)
+        .program(
+            &std::env::current_exe().unwrap(),
+            &["--exact", "process::faults::faulty_router", "--nocapture", "--test-threads=1"],
+        )
+        .variable(CHILD, "1")
+        .router()
+}
+
+#[test]
+fn a_core_that_panics_takes_the_process_with_it_and_says_what_it_did() {
+    for runtime in ["auto", "thread"] {
+        let mut router = start(&format!("[node]\nruntime = \"{runtime}\"\n"));
+        let mut others: Vec<_> = (0..8).map(|_| Client::join(router.address(), "realm1")).collect();
+        let mut client = Client::join(router.address(), "realm1");
+        client.send(r#"[48,1,{},"com.fault.panic"]"#);
+        let status = router.wait(PATIENCE).unwrap_or_else(|| panic!("it goes on:\n{}", router.log()));
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{status}: {}", router.log());
+        for other in &mut others {
+            assert!(matches!(other.receive(), Received::Closed(_) | Received::Reset));
+        }
+        let log = router.log();
+        for piece in
+            ["shard-", "panicked", "a fault that the test asked for", "HELLO", "This is a bug of Crosspoint"]
+        {
+            assert!(log.contains(piece), "{piece} is missing in:\n{log}");
+        }
+    }
+}
+
+#[test]
+fn a_core_that_is_stuck_is_named_once_and_the_others_go_on() {
+    let cores = core_affinity::get_core_ids().unwrap().len();
+    let other_core = cores - 1;
+    let mut router = start(&format!(
+        "[[listener]]\nport = 0\ncores = [0]\n[[listener]]\nport = 0\ncores = [{other_core}]\n\
+         [[realm]]\nname = \"r\"\nhome = {other_core}\n[[realm.role]]\nname = \"anonymous\"\n\
+         [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n"
+    ));
+    let mut client = Client::join(router.addresses[0], "r");
+    let mut other = Client::join(router.addresses[1], "r");
+    client.send(r#"[48,1,{},"com.fault.stuck"]"#);
+    let line = router.wait_for_log("the core is stuck in a turn");
+    for piece in ["\"ERROR\"", "\"core\":0", "\"lasts_ms\":1"] {
+        assert!(line.contains(piece), "{piece} is missing in {line}");
+    }
+    if cores > 1 {
+        let began = Instant::now();
+        assert!(other.ask(r#"[48,1,{},"com.nowhere"]"#).contains("no_such_procedure"));
+        assert!(began.elapsed() < STUCK / 2, "the other core was held up for {:?}", began.elapsed());
+    }
+    assert!(client.receive().message().contains("no_such_procedure"));
+    assert_eq!(router.log().matches("stuck in a turn").count(), 1, "{}", router.log());
+    drop((client, other));
+    router.signal(Signal::TERM);
+    assert_eq!(router.wait(PATIENCE).unwrap().code(), Some(0), "{}", router.log());
+}
+
+#[test]
+fn a_core_that_is_stuck_for_ever_does_not_prevent_the_end() {
+    let mut router = start("[node]\nshutdown_timeout_ms = 200\n[[listener]]\nport = 0\ncores = [0]\n");
+    let mut client = Client::join(router.address(), "realm1");
+    client.send(r#"[48,1,{},"com.fault.forever"]"#);
+    router.wait_for_log("the core is stuck in a turn");
+    router.signal(Signal::TERM);
+    let status = router.wait(PATIENCE).unwrap_or_else(|| panic!("it goes on:\n{}", router.log()));
+    assert_eq!(status.code(), Some(1), "{}", router.log());
+    assert!(router.log().contains("core 0 did not end: stuck in a turn"), "{}", router.log());
+}

@@ -1,0 +1,262 @@
+//! A machine that gives less than it did: descriptors, memory, time. And what the router takes when it has nothing to do.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
+
+use crate::harness::{Client, Folder, PATIENCE, Received, Router, Start, wait_until};
+
+/// Sends a RawSocket handshake and does not wait for the answer.
+fn knock(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    stream.write_all(&[0x7F, 0xF1, 0, 0]).unwrap();
+    stream
+}
+
+/// Whether the handshake is answered in time.
+fn is_let_in(stream: &mut TcpStream, time: Duration) -> bool {
+    stream.set_read_timeout(Some(time)).unwrap();
+    let mut answer = [0; 4];
+    stream.read_exact(&mut answer).is_ok() && answer[0] == 0x7F
+}
+
+#[test]
+fn accepting_pauses_for_want_of_descriptors_and_goes_on_when_there_are_some() {
+    let router = Start::new("[limits]\nping_interval_ms = 0\n").router();
+    let mut session = Client::join(router.address(), "realm1");
+    let limit = |soft: u64| {
+        let maximum = prlimit_of(&router).maximum;
+        prlimit(Some(router.pid()), Resource::Nofile, Rlimit { current: Some(soft), maximum }).unwrap();
+    };
+    let before = prlimit_of(&router).current.unwrap();
+    limit(router.state().descriptors as u64 + 5);
+    let mut clients: Vec<_> = (0..40).map(|_| knock(router.address())).collect();
+    let line = router.wait_for_log("accepting paused for want of descriptors");
+    assert!(line.contains("\"WARN\"") && line.contains("ulimit -n"), "{line}");
+    // Nobody spins, and those who are in notice nothing.
+    let state = router.state();
+    let began = Instant::now();
+    for request in 1..=10 {
+        assert!(session.ask(&format!(r#"[48,{request},{{}},"com.nowhere"]"#)).contains("no_such_procedure"));
+        std::thread::sleep(Duration::from_millis(150));
+    }
+    let ticks = router.state().cpu_ticks - state.cpu_ticks;
+    assert!(ticks <= 30, "{ticks} hundredths of a second in {:?}", began.elapsed());
+    assert!(router.counters().of("accept_paused") >= 2);
+    let told = router.log().matches("accepting paused").count() as u64;
+    assert!(told <= 3 + began.elapsed().as_secs(), "{told} lines");
+    let is_outside = |client: &mut TcpStream| usize::from(!is_let_in(client, Duration::from_millis(1)));
+    let outside: usize = clients.iter_mut().map(is_outside).sum();
+    assert!(outside >= 30, "{outside} are outside");
+    limit(before);
+    drop(clients);
+    let mut late = knock(router.address());
+    assert!(is_let_in(&mut late, PATIENCE));
+    drop((late, session));
+    router.stop();
+}
+
+fn prlimit_of(router: &Router) -> Rlimit {
+    let path = format!("/proc/{}/limits", router.pid().as_raw_nonzero());
+    let limits = fs::read_to_string(path).unwrap();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    let mut numbers = line.split_whitespace().map(|word| word.parse().ok());
+    Rlimit { current: numbers.next().unwrap(), maximum: numbers.next().unwrap() }
+}
+
+/// A router that believes a control group and a /proc/meminfo of the test's; `None` where no namespace can be made.
+fn router_with_memory(folder: &Folder) -> Option<Router> {
+    let meminfo = folder.path().join("meminfo");
+    fs::write(&meminfo, "MemTotal: 1000000 kB\nMemAvailable: 900000 kB\n").unwrap();
+    let script = "
+        mount -t tmpfs none /sys/fs/cgroup && mount --bind \"$MEMINFO\" /proc/meminfo &&
+        mkdir /sys/fs/cgroup/memory &&
+        echo 1000000 | tee /sys/fs/cgroup/memory.max > /sys/fs/cgroup/memory/memory.limit_in_bytes &&
+        echo 100000 | tee /sys/fs/cgroup/memory.current > /sys/fs/cgroup/memory/memory.usage_in_bytes &&
+        exec \"$@\"";
+    let flags = if rustix::process::geteuid().is_root() { "-m" } else { "-rm" };
+    let wrapper = ["unshare", flags, "--propagation", "private", "sh", "-ec", script, "sh"];
+    let tried = Command::new(wrapper[0])
+        .args(&wrapper[1..])
+        .arg("true")
+        .env("MEMINFO", &meminfo)
+        .stderr(Stdio::null())
+        .status();
+    if !tried.is_ok_and(|status| status.success()) {
+        eprintln!("not tested: no namespace can be made here");
+        return None;
+    }
+    let router = Start::new("[limits]\nslow_consumer_timeout_ms = 60000\n")
+        .wrapper(&wrapper)
+        .variable("MEMINFO", meminfo.to_str().unwrap())
+        .router();
+    Some(router)
+}
+
+/// Sets what the control group of the router uses, in percent of what it may.
+fn set_memory_use(router: &Router, percent: u32) {
+    let root = format!("/proc/{}/root/sys/fs/cgroup", router.pid().as_raw_nonzero());
+    for file in ["memory.current", "memory/memory.usage_in_bytes"] {
+        fs::write(format!("{root}/{file}"), format!("{}\n", percent * 10_000)).unwrap();
+    }
+}
+
+#[test]
+fn short_of_memory_publishers_wait_and_nobody_comes_in_and_then_the_largest_outbox_goes() {
+    let folder = Folder::new();
+    let Some(router) = router_with_memory(&folder) else { return };
+    let mut stalled = Client::join_with_small_buffer(router.address(), "realm1");
+    assert!(stalled.ask(r#"[32,1,{},"com.large"]"#).starts_with("[33,1,"));
+    let mut publisher = Client::join(router.address(), "realm1");
+    let mut caller = Client::join(router.address(), "realm1");
+    let publish = |client: &mut Client, request: u32, topic: &str, bytes: usize| {
+        let payload = "x".repeat(bytes);
+        client.send(&format!(r#"[16,{request},{{"acknowledge":true}},"{topic}",["{payload}"]]"#));
+    };
+    for request in 1..=24 {
+        publish(&mut publisher, request, "com.large", 64 << 10);
+        assert!(publisher.receive().message().starts_with("[17,"));
+    }
+    set_memory_use(&router, 85);
+    let line = router.wait_for_log("memory is short");
+    assert!(line.contains("\"percent\":85") && line.contains("\"WARN\""), "{line}");
+    // The first publication finds out that memory is short; nothing behind it is read.
+    publish(&mut publisher, 25, "com.small", 10);
+    assert!(publisher.receive().message().starts_with("[17,25,"));
+    publish(&mut publisher, 26, "com.small", 10);
+    assert_eq!(publisher.receive_within(Duration::from_millis(400)), Received::Nothing);
+    let mut outside = knock(router.address());
+    assert!(!is_let_in(&mut outside, Duration::from_millis(400)));
+    // Who does not publish is served.
+    assert!(caller.ask(r#"[48,1,{},"com.nowhere"]"#).contains("no_such_procedure"));
+    assert_eq!(router.counters().of("closed_out_of_memory"), 0);
+    set_memory_use(&router, 95);
+    router.wait_for_log("memory is very short");
+    wait_until("the largest outbox is closed", || router.counters().of("closed_out_of_memory") == 1);
+    assert!(caller.ask(r#"[48,2,{},"com.nowhere"]"#).contains("no_such_procedure"));
+    set_memory_use(&router, 20);
+    router.wait_for_log("memory is no longer short");
+    assert!(publisher.receive().message().starts_with("[17,26,"));
+    assert!(is_let_in(&mut outside, PATIENCE));
+    drop((stalled, publisher, caller, outside));
+    router.stop();
+}
+
+#[test]
+fn a_machine_that_has_just_been_started() {
+    // A namespace whose monotonic clock began a few seconds ago.
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    let offset = (-(uptime as i64) + 3).to_string();
+    let wrapper = ["unshare", "-rT", "--monotonic", &offset, "--fork", "--kill-child"];
+    let tried = Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").stderr(Stdio::null()).status();
+    if !tried.is_ok_and(|status| status.success()) {
+        eprintln!("not tested: no namespace of time can be made here");
+        return;
+    }
+    let router =
+        Start::new("[limits]\nping_interval_ms = 300\nping_timeout_ms = 300\nhello_timeout_ms = 600\n")
+            .wrapper(&wrapper)
+            .router();
+    let mut client = Client::join(router.address(), "realm1");
+    let mut silent = Client::connect(router.address()).unwrap();
+    let until = Instant::now() + Duration::from_millis(1500);
+    while Instant::now() < until {
+        assert_eq!(client.receive_within(Duration::from_millis(100)), Received::Nothing);
+    }
+    assert!(client.pings >= 2, "{} pings", client.pings);
+    assert!(matches!(silent.receive(), Received::Message(_) | Received::Closed(_)), "no HELLO is no session");
+    assert!(client.ask(r#"[48,1,{},"com.nowhere"]"#).contains("no_such_procedure"));
+}
+
+#[test]
+fn a_process_that_was_stopped_for_a_while_loses_nobody() {
+    let router = Start::new("[limits]\nping_interval_ms = 300\nping_timeout_ms = 300\n").router();
+    let address = router.address();
+    let done = Arc::new(AtomicBool::new(false));
+    let threads: Vec<_> = (0..20)
+        .map(|_| {
+            let done = Arc::clone(&done);
+            let mut client = Client::join(address, "realm1");
+            std::thread::spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let received = client.receive_within(Duration::from_millis(50));
+                    assert_eq!(received, Received::Nothing);
+                }
+                client.pings
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_millis(700));
+    router.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_secs(3));
+    router.signal(Signal::CONT);
+    std::thread::sleep(Duration::from_secs(1));
+    done.store(true, Ordering::Relaxed);
+    for thread in threads {
+        assert!(thread.join().unwrap() >= 2);
+    }
+    assert_eq!(router.counters().of("closed_ping_timeout"), 0);
+    // The timeout itself works: this one answers nothing.
+    let mut deaf = Client::join(address, "realm1");
+    std::thread::sleep(Duration::from_millis(900));
+    wait_until("the deaf one is closed", || router.counters().of("closed_ping_timeout") == 1);
+    deaf.receive();
+    drop(deaf);
+    router.stop();
+}
+
+#[test]
+fn idle_sessions_cost_no_processor_time() {
+    let router = Start::new("[limits]\nping_interval_ms = 0\n").router();
+    let clients: Vec<_> = (0..100).map(|_| Client::join(router.address(), "realm1")).collect();
+    std::thread::sleep(Duration::from_millis(300));
+    let before = router.state().cpu_ticks;
+    std::thread::sleep(Duration::from_secs(3));
+    let ticks = router.state().cpu_ticks - before;
+    assert!(ticks <= 5, "{ticks} hundredths of a second in three seconds");
+    drop(clients);
+    router.stop();
+}
+
+#[test]
+fn connections_that_ended_leave_nothing_behind() {
+    let router = Start::new("").router();
+    let address = router.address();
+    let come_and_go = |count: usize| {
+        let threads = (0..4).map(|_| {
+            std::thread::spawn(move || {
+                for number in 0..count / 4 {
+                    let mut client = Client::join(address, "realm1");
+                    let subscribed = client.ask(&format!(r#"[32,1,{{}},"com.topic.{number}"]"#));
+                    assert!(subscribed.starts_with("[33,1,"), "{subscribed}");
+                    if number % 2 == 0 {
+                        assert!(client.ask(r#"[6,{},"wamp.close.close_realm"]"#).starts_with("[6,"));
+                    }
+                }
+            })
+        });
+        for thread in threads.collect::<Vec<_>>() {
+            thread.join().unwrap();
+        }
+    };
+    let empty = router.state();
+    come_and_go(400);
+    wait_until("descriptors are back", || router.state().descriptors == empty.descriptors);
+    let warm = router.state();
+    come_and_go(2000);
+    wait_until("descriptors are back", || router.state().descriptors == empty.descriptors);
+    let after = router.state();
+    let grown = after.resident_bytes.saturating_sub(warm.resident_bytes);
+    assert!(grown <= 4 << 20, "{grown} bytes more");
+    assert_eq!(after.threads, empty.threads);
+    let counters = router.counters();
+    assert_eq!((counters.of("sessions_opened"), counters.of("sessions_ended")), (2400, 2400));
+    router.stop();
+}

@@ -1,0 +1,138 @@
+//! What the machine must allow: said with its cause and its remedy before anything is opened, with exit code 2.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::harness::{Client, Start, wait_until};
+
+#[test]
+fn memory_that_cannot_be_locked() {
+    let limited = ["prlimit", "--memlock=65536:65536"];
+    for runtime in ["auto", "glommio"] {
+        let config = format!("[node]\nruntime = \"{runtime}\"\n");
+        let (code, said) = Start::new(&config).wrapper(&limited).refusal();
+        assert_eq!(code, Some(2), "{said}");
+        for piece in ["RLIMIT_MEMLOCK is 65536", "ulimit -l", "LimitMEMLOCK=", "node.runtime to \"thread\""] {
+            assert!(said.contains(piece), "{piece} is missing in:\n{said}");
+        }
+    }
+    // The remedy works.
+    let router = Start::new("[node]\nruntime = \"thread\"\n").wrapper(&limited).router();
+    Client::join(router.address(), "realm1");
+    router.stop();
+}
+
+#[test]
+fn descriptors_for_fewer_connections_than_are_configured() {
+    let (code, said) =
+        Start::new("[limits]\nconnections = 1000\n").wrapper(&["prlimit", "--nofile=300:300"]).refusal();
+    assert_eq!(code, Some(2), "{said}");
+    for piece in ["limits.connections is 1000", "allows 44", "LimitNOFILE="] {
+        assert!(said.contains(piece), "{piece} is missing in:\n{said}");
+    }
+    let (code, said) = Start::new("").wrapper(&["prlimit", "--nofile=64:64"]).refusal();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("RLIMIT_NOFILE is 64"), "{said}");
+    // A low soft limit is no obstacle: it is raised.
+    let router =
+        Start::new("[limits]\nconnections = 500\n").wrapper(&["prlimit", "--nofile=64:1024"]).router();
+    let clients: Vec<_> = (0..100).map(|_| Client::join(router.address(), "realm1")).collect();
+    drop(clients);
+    router.stop();
+}
+
+#[test]
+fn connections_beyond_the_number_that_is_configured_are_refused_and_said() {
+    // Two on each core.
+    let cores = core_affinity::get_core_ids().unwrap().len();
+    let router = Start::new(&format!("[limits]\nconnections = {}\n", 2 * cores)).router();
+    let clients: Vec<_> = (0..8 * cores).map(|_| Client::connect(router.address())).collect();
+    assert!(clients.iter().filter(|client| client.is_ok()).count() <= 2 * cores);
+    let line = router.wait_for_log("connections were refused");
+    assert!(line.contains("limits.connections") && line.contains("\"WARN\""), "{line}");
+    let counters = router.counters();
+    assert!(counters.of("connections_refused") >= 6 * cores as u64);
+    drop(clients);
+    wait_until("there is room again", || Client::try_join(router.address(), "realm1").is_ok());
+    router.stop();
+}
+
+/// Whether a Python that can deny system calls is there; without it the caller's test has to pass.
+fn deny_io_uring(errno: &str) -> Option<[String; 3]> {
+    let works = Command::new("python3").arg("--version").stdout(Stdio::null()).status();
+    if !works.is_ok_and(|status| status.success()) {
+        eprintln!("not tested: there is no python3");
+        return None;
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/process/deny_io_uring.py");
+    Some(["python3".to_owned(), script.display().to_string(), errno.to_owned()])
+}
+
+#[test]
+fn without_io_uring_the_cores_run_on_threads_with_one_warning() {
+    for (errno, cause) in [("EPERM", "seccomp"), ("ENOSYS", "the kernel is older than")] {
+        let Some(wrapper) = deny_io_uring(errno) else { return };
+        let wrapper = wrapper.each_ref().map(String::as_str);
+        let router = Start::new("").wrapper(&wrapper).router();
+        let mut callee = Client::join(router.address(), "realm1");
+        let mut caller = Client::join(router.address(), "realm1");
+        assert!(callee.ask(r#"[64,1,{},"com.add"]"#).starts_with("[65,1,"));
+        caller.send(r#"[48,1,{},"com.add",[1,2]]"#);
+        let invocation = callee.receive().message();
+        assert!(invocation.starts_with("[68,1,"), "{invocation}");
+        callee.send("[70,1,{},[3]]");
+        assert_eq!(caller.receive().message(), "[50,1,{},[3]]");
+        drop((callee, caller));
+        let log = router.stop();
+        let warnings: Vec<_> = log.lines().filter(|line| line.contains("\"WARN\"")).collect();
+        assert_eq!(warnings.len(), 1, "{log}");
+        for piece in ["io_uring", cause, "plain pinned threads", "node.runtime"] {
+            assert!(warnings[0].contains(piece), "{piece} is missing in:\n{}", warnings[0]);
+        }
+        assert!(log.contains(r#""host":"threads""#), "{log}");
+    }
+}
+
+#[test]
+fn who_insists_on_glommio_is_told_why_it_cannot_be() {
+    let Some(wrapper) = deny_io_uring("EPERM") else { return };
+    let wrapper = wrapper.each_ref().map(String::as_str);
+    let (code, said) = Start::new("[node]\nruntime = \"glommio\"\n").wrapper(&wrapper).refusal();
+    assert_eq!(code, Some(2), "{said}");
+    for piece in ["node.runtime is \"glommio\"", "io_uring", "seccomp", "set node.runtime to \"auto\""] {
+        assert!(said.contains(piece), "{piece} is missing in:\n{said}");
+    }
+    assert!(!said.contains("panicked"), "{said}");
+}
+
+#[test]
+fn cores_that_are_not_there() {
+    for (config, problem) in [
+        ("[[listener]]\nport = 0\ncores = [700]\n", "listener[0].cores names core 700"),
+        (
+            "[[realm]]\nname = \"r\"\nhome = 700\n[[realm.role]]\nname = \"anonymous\"\n",
+            "realm[0].home names core 700",
+        ),
+        ("[node]\ncores = [999]\n", "node.cores names processor 999"),
+    ] {
+        let (code, said) = Start::new(config).refusal();
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(problem), "{said}");
+    }
+}
+
+#[test]
+fn a_port_for_the_privileged() {
+    let first = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    if first.trim() == "0" {
+        eprintln!("not tested: this machine has no privileged ports");
+        return;
+    }
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all"];
+    let wrapper: &[&str] = if rustix::process::geteuid().is_root() { &nobody } else { &[] };
+    let (code, said) = Start::new("[[listener]]\nport = 1\n").wrapper(wrapper).refusal();
+    assert_eq!(code, Some(1), "{said}");
+    for piece in ["cannot listen on 127.0.0.1:1", "Permission denied", "CAP_NET_BIND_SERVICE"] {
+        assert!(said.contains(piece), "{piece} is missing in:\n{said}");
+    }
+}
