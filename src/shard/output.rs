@@ -66,13 +66,19 @@ impl<W: World> Core<W> {
             }
         };
         self.counters.bytes_sent += taken as u64;
-        if taken > 0 {
-            connection.stalled_since = self.lived.tick();
+        let tick = self.lived.tick();
+        let was_refused = connection.outbox.last_accepted_us().is_some();
+        if taken > 0 || !was_refused {
+            connection.stalled_since = tick;
         }
         let before = connection.outbox.bytes();
         connection.outbox.consume(now_us, taken, &mut self.pool);
         let after = connection.outbox.bytes();
         self.outbox_bytes -= before - after;
+        if after == 0 && was_refused && connection.pinged && connection.phase == Phase::Open {
+            // The ping has waited among what was refused, and has only now left.
+            connection.since = tick;
+        }
         if taken < offered {
             connection.blocked = true;
             if taken == 0 {
