@@ -1,7 +1,7 @@
 //! A router as a process of its own, and clients of a few lines for it; on loopback and free ports, in a folder that is
 //! removed again. Shared by the tests that need a whole process.
 
-#![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test takes what it needs")]
 
 mod client;
 mod process_state;
@@ -22,7 +22,7 @@ pub use self::process_state::ProcessState;
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The line of the log that says where the router listens.
-const READY: &str = "Crosspoint is ready";
+pub const READY: &str = "Crosspoint is ready";
 
 /// A folder for one test, removed with it.
 #[derive(Debug)]
@@ -157,7 +157,7 @@ impl Start {
 }
 
 /// The TCP addresses in the line that says where the router listens, in the order of the listeners.
-fn addresses(log: &str) -> Vec<SocketAddr> {
+pub fn addresses(log: &str) -> Vec<SocketAddr> {
     let line = log.lines().find(|line| line.contains(READY)).unwrap_or_default();
     let mut found = Vec::new();
     for (at, _) in line.match_indices("s://") {

@@ -1,0 +1,177 @@
+//! Bounds that a session or a process meets, and what happens there (docs/limits.md).
+
+use super::bystanders::Bystanders;
+use super::client::{Client, RawSocket, WebSocket, websocket_frame};
+use super::router::{Router, eventually, reasons};
+
+#[test]
+fn connections_above_the_limit_are_closed_at_once_and_room_is_used_again() {
+    // Half of them for each core.
+    let router = Router::start("connections = 8");
+    let before = router.counters();
+    let mut clients: Vec<_> = (0..4).map(|_| Client::join(&router.near, WebSocket)).collect();
+    for _ in 0..3 {
+        let mut refused = Client::socket(&router.near);
+        assert!(refused.read_to_end().0.is_empty());
+    }
+    let counters = router.wait_for("connections_refused", 3);
+    assert_eq!(counters.closed_since(&before), reasons([]), "whoever was there stays");
+    clients.pop().unwrap().leave();
+    eventually("the place is free again", || {
+        let mut client = Client::socket(&router.near);
+        client.try_send_raw(&[0x7f, 0xf1, 0, 0]) && client.read_some(4).is_ok_and(|count| count == 4)
+    });
+    for client in clients {
+        client.leave();
+    }
+    router.stop();
+}
+
+#[test]
+fn messages_before_welcome_are_small() {
+    let router = Router::start("hello_bytes_max = \"2 KiB\"");
+    let before = router.counters();
+    let hello = |length: usize| {
+        let hello = r#"[1,"realm1",{"roles":{"caller":{}},"x":""}]"#;
+        hello.replace("\"\"", &format!("\"{}\"", "x".repeat(length - hello.len())))
+    };
+    for framing in [WebSocket, RawSocket] {
+        let mut client = Client::connect(&router.near, framing);
+        client.send(&hello(2048));
+        assert_eq!(client.message()[0], 2);
+        // A session is open: the bound is that of messages.
+        let long = "x".repeat(100_000);
+        client.publish_acknowledged("a.topic", &format!("{long:?}"));
+        let mut client = Client::connect(&router.near, framing);
+        client.send(&hello(2049));
+        let farewell = client.farewell();
+        assert!(farewell.messages.is_empty() && !farewell.reset, "{farewell:?}");
+        assert_eq!(farewell.code, (framing == WebSocket).then_some(1009));
+    }
+    // Fragments do not get around it.
+    let mut client = Client::connect(&router.far, WebSocket);
+    client.send_raw(&websocket_frame(0x01, &[b' '; 2000]));
+    client.send_raw(&websocket_frame(0x00, &[b' '; 49]));
+    assert_eq!(client.farewell().code, Some(1009));
+    router.expect_closed(&before, [("message_too_large", 3), ("end_of_stream", 2)]);
+    drop(client);
+    router.stop();
+}
+
+#[test]
+fn calls_in_flight_of_a_caller_and_of_a_callee() {
+    let router = Router::start("calls_per_session_max = 10\ninvocations_per_session_max = 15");
+    let mut bystanders = Bystanders::join(&router);
+    for (at, other) in [(&router.near, &router.far), (&router.far, &router.near)] {
+        let mut callee = Client::join(other, RawSocket);
+        callee.register("slow.procedure");
+        let mut first = Client::join(at, WebSocket);
+        for _ in 0..10 {
+            first.call("slow.procedure", "1");
+        }
+        let refused = first.call("slow.procedure", "1");
+        let error = first.message();
+        assert_eq!((&error[2], &error[4]), (&refused.into(), &"wamp.error.unavailable".into()));
+        // The callee has five places left for somebody else.
+        let mut second = Client::join(at, WebSocket);
+        let requests: Vec<_> = (0..6).map(|_| second.call("slow.procedure", "2")).collect();
+        let error = second.message();
+        assert_eq!((&error[2], &error[4]), (&requests[5].into(), &"wamp.error.unavailable".into()));
+        bystanders.check();
+        // It answers all that it has, and is as good as new.
+        for _ in 0..15 {
+            callee.echo_invocation();
+        }
+        for _ in 0..10 {
+            assert_eq!(first.message()[0], 50);
+        }
+        for _ in 0..5 {
+            assert_eq!(second.message()[0], 50);
+        }
+        first.call("slow.procedure", "3");
+        let invocation = callee.echo_invocation();
+        assert_eq!(invocation[1], 16, "what was refused left no gap in the callee's ids");
+        assert_eq!(first.message()[3][0], 3);
+        for client in [first, second, callee] {
+            client.leave();
+        }
+    }
+    bystanders.leave();
+    router.stop();
+}
+
+#[test]
+fn the_uris_of_one_session_are_counted_in_bytes() {
+    let router = Router::start("uri_bytes_per_session_max = \"4 KiB\"");
+    let mut client = Client::join(&router.near, WebSocket);
+    let uri = |index: usize| format!("n{index:02}.{}", "x".repeat(1020));
+    let answers: Vec<_> = (0..6)
+        .map(|index| {
+            // By turns: both count in one account.
+            let kind = if index % 2 == 0 { 32 } else { 64 };
+            client.ask(|request| format!(r#"[{kind},{request},{{}},"{}"]"#, uri(index)))
+        })
+        .collect();
+    let codes: Vec<_> = answers.iter().map(|answer| answer[0].to_string()).collect();
+    assert_eq!(codes, ["33", "65", "33", "65", "8", "8"]);
+    for answer in &answers[4..] {
+        assert_eq!(answer[4], "crosspoint.error.limit_reached");
+    }
+    // A registration that failed has taken nothing; one that was given back makes room for as much.
+    let mut other = Client::join(&router.far, WebSocket);
+    let answer = other.ask(|request| format!(r#"[64,{request},{{}},"{}"]"#, uri(1)));
+    assert_eq!(answer[4], "wamp.error.procedure_already_exists");
+    for index in 10..14 {
+        other.register(&uri(index));
+    }
+    let registration = &answers[1][2];
+    let answer = client.ask(|request| format!("[66,{request},{registration}]"));
+    assert_eq!(answer[0], 67);
+    client.subscribe(&uri(20));
+    let answer = client.ask(|request| format!(r#"[32,{request},{{}},"x"]"#));
+    assert_eq!(answer[4], "crosspoint.error.limit_reached", "it is full to the byte");
+    client.leave();
+    other.leave();
+    router.stop();
+}
+
+#[test]
+fn lists_in_options_are_bounded() {
+    let router = Router::start("option_list_max = 100");
+    let mut client = Client::join(&router.near, WebSocket);
+    let list = |count: u64| (1..=count).map(|id| id.to_string()).collect::<Vec<_>>().join(",");
+    let publish = |request: u64, count: u64| {
+        format!(r#"[16,{request},{{"acknowledge":true,"exclude":[{}]}},"a"]"#, list(count))
+    };
+    assert_eq!(client.ask(|request| publish(request, 100))[0], 17);
+    client.send(&publish(2, 101));
+    client.expect_violation("101 sessions to exclude");
+    drop(client);
+    router.stop();
+}
+
+#[test]
+fn unfinished_messages_of_a_core_are_bounded() {
+    let router = Router::start("partial_bytes_per_core_max = \"1 MiB\"\nmessage_bytes_max = \"1 MiB\"");
+    let mut bystanders = Bystanders::join(&router);
+    let before = router.counters();
+    let mut largest = Client::join(&router.near, WebSocket);
+    // All but the end of a long message, from several sessions of one core.
+    let part = |bytes: usize| {
+        let frame = websocket_frame(0x81, &vec![b' '; 1 << 20]);
+        frame[..bytes].to_vec()
+    };
+    largest.send_raw(&part(500 << 10));
+    let mut others: Vec<_> = (0..4).map(|_| Client::join(&router.near, WebSocket)).collect();
+    for client in &mut others {
+        client.send_raw(&part(200 << 10));
+    }
+    // Doubling buffers count as what they are; the largest goes, and the others may finish.
+    largest.expect_abort("the largest", "crosspoint.error.out_of_memory", 1013);
+    bystanders.check();
+    let closed = router.counters().closed_since(&before);
+    assert_eq!(closed.keys().collect::<Vec<_>>(), ["out_of_memory"]);
+    drop((largest, others));
+    bystanders.leave();
+    router.stop();
+}

@@ -1,0 +1,154 @@
+//! Sessions that do not read what they asked for, and callees that do not read what they are asked.
+
+use super::bystanders::Bystanders;
+use super::client::{Client, RawSocket, WebSocket, websocket_frame};
+use super::router::{Router, eventually, reasons};
+
+/// Small enough that a test fills an outbox quickly, and no pings.
+const SMALL_OUTBOX: &str = "message_bytes_max = \"64 KiB\"\noutbox_soft_bytes = \"256 KiB\"\n\
+                            outbox_hard_bytes = \"1 MiB\"\nlinger_timeout_ms = 500\nping_interval_ms = 0\n\
+                            slow_consumer_timeout_ms = 1000\n";
+
+/// More than this in one direction is not what buffers of the kernel hold, in bytes.
+const KERNEL_BYTES_MAX: usize = 24 << 20;
+
+/// Sends the same over and over, waiting for nothing, until the router closes; how much it took.
+fn send_until_closed(
+    router: &Router,
+    client: &mut Client,
+    bytes: &[u8],
+    mut meanwhile: impl FnMut(),
+) -> usize {
+    let closed = router.counters().get("closed_slow_consumer");
+    let mut sent = 0;
+    loop {
+        sent += client.send_some(&bytes[sent % bytes.len()..]);
+        meanwhile();
+        if router.counters().get("closed_slow_consumer") > closed {
+            return sent;
+        }
+        assert!(sent < 64 << 20, "a session that does not read is not held back");
+    }
+}
+
+#[test]
+fn a_caller_that_reads_no_results_is_held_back_and_closed() {
+    let router = Router::start(SMALL_OUTBOX);
+    let mut bystanders = Bystanders::join(&router);
+    for (place, framing) in [(&router.near, WebSocket), (&router.far, RawSocket)] {
+        let before = router.counters();
+        let memory = router.memory_bytes();
+        let mut callee = Client::join(&router.far, WebSocket);
+        callee.register("long.answer");
+        std::thread::scope(|scope| {
+            let callee = scope.spawn(move || {
+                // It answers everybody until it is told to stop.
+                while callee.echo_invocation()[4][0] != "stop" {}
+                callee
+            });
+            let mut other = Client::join(&router.near, WebSocket);
+            let mut greedy = Client::join_narrow(place, framing);
+            // At most a thousand are in flight, so that all of it is calls that are taken.
+            let calls: Vec<u8> = (1..=2000)
+                .flat_map(|request| {
+                    greedy.frame(&format!(r#"[48,{request},{{}},"long.answer",["{}"]]"#, "x".repeat(8000)))
+                })
+                .collect();
+            let closed = router.counters().get("closed_slow_consumer");
+            let mut sent = 0;
+            let mut round = 0;
+            while router.counters().get("closed_slow_consumer") == closed {
+                sent += greedy.send_some(&calls[sent..]);
+                assert!(sent < calls.len(), "the router takes calls of somebody who takes no answers");
+                round += 1;
+                other.call("long.answer", &format!("\"{round}\""));
+                assert_eq!(
+                    other.message()[3][0],
+                    round.to_string().as_str(),
+                    "the callee is slow for others"
+                );
+            }
+            let counters = router.counters();
+            assert!(counters.get("paused_outbox") > before.get("paused_outbox"));
+            assert_eq!(counters.closed_since(&before), reasons([("slow_consumer", 1)]));
+            assert!(router.memory_bytes() < memory + (24 << 20), "{memory} became {}", router.memory_bytes());
+            bystanders.check();
+            other.call("long.answer", "\"stop\"");
+            assert_eq!(other.message()[0], 50);
+            callee.join().unwrap().leave();
+            other.leave();
+        });
+    }
+    bystanders.leave();
+    router.stop();
+}
+
+#[test]
+fn whoever_reads_no_small_replies_is_closed_too() {
+    let router = Router::start(SMALL_OUTBOX);
+    let mut bystanders = Bystanders::join(&router);
+    let before = router.counters();
+    let memory = router.memory_bytes();
+    // Pongs, which nobody has to wait for.
+    let mut pinging = Client::join_narrow(&router.near, WebSocket);
+    let pings = websocket_frame(0x89, &[b'p'; 125]).repeat(5000);
+    let sent = send_until_closed(&router, &mut pinging, &pings, || bystanders.check());
+    assert!(sent < KERNEL_BYTES_MAX, "{sent} bytes of pings were taken");
+    drop(pinging);
+    // SUBSCRIBED and ERROR.
+    let mut asking = Client::join_narrow(&router.far, RawSocket);
+    let requests: Vec<u8> =
+        (1..=400_000).flat_map(|request| asking.frame(&format!(r#"[34,{request},1]"#))).collect();
+    let sent = send_until_closed(&router, &mut asking, &requests, || bystanders.check());
+    assert!(sent < requests.len(), "{sent} bytes of requests were taken");
+    drop(asking);
+    assert_eq!(router.counters().closed_since(&before), reasons([("slow_consumer", 2)]));
+    assert!(router.memory_bytes() < memory + (24 << 20), "{memory} became {}", router.memory_bytes());
+    bystanders.leave();
+    router.stop();
+}
+
+#[test]
+fn callers_of_a_callee_that_stops_reading_are_answered() {
+    let router = Router::start(SMALL_OUTBOX);
+    let mut bystanders = Bystanders::join(&router);
+    for (there, here) in
+        [(&router.near, &router.far), (&router.far, &router.near), (&router.near, &router.near)]
+    {
+        let before = router.counters();
+        let mut callee = Client::join_narrow(there, WebSocket);
+        callee.register("stalled.procedure");
+        let mut caller = Client::join(here, RawSocket);
+        let argument = format!("\"{}\"", "x".repeat(8000));
+        let requests: Vec<_> = (0..300).map(|_| caller.call("stalled.procedure", &argument)).collect();
+        bystanders.check();
+        // First those for whom there was no room, and at the end those who waited for an answer in vain.
+        let mut answers = [0, 0];
+        let mut answered: Vec<u64> = Vec::new();
+        for _ in &requests {
+            let error = caller.message();
+            assert_eq!(error[0], 8, "{error:?}");
+            answered.push(error[2].to_string().parse().unwrap());
+            if error[4] == "wamp.error.unavailable" {
+                assert_eq!(answers[1], 0, "room came up although nobody read");
+                answers[0] += 1;
+            } else {
+                assert_eq!(error[4], "wamp.error.canceled", "{error:?}");
+                answers[1] += 1;
+            }
+        }
+        answered.sort_unstable();
+        assert_eq!(answered, requests, "each call has one answer");
+        assert!(answers[0] > 0 && answers[1] > 100, "{answers:?}");
+        router.expect_closed(&before, [("slow_consumer", 1)]);
+        eventually("the procedure is free again", || {
+            let error = caller.ask(|request| format!(r#"[48,{request},{{}},"stalled.procedure"]"#));
+            error[4] == "wamp.error.no_such_procedure"
+        });
+        bystanders.check();
+        caller.leave();
+        drop(callee);
+    }
+    bystanders.leave();
+    router.stop();
+}
