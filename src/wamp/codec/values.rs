@@ -160,6 +160,8 @@ fn push_msgpack<'t>(reader: &mut MsgPackReader<'t>, tape: &mut Tape<'t>) -> Resu
         msgpack::Token::Extension(-1, data) => {
             Node::Text(Cow::Owned(timestamp::rfc_3339(data).ok_or(NotRepresentable)?))
         }
+        // `undefined`, as JavaScript libraries write it.
+        msgpack::Token::Extension(0, [0]) => Node::Null,
         msgpack::Token::Extension(..) => return Err(NotRepresentable),
     };
     tape.push(node);

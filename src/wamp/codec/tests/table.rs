@@ -640,3 +640,17 @@ fn ids_that_javascript_clients_write_as_floats_are_integers_in_binary_serializer
         }
     }
 }
+
+#[test]
+fn undefined_of_javascript_libraries_becomes_null() {
+    let args = b"\x92\xd4\x00\x00\x01";
+    let payload = crate::wamp::Payload { serializer: Serializer::MsgPack, args, kwargs: &[] };
+    let message = Message::Yield(crate::wamp::message::Yield {
+        request: crate::wamp::RequestId(1),
+        options: crate::wamp::options::YieldOptions::default(),
+        payload,
+    });
+    let mut out = Vec::new();
+    Encoder::new().encode(&message, Serializer::Json, &mut out).unwrap();
+    assert_eq!(out, b"[70,1,{},[null,1]]");
+}
