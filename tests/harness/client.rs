@@ -57,17 +57,15 @@ fn hello(realm: &str) -> String {
     format!(r#"[1,"{realm}",{{"roles":{{"caller":{{}},"callee":{{}},"publisher":{{}},"subscriber":{{}}}}}}]"#)
 }
 
-/// A client over RawSocket (specification, RawSocket transport). It answers pings while it receives.
+/// A client over RawSocket (specification, RawSocket transport).
 pub struct Client {
     stream: Box<dyn Stream>,
     partial: Vec<u8>,
-    /// Pings that it answered.
-    pub pings: usize,
 }
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("pings", &self.pings).finish_non_exhaustive()
+        f.debug_struct("Client").finish_non_exhaustive()
     }
 }
 
@@ -106,7 +104,7 @@ impl Client {
         if answer[0] != 0x7F || answer[1] & 0x0F != 1 {
             return Err(io::Error::other(format!("the answer to the handshake is {answer:x?}")));
         }
-        Ok(Self { stream, partial: Vec::new(), pings: 0 })
+        Ok(Self { stream, partial: Vec::new() })
     }
 
     /// A session.
@@ -151,15 +149,7 @@ impl Client {
         loop {
             match self.frame() {
                 Ok(Some((0, payload))) => return Received::Message(String::from_utf8(payload).unwrap()),
-                Ok(Some((1, payload))) => {
-                    self.pings += 1;
-                    let mut pong = (payload.len() as u32 | 2 << 24).to_be_bytes().to_vec();
-                    pong.extend_from_slice(&payload);
-                    if self.stream.write_all(&pong).is_err() {
-                        return Received::Reset;
-                    }
-                }
-                Ok(Some(_)) => {}
+                Ok(Some(other)) => panic!("a frame that is no message: {other:?}"),
                 Ok(None) => return Received::Closed(None),
                 Err(error) if is_timeout(&error) => return Received::Nothing,
                 Err(_) => return Received::Reset,
@@ -201,6 +191,8 @@ fn is_timeout(error: &io::Error) -> bool {
 /// A client over WebSocket.
 pub struct WebSocketClient {
     socket: WebSocket<TcpStream>,
+    /// Pings that it answered while it received.
+    pub pings: usize,
 }
 
 impl fmt::Debug for WebSocketClient {
@@ -226,7 +218,7 @@ impl WebSocketClient {
         config.write_buffer_size = 0;
         let (socket, _) = tungstenite::client::client_with_config(request, stream, Some(config))
             .map_err(|error| io::Error::other(error.to_string()))?;
-        Ok(Self { socket })
+        Ok(Self { socket, pings: 0 })
     }
 
     /// A session.
@@ -238,13 +230,26 @@ impl WebSocketClient {
         client
     }
 
+    /// Sends a request and receives its answer.
+    pub fn ask(&mut self, message: &str) -> String {
+        self.send(message);
+        self.receive().message()
+    }
+
     pub fn send(&mut self, message: &str) {
         self.socket.send(Message::text(message)).unwrap();
     }
 
     pub fn receive(&mut self) -> Received {
+        self.receive_within(PATIENCE)
+    }
+
+    pub fn receive_within(&mut self, patience: Duration) -> Received {
+        self.socket.get_ref().set_read_timeout(Some(patience)).unwrap();
         loop {
             match self.socket.read() {
+                // The answer leaves with the next read.
+                Ok(Message::Ping(_)) => self.pings += 1,
                 Ok(Message::Text(text)) => return Received::Message(text.to_string()),
                 Ok(Message::Close(frame)) => return Received::Closed(frame.map(|frame| frame.code.into())),
                 Ok(_) => {}

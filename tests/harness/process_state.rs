@@ -1,6 +1,7 @@
 //! What a process costs, from /proc.
 
 use std::fs;
+use std::path::PathBuf;
 
 /// Processor time, descriptors and memory of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,26 +29,22 @@ impl ProcessState {
         }
     }
 
-    /// How often the thread with this name has waited for something; `None` when there is no such thread.
-    pub fn waits_of_thread(pid: i32, name: &str) -> Option<u64> {
-        of_thread(pid, name, "voluntary_ctxt_switches:")?.parse().ok()
+    /// The processor time of the thread with this name, in nanoseconds; `None` when there is no such thread.
+    pub fn cpu_ns_of_thread(pid: i32, name: &str) -> Option<u64> {
+        let statistics = fs::read_to_string(thread(pid, name)?.join("schedstat")).unwrap();
+        statistics.split(' ').next()?.parse().ok()
     }
 
     /// The processors on which the thread with this name may run, such as `0` or `0-3`.
     pub fn processors_of_thread(pid: i32, name: &str) -> Option<String> {
-        of_thread(pid, name, "Cpus_allowed_list:")
+        let status = fs::read_to_string(thread(pid, name)?.join("status")).unwrap();
+        Some(status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().to_owned())
     }
 }
 
-fn of_thread(pid: i32, name: &str, key: &str) -> Option<String> {
-    for entry in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        let task = entry.unwrap().path();
-        if fs::read_to_string(task.join("comm")).unwrap_or_default().trim_end() == name {
-            let status = fs::read_to_string(task.join("status")).unwrap();
-            return Some(status.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned());
-        }
-    }
-    None
+fn thread(pid: i32, name: &str) -> Option<PathBuf> {
+    let mut threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|entry| entry.unwrap().path());
+    threads.find(|thread| fs::read_to_string(thread.join("comm")).unwrap_or_default().trim_end() == name)
 }
 
 fn cpu_ticks(path: &str) -> u64 {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
-use crate::harness::{Client, Folder, PATIENCE, Received, Router, Start, wait_until};
+use crate::harness::{Client, Folder, PATIENCE, Received, Router, Start, WebSocketClient, wait_until};
 
 /// Sends a RawSocket handshake and does not wait for the answer.
 fn knock(address: SocketAddr) -> TcpStream {
@@ -164,7 +164,7 @@ fn a_machine_that_has_just_been_started() {
         Start::new("[limits]\nping_interval_ms = 300\nping_timeout_ms = 300\nhello_timeout_ms = 600\n")
             .wrapper(&wrapper)
             .router();
-    let mut client = Client::join(router.address(), "realm1");
+    let mut client = WebSocketClient::join(router.address(), "realm1");
     let mut silent = Client::connect(router.address()).unwrap();
     let until = Instant::now() + Duration::from_millis(1500);
     while Instant::now() < until {
@@ -183,7 +183,7 @@ fn a_process_that_was_stopped_for_a_while_loses_nobody() {
     let threads: Vec<_> = (0..20)
         .map(|_| {
             let done = Arc::clone(&done);
-            let mut client = Client::join(address, "realm1");
+            let mut client = WebSocketClient::join(address, "realm1");
             std::thread::spawn(move || {
                 while !done.load(Ordering::Relaxed) {
                     let received = client.receive_within(Duration::from_millis(50));
@@ -204,7 +204,7 @@ fn a_process_that_was_stopped_for_a_while_loses_nobody() {
     }
     assert_eq!(router.counters().of("closed_ping_timeout"), 0);
     // The timeout itself works: this one answers nothing.
-    let mut deaf = Client::join(address, "realm1");
+    let mut deaf = WebSocketClient::join(address, "realm1");
     std::thread::sleep(Duration::from_millis(900));
     wait_until("the deaf one is closed", || router.counters().of("closed_ping_timeout") == 1);
     deaf.receive();
