@@ -33,6 +33,8 @@ struct Invocation {
     id: RequestId,
     caller: Sitting,
     request: RequestId,
+    /// INTERRUPT was sent; one is enough.
+    is_interrupted: bool,
     /// The neighbours in the list of this caller's invocations.
     previous: u32,
     next: u32,
@@ -68,7 +70,7 @@ impl Invocations {
 
     fn insert(&mut self, callee: SessionKey, id: RequestId, caller: Sitting, request: RequestId) -> u32 {
         let next = self.by_caller.get(&caller).copied().unwrap_or(NONE);
-        let entry = Invocation { callee, id, caller, request, previous: NONE, next };
+        let entry = Invocation { callee, id, caller, request, is_interrupted: false, previous: NONE, next };
         let index = if let Some(index) = self.free.pop() {
             self.entries[index as usize] = entry;
             index
@@ -423,12 +425,14 @@ impl Router {
     }
 
     fn interrupt_at(&mut self, index: u32, mode: CancelMode, effects: &mut impl Effects) {
-        let Invocation { callee, id, caller, request, .. } = self.invocations.entries[index as usize];
+        let entry = &mut self.invocations.entries[index as usize];
+        let Invocation { callee, id, caller, request, is_interrupted, .. } = *entry;
+        entry.is_interrupted |= mode != CancelMode::Skip;
         let session = self.sessions.get_mut(callee);
         let can_cancel = session.as_ref().is_some_and(|session| {
             session.state == State::Open && session.features.contains(ClientFeatures::CALLEE_CALL_CANCELING)
         });
-        if mode != CancelMode::Skip && can_cancel {
+        if mode != CancelMode::Skip && can_cancel && !is_interrupted {
             let options = InterruptOptions { mode: Some(mode), reason: Some(Text::Borrowed(uri::CANCELED)) };
             let _ = effects.reply(callee, &Message::Interrupt(Interrupt { request: id, options }));
         }
