@@ -59,7 +59,11 @@ impl<W: World> Core<W> {
         let taken = match self.world.send(&connection.socket, &slices[..count]) {
             Ok(taken) => taken,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                // Nothing was refused, so no event will say that there is room.
+                self.list_dirty(key);
+                return;
+            }
             Err(_) => {
                 self.broken.push(key);
                 return;
@@ -88,13 +92,22 @@ impl<W: World> Core<W> {
             }
             let patience = self.lived.ticks(self.limits.slow_consumer_timeout);
             self.check_by(key, self.lived.tick().saturating_add(patience));
-        } else if after > 0 && !connection.dirty {
-            connection.dirty = true;
-            self.dirty.push(key);
+        } else if after > 0 {
+            self.list_dirty(key);
         }
         self.update_half(key);
         if after == 0 {
             self.flushed(key);
+        }
+    }
+
+    /// Marks a connection to be flushed.
+    pub(super) fn list_dirty(&mut self, key: SessionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.dirty
+        {
+            connection.dirty = true;
+            self.dirty.push(key);
         }
     }
 
@@ -138,10 +151,7 @@ impl<W: World> Core<W> {
             return;
         }
         connection.blocked = false;
-        if !connection.dirty {
-            connection.dirty = true;
-            self.dirty.push(key);
-        }
+        self.list_dirty(key);
     }
 
     /// Reads and throws away, so that close() does not become a reset that takes the farewell with it.
@@ -159,6 +169,10 @@ impl<W: World> Core<W> {
                 connection.discarded as usize > self.limits.linger_bytes_max
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                connection.readable = true;
+                false
+            }
             Err(_) => {
                 self.free(key);
                 return;
