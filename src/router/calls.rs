@@ -88,6 +88,13 @@ impl Router {
         Ok(())
     }
 
+    /// Whether a call was made and has no final answer.
+    #[must_use]
+    pub fn call_is_open(&self, key: SessionKey, request: RequestId) -> bool {
+        let session = self.sessions.get(key).and_then(|session| session.active.as_ref());
+        session.is_some_and(|active| active.calls.contains_key(&request))
+    }
+
     pub(super) fn handle_cancel(
         &mut self,
         now_us: u64,

@@ -13,6 +13,7 @@ use crate::router::LinkInfo;
 use crate::router::effects::Sent;
 use crate::router::peer::SessionKey;
 use crate::wamp::codec::{DecodeLimits, Input, Serializer, decode};
+use crate::wamp::message::Message;
 use crate::wamp::{CloseReason, MessageType};
 
 /// An outgoing echo may use all of an outbox.
@@ -172,7 +173,12 @@ impl<W: World> Shard<W> {
         };
         let kind = message.kind();
         recorder::received(self.core.now.monotonic_us, key, kind, length);
-        if waits(kind) && self.core.requests_wait(key) {
+        let waits = match &message {
+            // It must not overtake its own call, which then nothing would cancel.
+            Message::Cancel(cancel) => !self.router.call_is_open(key, cancel.request),
+            _ => waits(kind),
+        };
+        if waits && self.core.requests_wait(key) {
             let bytes = match input {
                 Input::Text(text) => text.as_bytes(),
                 Input::Bytes(bytes) => bytes,
@@ -392,7 +398,7 @@ impl Budget {
     }
 }
 
-/// The messages that wait while requests do; the others pass them.
+/// The messages that wait while requests do; the others pass them, but CANCEL not the CALL that it cancels.
 fn waits(kind: MessageType) -> bool {
     matches!(
         kind,
