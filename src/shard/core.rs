@@ -274,11 +274,12 @@ impl<W: World> Core<W> {
         }
     }
 
-    /// One reason less; when nothing keeps it from being read it is, without waiting for an event.
+    /// One reason less; when nothing holds it back any more it is read, without waiting for an event: its requests first,
+    /// and when there are too many of them and they have to wait on, no more than that.
     pub(super) fn resume(&mut self, key: SessionKey, reason: Paused) {
         if let Some(connection) = self.connections.get_mut(key)
             && connection.paused.remove(reason)
-            && !connection.paused.reading()
+            && !connection.paused.held_back()
         {
             self.account_input(key);
             self.list_readable(key);

@@ -140,7 +140,10 @@ impl<W: World> Shard<W> {
     /// Whether the connection may handle more in this turn; when only its budget is spent it is listed again.
     fn may_go_on(&mut self, key: SessionKey, budget: &Budget) -> bool {
         let Some(connection) = self.core.connections.get(key) else { return false };
-        if matches!(connection.phase, Phase::Closing | Phase::Lingering) || connection.paused.reading() {
+        let paused = connection.paused;
+        // Whoever takes one of these reasons away lists it again.
+        let waits = paused.held_back() || (paused.reading() && paused.requests());
+        if waits || matches!(connection.phase, Phase::Closing | Phase::Lingering) {
             self.core.account_input(key);
             return false;
         }
