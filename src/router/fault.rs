@@ -85,10 +85,9 @@ impl Router {
             (**procedure == *uri).then_some((*key, (*registration)?))
         });
         let Some((callee, registration)) = known else { return false };
-        let Some(session) = self.sessions.get(callee).filter(|session| session.realm == head.realm) else {
+        if self.sessions.get(callee).is_none_or(|session| session.realm != head.realm) {
             return false;
-        };
-        debug_assert!(session.active.is_some());
+        }
         let callee = self.sitting(callee);
         self.invoke(callee, registration, false, Parcel::Borrowed { head, uri, payload }, effects);
         true

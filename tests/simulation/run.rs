@@ -112,7 +112,8 @@ impl Run {
                 Client::new(number, core, realm, actions, &mut random)
             })
             .collect();
-        let history = History::new(profile.slow == SlowPolicy::Drop);
+        let may_refuse = profile.may_close.contains(&uri::SLOW_CONSUMER);
+        let history = History::new(profile.slow == SlowPolicy::Drop, may_refuse);
         let weights = Vec::new();
         let trace = Trace::default();
         Self { random, kernel, cores, clients, history, profile, step: 0, is_stopping: false, weights, trace }
@@ -126,6 +127,7 @@ impl Run {
         let missing = self.history.check_events()?;
         self.check_lost(missing)?;
         self.history.check_calls()?;
+        self.history.check_missed_callees()?;
         for client in 0..self.clients.len() {
             self.on_stage(client, |client, stage| {
                 client.answer_all(stage);
@@ -267,6 +269,7 @@ impl Run {
             padding_max: self.profile.limits.message_bytes_max - 256,
             long_once_in: self.profile.long_once_in,
             may_close: &may_close,
+            is_impatient: self.profile.impatient,
             trace: &mut self.trace,
         };
         play(&mut self.clients[client], &mut stage)
@@ -342,7 +345,8 @@ impl Run {
     fn check_waiting(&self) -> Kept {
         for (number, core) in self.cores.iter().enumerate() {
             let peaks = core.shard.peaks();
-            if peaks.queued_bytes > 0 {
+            // Nobody takes what is sent to a shard that has stopped.
+            if peaks.queued_bytes > 0 && !self.cores.iter().any(|core| core.is_stopped) {
                 return broken(
                     "stuck",
                     format!("core {number} sleeps, and so does who should take what it sent"),
@@ -470,7 +474,11 @@ impl Run {
 
     fn check_empty(&self) -> Kept {
         for (number, core) in self.cores.iter().enumerate() {
-            let (held, tables) = (core.shard.held(), core.shard.table_sizes());
+            let (held, mut tables) = (core.shard.held(), core.shard.table_sizes());
+            if self.is_stopping {
+                // The first to stop does not hear the last words of the others.
+                tables = TableSizes { registrations: 0, invocations: 0, kills: 0, ..tables };
+            }
             if held != Held::default() || tables != TableSizes::default() {
                 return broken("held", format!("core {number}, which nobody is at: {held:?} {tables:?}"));
             }
