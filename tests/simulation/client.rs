@@ -123,6 +123,8 @@ pub struct Client {
     pub wire: Option<usize>,
     /// It does not read for so many steps.
     pub stalled: u32,
+    /// It did not read for a while, on this connection.
+    has_stalled: bool,
     pub actions_left: u32,
     pub connects_left: u32,
     /// The session, while one is open or being closed.
@@ -151,6 +153,7 @@ impl Client {
             state: State::Away,
             wire: None,
             stalled: 0,
+            has_stalled: false,
             actions_left: actions,
             connects_left: 5,
             session: None,
@@ -244,8 +247,8 @@ impl Client {
         let was_reset = self.wire.is_some_and(|wire| stage.net.wires[wire].reset_by_router);
         let is_left = self.session.is_some_and(|session| {
             let is_leaving = stage.history.sessions[session].end == End::Leaving;
-            // Where time makes leaps, the farewell of a connection that timed out may be cut off.
-            is_leaving && !was_reset && self.fin_sent && !stage.is_impatient
+            // Who does not read for long is closed, and does not always hear why.
+            is_leaving && !was_reset && self.fin_sent && !self.has_stalled && !stage.is_impatient
         });
         self.end_session(stage, if is_left { End::Left } else { End::Lost });
         if let Some(wire) = self.wire.take() {
@@ -262,6 +265,7 @@ impl Client {
         self.input.clear();
         self.fin_due = false;
         self.fin_sent = false;
+        self.has_stalled = false;
         self.forget_session();
     }
 
@@ -343,17 +347,20 @@ impl Client {
         let Some(session) = self.session else { return };
         match stage.random.below(100) {
             0..30 => self.publish(session, stage),
-            30..42 => self.subscribe(session, stage),
-            42..46 => self.unsubscribe(session, stage),
-            46..54 => self.register(session, stage),
-            54..57 => self.unregister(session, stage),
-            57..77 => self.call(session, stage),
-            77..83 => self.cancel(session, stage),
-            83..91 => self.answer_some(session, stage),
-            91..93 => self.out.extend(self.transport.ping(stage.random)),
-            93..95 => self.stalled = stage.random.between(50, 1500) as u32,
-            95..97 => self.say_goodbye(stage),
-            97 => self.leave(stage),
+            30..44 => self.subscribe(session, stage),
+            44..48 => self.unsubscribe(session, stage),
+            48..58 => self.register(session, stage),
+            58..61 => self.unregister(session, stage),
+            61..80 => self.call(session, stage),
+            80..86 => self.cancel(session, stage),
+            86..95 => self.answer_some(session, stage),
+            95..97 => self.out.extend(self.transport.ping(stage.random)),
+            97..99 => {
+                self.stalled = stage.random.between(50, 1500) as u32;
+                self.has_stalled = true;
+            }
+            99 if stage.random.once_in(2) => self.say_goodbye(stage),
+            99 if stage.random.once_in(2) => self.leave(stage),
             _ => {}
         }
     }
@@ -625,7 +632,11 @@ impl Client {
                 let procedure = invocation.details.procedure.as_deref();
                 let history = &mut *stage.history;
                 let index = history.receive_invocation(session, request, registration, procedure, content)?;
-                self.running.push((request, index));
+                if self.state == State::Open && stage.random.once_in(3) {
+                    self.answer(session, request, index, false, stage);
+                } else {
+                    self.running.push((request, index));
+                }
                 Ok(())
             }
             Message::Interrupt(interrupt) => {

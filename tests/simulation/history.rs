@@ -165,7 +165,13 @@ pub fn matches(policy: MatchPolicy, pattern: &str, uri: &str) -> bool {
 
 impl History {
     pub fn new(may_drop: bool, may_refuse: bool) -> Self {
-        Self { sessions: Vec::new(), may_drop, may_refuse, missed_callees: Vec::new(), happened: Happened::default() }
+        Self {
+            sessions: Vec::new(),
+            may_drop,
+            may_refuse,
+            missed_callees: Vec::new(),
+            happened: Happened::default(),
+        }
     }
 
     /// EVENT arrives at a subscriber.
@@ -353,7 +359,7 @@ impl History {
     /// When all is quiet: whoever was not found was not there.
     pub fn check_missed_callees(&self) -> Kept {
         match self.missed_callees.iter().find(|(callee, _)| self.sessions[*callee].end != End::Lost) {
-            Some((_, text)) => broken("O6", text.clone()),
+            Some((callee, text)) => broken("O6", format!("{text} ({:?})", self.sessions[*callee].end)),
             None => Ok(()),
         }
     }

@@ -37,7 +37,7 @@ impl Profile {
         let mut profile = Self {
             cores: random.between(1, 4),
             clients: random.between(3, 8),
-            actions: random.between(20, 250),
+            actions: random.between(40, 500),
             limits: base(random),
             tuning: tuning(random),
             slow: if random.once_in(3) { SlowPolicy::Drop } else { SlowPolicy::Close },

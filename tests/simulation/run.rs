@@ -1,6 +1,7 @@
 //! One run: shards, clients and chance, from the first connection to the last.
 
-use std::rc::Rc;
+use std::cell::{Ref, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crosspoint::config::{self, Limits, SlowPolicy};
@@ -67,11 +68,27 @@ struct Core {
     is_stopped: bool,
 }
 
+impl Core {
+    /// A shard falls asleep, or does one turn.
+    fn turn(&mut self) {
+        if !self.is_asleep && self.shard.fall_asleep() {
+            self.is_asleep = true;
+            return;
+        }
+        let turn = self.shard.pass(self.is_asleep);
+        self.is_asleep = false;
+        self.is_stopped = turn == Turn::Stopped;
+    }
+}
+
+/// The shards. One is borrowed while it has a turn, so that others can have theirs within.
+type Cores = Rc<Vec<RefCell<Core>>>;
+
 /// Everything of one run.
 pub struct Run {
     random: Random,
     kernel: Kernel,
-    cores: Vec<Core>,
+    cores: Cores,
     clients: Vec<Client>,
     history: History,
     profile: Profile,
@@ -177,7 +194,7 @@ impl Run {
     }
 
     fn set_memory(&mut self, core: usize, level: MemoryLevel) {
-        let core = &self.cores[core];
+        let core = self.core(core);
         core.control.set_memory(level);
         core.waker.wake();
     }
@@ -197,7 +214,7 @@ impl Run {
     fn steps(&self, may_act: bool) -> Vec<Step> {
         let net = self.kernel.borrow();
         let mut steps = Vec::new();
-        for (number, core) in self.cores.iter().enumerate() {
+        for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
             if !core.is_stopped && (!core.is_asleep || net.wakes(number)) {
                 steps.push(Step::Turn(number));
             }
@@ -243,17 +260,13 @@ impl Run {
         }
     }
 
-    /// A shard falls asleep, or does one turn.
     fn turn(&mut self, number: usize) -> Kept {
-        let core = &mut self.cores[number];
-        if !core.is_asleep && core.shard.fall_asleep() {
-            core.is_asleep = true;
-            return Ok(());
-        }
-        let turn = core.shard.pass(core.is_asleep);
-        core.is_asleep = false;
-        core.is_stopped = turn == Turn::Stopped;
-        self.check_bounds(number)
+        self.cores[number].borrow_mut().turn();
+        (0..self.cores.len()).try_for_each(|core| self.check_bounds(core))
+    }
+
+    fn core(&self, number: usize) -> Ref<'_, Core> {
+        self.cores[number].borrow()
     }
 
     fn on_stage(&mut self, client: usize, play: impl FnOnce(&mut Client, &mut Stage<'_>) -> Kept) -> Kept {
@@ -277,7 +290,7 @@ impl Run {
 
     /// Bounds hold after every turn.
     fn check_bounds(&self, core: usize) -> Kept {
-        let peaks = self.cores[core].shard.peaks();
+        let peaks = self.core(core).shard.peaks();
         let (limits, tuning) = (&self.profile.limits, self.profile.tuning);
         let cores = self.cores.len();
         // Strings keep their length in every serializer, numbers and heads do not.
@@ -332,7 +345,7 @@ impl Run {
                 continue;
             }
             self.check_waiting()?;
-            let deadlines = (0..self.cores.len()).filter(|core| !self.cores[*core].is_stopped);
+            let deadlines = (0..self.cores.len()).filter(|core| !self.core(*core).is_stopped);
             let next_us = deadlines.filter_map(|core| self.kernel.borrow().deadline_us(core)).min();
             match next_us {
                 Some(next_us) if next_us <= end_us => self.kernel.borrow_mut().now_us = next_us,
@@ -343,10 +356,10 @@ impl Run {
 
     /// Nothing can happen but that time passes: then all that could be done without is done (no wake-up was lost).
     fn check_waiting(&self) -> Kept {
-        for (number, core) in self.cores.iter().enumerate() {
+        for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
             let peaks = core.shard.peaks();
             // Nobody takes what is sent to a shard that has stopped.
-            if peaks.queued_bytes > 0 && !self.cores.iter().any(|core| core.is_stopped) {
+            if peaks.queued_bytes > 0 && !self.cores.iter().any(|core| core.borrow().is_stopped) {
                 return broken(
                     "stuck",
                     format!("core {number} sleeps, and so does who should take what it sent"),
@@ -366,7 +379,7 @@ impl Run {
     /// Nothing is under way any more, and everything was answered.
     fn check_quiet(&self, with_calls: bool) -> Kept {
         let mut tables = TableSizes::default();
-        for (number, core) in self.cores.iter().enumerate() {
+        for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
             let peaks = core.shard.peaks();
             if peaks.paused + peaks.stuck_bytes + peaks.outbox_bytes > 0 {
                 return broken("stuck", format!("core {number}: {peaks:?}"));
@@ -422,10 +435,10 @@ impl Run {
     /// What a session has not got back rests on some other core, below the bound of what may.
     fn check_credit(&self) -> Kept {
         let mut resting = Vec::new();
-        for core in &self.cores {
+        for core in self.cores.iter().map(RefCell::borrow) {
             resting.extend(core.shard.credit().1);
         }
-        for (number, core) in self.cores.iter().enumerate() {
+        for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
             for (key, owed) in core.shard.credit().0 {
                 let of_session = |(session, _): &&(crosspoint::router::peer::SessionRef, u32)| {
                     session.core == CoreId(number as u16) && session.key == key
@@ -442,7 +455,7 @@ impl Run {
 
     /// Dropped events were counted.
     fn check_lost(&self, missing: u64) -> Kept {
-        let dropped: u64 = self.cores.iter().map(|core| core.shard.counters().events_dropped).sum();
+        let dropped: u64 = self.cores.iter().map(|core| core.borrow().shard.counters().events_dropped).sum();
         if missing > dropped || (dropped > 0 && !self.history.may_drop) {
             return broken("loss", format!("{missing} events are missing, {dropped} were dropped"));
         }
@@ -453,7 +466,7 @@ impl Run {
     fn end(&mut self) -> Kept {
         if self.profile.ends_by_order {
             self.is_stopping = true;
-            for core in &self.cores {
+            for core in self.cores.iter().map(RefCell::borrow) {
                 core.control.give_order(Order::Stop);
                 core.waker.wake();
             }
@@ -473,7 +486,7 @@ impl Run {
     }
 
     fn check_empty(&self) -> Kept {
-        for (number, core) in self.cores.iter().enumerate() {
+        for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
             let (held, mut tables) = (core.shard.held(), core.shard.table_sizes());
             if self.is_stopping {
                 // The first to stop does not hear the last words of the others.
@@ -494,7 +507,7 @@ impl Run {
 
     fn totals(&self, events_missing: u64) -> Totals {
         let mut counters = Counters::default();
-        for core in &self.cores {
+        for core in self.cores.iter().map(RefCell::borrow) {
             counters.add(&core.shard.counters());
         }
         Totals {
@@ -516,7 +529,7 @@ impl Run {
     }
 }
 
-fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 32]) -> Vec<Core> {
+fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 32]) -> Cores {
     let limits: &Limits = &profile.limits;
     let mut config = config::parse("simulation", "", &[]).expect("the empty configuration is sound");
     let listener = config.listeners.remove(0);
@@ -554,5 +567,16 @@ fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 32])
         shard.tune(profile.tuning);
         Core { shard, control, waker, is_asleep: false, is_stopped: false }
     };
-    ends.into_iter().enumerate().map(build).collect()
+    let cores: Cores = Rc::new(ends.into_iter().enumerate().map(build).map(RefCell::new).collect());
+    let (others, of_kernel) = (Rc::downgrade(&cores), Rc::downgrade(kernel));
+    kernel.borrow_mut().meanwhile = Some(Rc::new(move |core| {
+        if let (Some(cores), Some(kernel)) = (Weak::upgrade(&others), Weak::upgrade(&of_kernel)) {
+            let Ok(mut core_of_turn) = cores[core].try_borrow_mut() else { return };
+            let can_turn = !core_of_turn.is_asleep || kernel.borrow().wakes(core);
+            if can_turn && !core_of_turn.is_stopped {
+                core_of_turn.turn();
+            }
+        }
+    }));
+    cores
 }

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -92,19 +93,29 @@ pub struct KernelCounts {
 }
 
 /// All wires and ports.
-#[derive(Debug)]
 pub struct Net {
     pub now_us: u64,
     pub wires: Vec<Wire>,
     pub counts: KernelCounts,
     /// Descriptors run out, calls are interrupted; off while everything has to settle.
     pub unkind: bool,
+    /// Lets some other shard have a turn: while one makes a system call, the others do not stand still.
+    pub meanwhile: Option<Meanwhile>,
     ports: Vec<Port>,
     random: Random,
 }
 
+/// Gives a turn to the shard of this number, if it can have one.
+pub type Meanwhile = Rc<dyn Fn(usize)>;
+
 /// The kernel that all shards of a run share.
 pub type Kernel = Rc<RefCell<Net>>;
+
+impl fmt::Debug for Net {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Net").field("now_us", &self.now_us).field("wires", &self.wires.len()).finish()
+    }
+}
 
 impl Net {
     pub fn new(random: Random) -> Kernel {
@@ -113,6 +124,7 @@ impl Net {
             wires: Vec::new(),
             counts: KernelCounts::default(),
             unkind: true,
+            meanwhile: None,
             ports: Vec::new(),
             random,
         }))
@@ -174,6 +186,8 @@ impl Net {
     /// The end of what a client sends arrives.
     pub fn arrive_fin(&mut self, wire: usize) {
         let wire = &mut self.wires[wire];
+        // Too late: nobody has taken what came before it.
+        wire.reset_by_router |= wire.closed_by_router;
         wire.fin_from_client = true;
         wire.edge = true;
     }
@@ -269,6 +283,21 @@ pub struct Simulated {
     pub core: usize,
 }
 
+impl Simulated {
+    /// Every system call takes a while, in which other shards go on: so messages come and rings are emptied in the midst of
+    /// a turn.
+    fn take_a_while(&self) {
+        let chosen = {
+            let net = &mut *self.kernel.borrow_mut();
+            let (core, chance) = (net.random.below(net.ports.len()), net.random.once_in(6));
+            net.meanwhile.clone().filter(|_| chance && core != self.core).map(|meanwhile| (meanwhile, core))
+        };
+        if let Some((meanwhile, core)) = chosen {
+            meanwhile(core);
+        }
+    }
+}
+
 impl World for Simulated {
     type Socket = Socket;
 
@@ -343,6 +372,7 @@ impl World for Simulated {
     }
 
     fn recv(&mut self, socket: &Socket, buffer: &mut [u8]) -> io::Result<usize> {
+        self.take_a_while();
         let net = &mut *self.kernel.borrow_mut();
         if net.unkind && net.random.once_in(200) {
             net.counts.interrupted += 1;
@@ -364,6 +394,7 @@ impl World for Simulated {
     }
 
     fn send(&mut self, socket: &Socket, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.take_a_while();
         let net = &mut *self.kernel.borrow_mut();
         if net.unkind && net.random.once_in(200) {
             net.counts.interrupted += 1;
