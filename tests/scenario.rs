@@ -14,15 +14,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crosspoint::config;
-use crosspoint::router::RouterConfig;
+use crosspoint::router::{FEATURES, RouterConfig};
 use crosspoint::wamp::CloseReason;
 use crosspoint::wamp::codec::{Input as Encoded, Serializer};
+use crosspoint::wamp::features::RouterFeatures;
 use serde_json::Value;
 
 #[path = "scenario/script.rs"]
@@ -313,6 +314,28 @@ fn every_dialogue() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n\n"));
+}
+
+/// docs/conformance.md names every file, and no other; it says what WELCOME says.
+#[test]
+fn the_conformance_page_is_complete() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/conformance.md")).unwrap();
+    let is_part = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    let words: BTreeSet<&str> = page.split(|character| !is_part(character)).collect();
+    let files: Vec<String> =
+        files().iter().map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    let is_file = |word: &&str| ["basic_", "advanced_", "own_"].iter().any(|kind| word.starts_with(kind));
+    let named: Vec<&str> = words.into_iter().filter(is_file).collect();
+    let mut sorted = files.clone();
+    sorted.sort();
+    assert_eq!(named, sorted);
+    let (announced, missing) = page.split_once("## Not there yet").unwrap();
+    for feature in RouterFeatures::ALL.iter().filter(|feature| !feature.key.is_empty()) {
+        let row = format!("`{}`", feature.key);
+        let is_announced = FEATURES.contains(RouterFeatures(feature.bit));
+        assert_eq!(announced.contains(&format!("| {row} |")), is_announced, "{}", feature.key);
+        assert_eq!(missing.contains(&row), !is_announced, "{}", feature.key);
+    }
 }
 
 /// The checker itself: a wrong expectation, a missing one and one too many each fail.

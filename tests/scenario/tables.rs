@@ -234,6 +234,24 @@ fn every_element_of_another_type() {
     }
 }
 
+/// What comes behind a violation in the same packet is not looked at.
+#[test]
+fn nothing_is_processed_behind_a_violation() {
+    let mut world = in_state(2, "joined");
+    world.open(1, Serializer::Json, 0);
+    world.send(1, Input::Text(&format!("[1, \"realm1\", {PLAIN_ROLES}]")));
+    world.send(1, Input::Text(r#"[32, 1, {}, "com.a"]"#));
+    let _ = world.take_received();
+    send(&mut world, "[70, 1, {}]");
+    send(&mut world, r#"[16, 1, {"acknowledge": true}, "com.a"]"#);
+    send(&mut world, &format!("[1, \"realm1\", {PLAIN_ROLES}]"));
+    let got = world.take_received();
+    assert!(got.iter().all(|(party, _)| *party == 0), "{got:?}");
+    assert_eq!(got.len(), 2, "ABORT and the end: {got:?}");
+    world.close(1, crosspoint::wamp::CloseReason::EndOfStream);
+    world.assert_empty();
+}
+
 /// A session asks for more than it may have, for a long time: what it holds stays at the default bounds.
 #[test]
 fn distinct_uris_without_end() {
