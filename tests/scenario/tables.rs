@@ -2,8 +2,8 @@
 //! take many requests to reach.
 
 use crosspoint::router::RouterConfig;
-use crosspoint::wamp::MessageType;
 use crosspoint::wamp::codec::{Input, Serializer};
+use crosspoint::wamp::{CloseReason, MessageType};
 use serde_json::{Value, json};
 
 use super::script::Script;
@@ -74,6 +74,13 @@ fn received(world: &mut World) -> Vec<Received> {
     world.take_received().into_iter().filter(|(party, _)| *party == 0).map(|(_, received)| received).collect()
 }
 
+/// The one message that party 0 got.
+fn answer(world: &mut World) -> Value {
+    let got = received(world);
+    let [Received::Message(bytes)] = got.as_slice() else { panic!("{got:?}") };
+    serde_json::from_slice(bytes).unwrap()
+}
+
 fn outcome(world: &mut World) -> Outcome {
     let got = received(world);
     let messages: Vec<Value> = got
@@ -115,7 +122,7 @@ fn in_state(cores: u16, state: &str) -> World {
 
 fn close(mut world: World) {
     if world.is_connected(0) {
-        world.close(0, crosspoint::wamp::CloseReason::EndOfStream);
+        world.close(0, CloseReason::EndOfStream);
     }
     let _ = world.take_received();
     world.assert_empty();
@@ -248,7 +255,7 @@ fn nothing_is_processed_behind_a_violation() {
     let got = world.take_received();
     assert!(got.iter().all(|(party, _)| *party == 0), "{got:?}");
     assert_eq!(got.len(), 2, "ABORT and the end: {got:?}");
-    world.close(1, crosspoint::wamp::CloseReason::EndOfStream);
+    world.close(1, CloseReason::EndOfStream);
     world.assert_empty();
 }
 
@@ -261,9 +268,7 @@ fn distinct_uris_without_end() {
         let mut world = in_state(cores, "joined");
         for request in 1..=3000 {
             send(&mut world, &format!("[{code}, {request}, {{}}, \"com.n{request}\"]"));
-            let got = received(&mut world);
-            let [Received::Message(bytes)] = got.as_slice() else { panic!("{got:?}") };
-            let answer: Value = serde_json::from_slice(bytes).unwrap();
+            let answer = answer(&mut world);
             if request <= 1000 {
                 assert_eq!(answer[0], held);
             } else {
@@ -289,9 +294,7 @@ fn long_uris() {
         format!(r#"[32, 5, {{"match": "wildcard"}}, "{}"]"#, ".".repeat(100 * 1024)),
     ]) {
         send(&mut world, &message);
-        let got = received(&mut world);
-        let [Received::Message(bytes)] = got.as_slice() else { panic!("{got:?}") };
-        let answer: Value = serde_json::from_slice(bytes).unwrap();
+        let answer = answer(&mut world);
         assert_eq!((&answer[2], &answer[4]), (&json!(request), &json!("wamp.error.invalid_uri")));
     }
     close(world);
@@ -315,8 +318,8 @@ fn calls_that_are_never_answered() {
     let [(1, Received::Message(answer))] = answers.as_slice() else { panic!("{answers:?}") };
     assert!(String::from_utf8_lossy(answer).contains("wamp.error.unavailable"));
     assert_eq!(world.table_sizes().map(|sizes| sizes.invocations).sum::<usize>(), 1000);
-    world.close(0, crosspoint::wamp::CloseReason::EndOfStream);
+    world.close(0, CloseReason::EndOfStream);
     assert_eq!(world.table_sizes().map(|sizes| sizes.invocations).sum::<usize>(), 0);
-    world.close(1, crosspoint::wamp::CloseReason::EndOfStream);
+    world.close(1, CloseReason::EndOfStream);
     world.assert_empty();
 }
