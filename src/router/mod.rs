@@ -532,12 +532,13 @@ impl Router {
 /// Payload passthru mode is not announced, and what is sealed in it would arrive without what unseals it; so to use it
 /// is a protocol error (advanced profile, "Payload Passthru Mode").
 fn check_passthru(kind: MessageType, passthru: &Passthru<'_>) -> Result<(), ProtocolError> {
-    if *passthru == Passthru::default() {
+    // Without a scheme the other keys mean nothing.
+    if passthru.scheme.is_none() {
         return Ok(());
     }
     let name = kind.name();
     Err(ProtocolError::new(format!(
-        "{name}: ppt_* is used, but the router did not announce payload_passthru_mode"
+        "{name}: ppt_scheme is used, but the router did not announce payload_passthru_mode"
     )))
 }
 
