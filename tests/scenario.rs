@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crosspoint::config;
+use crosspoint::router::fault::Fault;
 use crosspoint::router::{FEATURES, RouterConfig};
 use crosspoint::wamp::CloseReason;
 use crosspoint::wamp::codec::{Input as Encoded, Serializer};
@@ -245,7 +246,13 @@ fn setups(script: &Script) -> Vec<Setup> {
             for home in script.home.map_or(0..cores, |home| home..home + 1) {
                 // With every third one backwards all pairs of home and place meet both orders.
                 let backwards = cores > 1 && setups.len() % 3 == 2;
-                setups.push(Setup { cores, home, placement: placement.clone(), backwards });
+                setups.push(Setup {
+                    cores,
+                    home,
+                    placement: placement.clone(),
+                    backwards,
+                    fault: Fault::None,
+                });
             }
         }
     }
@@ -314,6 +321,25 @@ fn every_dialogue() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n\n"));
+}
+
+/// Designs that break the order of a pair, or lose an interrupt, each fail a dialogue about that.
+#[test]
+fn wrong_designs_are_noticed() {
+    for (fault, file) in [
+        (Fault::SkipHome, "basic_ordering_one_core.txt"),
+        (Fault::CancelDirect, "own_races.txt"),
+        (Fault::ChunkFanOut, "basic_subscribing.txt"),
+        (Fault::PublishByTopic, "basic_ordering_topics.txt"),
+    ] {
+        let path = files().into_iter().find(|path| path.ends_with(file)).unwrap();
+        let script = Script::parse(file, &fs::read_to_string(path).unwrap());
+        let config = config_of(&script);
+        let setup = setups(&script).pop().unwrap();
+        assert!(run_in(&script, &config, &setup, false).is_ok(), "{file}");
+        let found = run_in(&script, &config, &Setup { fault, ..setup }, false);
+        assert!(found.is_err(), "{fault:?} is not noticed in {file}");
+    }
 }
 
 /// docs/conformance.md names every file, and no other; it says what WELCOME says.

@@ -2,6 +2,7 @@
 //! take many requests to reach.
 
 use crosspoint::router::RouterConfig;
+use crosspoint::router::fault::Fault;
 use crosspoint::wamp::codec::{Input, Serializer};
 use crosspoint::wamp::{CloseReason, MessageType};
 use serde_json::{Value, json};
@@ -62,7 +63,13 @@ fn default_config() -> RouterConfig {
 
 /// One party on each of so many cores.
 fn world(cores: u16) -> World {
-    let setup = Setup { cores, home: cores - 1, placement: (0..cores).collect(), backwards: false };
+    let setup = Setup {
+        cores,
+        home: cores - 1,
+        placement: (0..cores).collect(),
+        backwards: false,
+        fault: Fault::None,
+    };
     World::new(&default_config(), setup)
 }
 

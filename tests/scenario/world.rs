@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use crosspoint::metrics::Counters;
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent};
+use crosspoint::router::fault::Fault;
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crosspoint::router::{LinkInfo, Now, Router, RouterConfig, TableSizes};
 use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, Serializer, decode};
@@ -172,6 +173,8 @@ pub(crate) struct Setup {
     pub(crate) placement: Vec<u16>,
     /// The rings are drained from the last core to the first.
     pub(crate) backwards: bool,
+    /// What the routers do wrong on purpose.
+    pub(crate) fault: Fault,
 }
 
 /// The routers of some cores, and their rings.
@@ -193,8 +196,13 @@ impl World {
         for realm in &mut config.realms {
             realm.home = Some(setup.home as usize);
         }
+        let router = |core| {
+            let mut router = Router::new(&config, core, setup.cores, [7; 32]);
+            router.break_promise(setup.fault);
+            router
+        };
         let cores = (0..setup.cores).map(CoreId).map(|core| Core {
-            router: Router::new(&config, core, setup.cores, [7; 32]),
+            router: router(core),
             recorder: Recorder {
                 core,
                 connections: BTreeMap::new(),
