@@ -37,6 +37,9 @@ use crate::shard::{MemoryLevel, clock};
 /// How often the node looks at its cores and at the memory.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often it looks whether everybody has gone.
+const END_INTERVAL: Duration = Duration::from_millis(10);
+
 /// A turn that lasts longer than this is reported, in microseconds.
 const TURN_US_MAX: u64 = 1_000_000;
 
@@ -94,7 +97,9 @@ enum NodeEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
     No,
-    /// Sessions are told; until then.
+    /// Sessions without calls under way are told, and from the first time on the others; until the second.
+    WaitsUntil(u64, u64),
+    /// All sessions are told; until then.
     Until(u64),
     /// Nobody is told any more. A core that still runs then never will end.
     CutUntil(u64),
@@ -187,7 +192,8 @@ impl Node {
         let mut left = self.cores.len();
         let mut failure = None;
         while left > 0 {
-            match self.events.recv_timeout(WATCH_INTERVAL) {
+            let is_ending = matches!(self.ending, Ending::WaitsUntil(..));
+            match self.events.recv_timeout(if is_ending { END_INTERVAL } else { WATCH_INTERVAL }) {
                 Ok(NodeEvent::Signal(SIGUSR1)) => self.report(),
                 Ok(NodeEvent::Signal(_)) => self.stop(),
                 Ok(NodeEvent::Begun) => {}
@@ -226,7 +232,9 @@ impl Node {
             return;
         }
         info!("stopping: sessions are told, and calls under way may finish");
-        self.ending = Ending::Until(after(self.shutdown_timeout));
+        // The second half of the time is for the farewell of those whose calls did not end in the first.
+        let until_us = after(self.shutdown_timeout);
+        self.ending = Ending::WaitsUntil(after(self.shutdown_timeout / 2), until_us);
         self.order(Order::Stop);
     }
 
@@ -249,6 +257,13 @@ impl Node {
     fn watch_end(&mut self) -> Result<(), String> {
         let now_us = clock::now().monotonic_us;
         match self.ending {
+            Ending::WaitsUntil(waits_until_us, until_us)
+                if waits_until_us <= now_us || self.cores.iter().all(|core| core.control.is_vacated()) =>
+            {
+                self.ending = Ending::Until(until_us);
+                self.order(Order::StopWaiting);
+                Ok(())
+            }
             Ending::Until(until_us) if until_us <= now_us => {
                 warn!("the time to stop in is over; the connections that are left are closed");
                 self.cut();

@@ -399,6 +399,13 @@ impl Router {
         self.kills.first().map(|(deadline_us, ..)| *deadline_us)
     }
 
+    /// Whether a session waits for the answer to a call, or owes one.
+    #[must_use]
+    pub fn has_calls_under_way(&self, key: SessionKey) -> bool {
+        let active = self.sessions.get(key).and_then(|session| session.active.as_ref());
+        active.is_some_and(|active| !active.calls.is_empty() || !active.invocations.is_empty())
+    }
+
     /// The sizes of all tables.
     #[must_use]
     pub fn table_sizes(&self) -> TableSizes {

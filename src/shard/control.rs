@@ -1,7 +1,7 @@
 //! What the node says to a shard, and what a shard lets the node know. Looked at once a turn.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::core::MemoryLevel;
 use crate::metrics::Counters;
@@ -11,8 +11,10 @@ use crate::metrics::Counters;
 pub enum Order {
     /// Go on.
     Run,
-    /// Accept nobody, tell everybody, end when all are gone.
+    /// Accept nobody; tell those who have no call under way, and the others when they have none.
     Stop,
+    /// Tell the others too, and end when all are gone.
+    StopWaiting,
     /// End at once.
     StopNow,
 }
@@ -31,6 +33,8 @@ struct Snapshot {
 #[derive(Debug, Default)]
 pub struct Control {
     order: AtomicU8,
+    /// The shard stops, and nobody is left.
+    is_vacated: AtomicBool,
     memory: AtomicU8,
     snapshot_wanted: AtomicU32,
     /// The last of the snapshots that shall have the flight recorder.
@@ -95,10 +99,21 @@ impl Control {
         Some(self.turn_began_us.load(Ordering::Relaxed)).filter(|began_us| *began_us != 0)
     }
 
+    /// Whether the shard stops and has no connection left. Others may still have calls that pass through it.
+    #[must_use]
+    pub fn is_vacated(&self) -> bool {
+        self.is_vacated.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_vacated(&self) {
+        self.is_vacated.store(true, Ordering::Relaxed);
+    }
+
     pub(super) fn order(&self) -> Order {
         match self.order.load(Ordering::Relaxed) {
             0 => Order::Run,
             1 => Order::Stop,
+            2 => Order::StopWaiting,
             _ => Order::StopNow,
         }
     }
@@ -116,9 +131,8 @@ impl Control {
     }
 
     /// Whether there is nothing to obey that the shard has not obeyed: asked after it has announced its sleep.
-    pub(super) fn is_quiet(&self, stopping: bool, snapshot: u32, memory: MemoryLevel) -> bool {
-        let order = self.order.load(Ordering::SeqCst);
-        (order == Order::Run as u8 || (order == Order::Stop as u8 && stopping))
+    pub(super) fn is_quiet(&self, obeyed: Order, snapshot: u32, memory: MemoryLevel) -> bool {
+        self.order.load(Ordering::SeqCst) == obeyed as u8
             && self.snapshot_wanted.load(Ordering::SeqCst) == snapshot
             && self.memory() == memory
     }

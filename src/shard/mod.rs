@@ -90,6 +90,9 @@ pub struct Shard<W: World> {
     ready: Vec<Ready>,
     /// Connections that are still to be told that the router stops.
     goodbyes: Vec<SessionKey>,
+    /// Those of them whose calls are under way; every turn looks at them again.
+    goodbyes_later: Vec<SessionKey>,
+    obeyed: Order,
     snapshot: u32,
 }
 
@@ -108,6 +111,8 @@ impl<W: World> Shard<W> {
             scratch,
             ready: Vec::new(),
             goodbyes: Vec::new(),
+            goodbyes_later: Vec::new(),
+            obeyed: Order::Run,
             snapshot: 0,
         }
     }
@@ -144,7 +149,12 @@ impl<W: World> Shard<W> {
         self.core.mesh.ring_doorbells();
         self.report();
         self.control.turn_ended();
-        if self.core.stopping && self.core.connections.len() == 0 { Turn::Stopped } else { Turn::Continue }
+        if !self.core.stopping || self.core.connections.len() > 0 {
+            return Turn::Continue;
+        }
+        self.control.set_vacated();
+        // Calls of other cores may still pass through this one.
+        if self.obeyed == Order::Stop { Turn::Continue } else { Turn::Stopped }
     }
 
     /// Announces sleep if there is nothing to do. Whether it did: from then on the other cores ring.
@@ -153,8 +163,8 @@ impl<W: World> Shard<W> {
         let sleep = self.is_idle() && {
             let control = &self.control;
             let snapshot = self.snapshot;
-            let (stopping, memory) = (self.core.stopping, self.core.memory);
-            self.core.mesh.may_sleep(|| control.is_quiet(stopping, snapshot, memory))
+            let (obeyed, memory) = (self.obeyed, self.core.memory);
+            self.core.mesh.may_sleep(|| control.is_quiet(obeyed, snapshot, memory))
         };
         if sleep {
             let deadline_us = self.next_deadline_us();
@@ -207,16 +217,16 @@ impl<W: World> Shard<W> {
 
     /// Orders of the node.
     fn obey(&mut self) {
-        match self.control.order() {
-            Order::Run => {}
-            Order::Stop if self.core.stopping => {}
-            Order::Stop => {
+        let order = self.control.order();
+        if order > self.obeyed {
+            if self.obeyed == Order::Run {
                 self.core.stopping = true;
                 self.goodbyes = self.core.connections.keys().collect();
             }
-            Order::StopNow => {
-                self.core.stopping = true;
+            self.obeyed = order;
+            if order == Order::StopNow {
                 self.goodbyes.clear();
+                self.goodbyes_later.clear();
                 let all: Vec<_> = self.core.connections.keys().collect();
                 for key in all {
                     self.core.free(key);
@@ -314,9 +324,19 @@ impl<W: World> Shard<W> {
     }
 
     fn say_goodbyes(&mut self) {
+        let waits = self.obeyed == Order::Stop;
+        // An answer is a turn, so those who wait for one are told in the turn that brings it.
+        for key in std::mem::take(&mut self.goodbyes_later) {
+            let later = waits && self.router.has_calls_under_way(key);
+            if later { self.goodbyes_later.push(key) } else { self.goodbyes.push(key) }
+        }
         for _ in 0..GOODBYES_A_TURN.min(self.goodbyes.len()) {
             let Some(key) = self.goodbyes.pop() else { return };
-            self.close(key, CloseReason::SystemShutdown);
+            if waits && self.router.has_calls_under_way(key) {
+                self.goodbyes_later.push(key);
+            } else {
+                self.close(key, CloseReason::SystemShutdown);
+            }
         }
     }
 

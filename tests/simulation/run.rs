@@ -466,11 +466,15 @@ impl Run {
     fn end(&mut self) -> Kept {
         if self.profile.ends_by_order {
             self.is_stopping = true;
-            for core in self.cores.iter().map(RefCell::borrow) {
-                core.control.give_order(Order::Stop);
-                core.waker.wake();
+            // Calls under way may finish; then those that did not are ended.
+            for order in [Order::Stop, Order::StopWaiting] {
+                for core in self.cores.iter().map(RefCell::borrow) {
+                    core.control.give_order(order);
+                    core.waker.wake();
+                }
+                self.settle()?;
             }
-            return self.settle();
+            return Ok(());
         }
         // A session, its connection, and once more for who was still connecting.
         for _ in 0..4 {
