@@ -60,14 +60,19 @@ impl LivedTime {
         self.next_check = Some(self.next_check.map_or(tick, |next| next.min(tick)));
     }
 
-    /// Whether it is time to look; the looker says when to come again.
+    /// Whether it is time to look; the looker finds out when to come again.
     pub(super) fn is_due(&self) -> bool {
         self.next_check.is_some_and(|next| next <= self.tick())
     }
 
-    /// When to look again; `None` when nobody has a timer.
-    pub(super) fn set_next(&mut self, tick: Option<u32>) {
-        self.next_check = tick;
+    /// The tick of the next look; `None` when nobody has a timer.
+    pub(super) fn next_check(&self) -> Option<u32> {
+        self.next_check
+    }
+
+    /// Nobody has a timer, as far as is known: the looker begins.
+    pub(super) fn forget_check(&mut self) {
+        self.next_check = None;
     }
 
     /// The monotonic time of the next look.

@@ -417,6 +417,8 @@ impl<W: World> Shard<W> {
             peaks.stuck_bytes += unread + waiting;
             peaks.paused += usize::from(connection.paused != Paused::default());
         }
+        let next_check = core.lived.next_check().unwrap_or(u32::MAX);
+        peaks.forgotten_timers = core.connections.check_at.iter().filter(|at| **at < next_check).count();
         let queued = (0..usize::from(core.cores)).map(|core| self.core.mesh.bytes_queued(core));
         peaks.queued_bytes = queued.max().unwrap_or(0) as usize;
         peaks
@@ -457,6 +459,8 @@ pub struct Peaks {
     pub stuck_bytes: usize,
     /// How many of those connections are paused for any reason.
     pub paused: usize,
+    /// Timers of connections that are due before anybody looks.
+    pub forgotten_timers: usize,
 }
 
 /// What a shard keeps beside its router's tables; see [`Shard::held`].

@@ -31,40 +31,31 @@ impl<W: World> Shard<W> {
         }
         let tick = self.core.lived.tick();
         let mut pings = 0;
-        let mut next: Option<u32> = None;
+        // Whatever is looked at here may start a timer of another connection, so the next look is only ever brought forward.
+        self.core.lived.forget_check();
         for slot in 0..self.core.connections.check_at.len() {
             let at = self.core.connections.check_at[slot];
             if at == NEVER {
                 continue;
             }
             if at > tick || pings >= PINGS_A_TURN {
-                next = Some(next.map_or(at, |next| next.min(at)));
+                self.core.lived.check_by(at);
                 continue;
             }
             self.core.connections.check_at[slot] = NEVER;
             let Some(key) = self.core.connections.key_at(slot as u32) else { continue };
             match self.core.verdict(key) {
-                Verdict::Wait(at) => {
-                    self.core.connections.check_at[slot] = at;
-                    next = Some(next.map_or(at, |next| next.min(at)));
-                }
+                Verdict::Wait(NEVER) => {}
+                Verdict::Wait(at) => self.core.check_by(key, at),
                 Verdict::Ping(at) => {
                     pings += 1;
                     self.core.ping(key);
-                    self.core.connections.check_at[slot] = at;
-                    next = Some(next.map_or(at, |next| next.min(at)));
+                    self.core.check_by(key, at);
                 }
-                Verdict::Close(reason) => {
-                    self.close(key, reason);
-                    let at = self.core.connections.check_at[slot];
-                    if at != NEVER {
-                        next = Some(next.map_or(at, |next| next.min(at)));
-                    }
-                }
+                Verdict::Close(reason) => self.close(key, reason),
                 Verdict::Free => self.core.free(key),
             }
         }
-        self.core.lived.set_next(next);
     }
 }
 

@@ -298,6 +298,9 @@ impl Run {
         let charge = (limits.message_bytes_max + 512) * cores;
         let farewell = 1024;
         let session = limits.credit_bytes_per_session + charge;
+        if peaks.forgotten_timers > 0 {
+            return broken("stuck", format!("core {core}: {peaks:?}"));
+        }
         for (what, held, bound) in [
             (
                 "outbox",
