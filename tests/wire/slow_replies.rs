@@ -6,8 +6,13 @@ use super::router::{Router, eventually, reasons};
 
 /// Small enough that a test fills an outbox quickly, and no pings.
 const SMALL_OUTBOX: &str = "message_bytes_max = \"64 KiB\"\noutbox_soft_bytes = \"256 KiB\"\n\
-                            outbox_hard_bytes = \"1 MiB\"\nlinger_timeout_ms = 500\nping_interval_ms = 0\n\
-                            slow_consumer_timeout_ms = 1000\n";
+                            outbox_hard_bytes = \"1 MiB\"\nlinger_timeout_ms = 500\nping_interval_ms = 0\n";
+
+/// Who takes nothing for a second is closed.
+const IMPATIENT: &str = "slow_consumer_timeout_ms = 1000\n";
+
+/// Nobody is closed for the time it takes.
+const PATIENT: &str = "slow_consumer_timeout_ms = 600000\n";
 
 /// More than this in one direction is not what buffers of the kernel hold, in bytes.
 const KERNEL_BYTES_MAX: usize = 24 << 20;
@@ -33,7 +38,8 @@ fn send_until_closed(
 
 #[test]
 fn a_caller_that_reads_no_results_is_held_back_and_closed() {
-    let router = Router::start(SMALL_OUTBOX);
+    // What it has in flight fits into its outbox above the half where its requests begin to wait.
+    let router = Router::start(&format!("{SMALL_OUTBOX}{IMPATIENT}calls_per_session_max = 30"));
     let mut bystanders = Bystanders::join(&router);
     for (place, framing) in [(&router.near, WebSocket), (&router.far, RawSocket)] {
         let before = router.counters();
@@ -41,39 +47,29 @@ fn a_caller_that_reads_no_results_is_held_back_and_closed() {
         let mut callee = Client::join(&router.far, WebSocket);
         callee.register("long.answer");
         std::thread::scope(|scope| {
-            let callee = scope.spawn(move || {
-                // It answers everybody until it is told to stop.
-                while callee.echo_invocation()[4][0] != "stop" {}
-                callee
-            });
+            let callee = scope.spawn(move || answer_at_length(callee));
             let mut other = Client::join(&router.near, WebSocket);
             let mut greedy = Client::join_narrow(place, framing);
-            // At most a thousand are in flight, so that all of it is calls that are taken.
-            let calls: Vec<u8> = (1..=2000)
-                .flat_map(|request| {
-                    greedy.frame(&format!(r#"[48,{request},{{}},"long.answer",["{}"]]"#, "x".repeat(8000)))
-                })
+            let calls: Vec<u8> = (1..=400_000)
+                .flat_map(|request| greedy.frame(&format!(r#"[48,{request},{{}},"long.answer",[0]]"#)))
                 .collect();
-            let closed = router.counters().get("closed_slow_consumer");
-            let mut sent = 0;
-            let mut round = 0;
+            let closed = before.get("closed_slow_consumer");
+            let (mut sent, mut round) = (0, 0);
             while router.counters().get("closed_slow_consumer") == closed {
                 sent += greedy.send_some(&calls[sent..]);
                 assert!(sent < calls.len(), "the router takes calls of somebody who takes no answers");
                 round += 1;
-                other.call("long.answer", &format!("\"{round}\""));
-                assert_eq!(
-                    other.message()[3][0],
-                    round.to_string().as_str(),
-                    "the callee is slow for others"
-                );
+                other.call("long.answer", &round.to_string());
+                assert_eq!(other.message()[3][0], round, "the callee is there for others");
             }
             let counters = router.counters();
             assert!(counters.get("paused_outbox") > before.get("paused_outbox"));
+            // Its calls began to wait before there was no room for results.
+            assert_eq!(counters.get("results_refused"), 0);
             assert_eq!(counters.closed_since(&before), reasons([("slow_consumer", 1)]));
             assert!(router.memory_bytes() < memory + (24 << 20), "{memory} became {}", router.memory_bytes());
             bystanders.check();
-            other.call("long.answer", "\"stop\"");
+            other.call("long.answer", "-1");
             assert_eq!(other.message()[0], 50);
             callee.join().unwrap().leave();
             other.leave();
@@ -84,8 +80,76 @@ fn a_caller_that_reads_no_results_is_held_back_and_closed() {
 }
 
 #[test]
+fn a_caller_that_reads_late_gets_every_answer() {
+    let router = Router::start(&format!("{SMALL_OUTBOX}{PATIENT}calls_per_session_max = 30"));
+    for (place, framing) in [(&router.near, WebSocket), (&router.far, RawSocket)] {
+        let before = router.counters();
+        let mut callee = Client::join(&router.far, WebSocket);
+        callee.register("long.answer");
+        std::thread::scope(|scope| {
+            let callee = scope.spawn(move || answer_at_length(callee));
+            let mut other = Client::join(&router.near, WebSocket);
+            let mut late = Client::join_narrow(place, framing);
+            let mut calls = Vec::new();
+            let filler = "x".repeat(1000);
+            let ends: Vec<usize> = (1..=20_000)
+                .map(|request| {
+                    let call = format!(r#"[48,{request},{{}},"long.answer",[0,"{filler}"]]"#);
+                    calls.extend(late.frame(&call));
+                    calls.len()
+                })
+                .collect();
+            // Until nothing of it is taken any more, whatever else goes on.
+            let (mut sent, mut idle_rounds) = (0, 0);
+            while idle_rounds < 50 {
+                let taken = late.send_some(&calls[sent..]);
+                sent += taken;
+                assert!(sent < calls.len(), "the router takes calls of somebody who takes no answers");
+                idle_rounds = if taken == 0 { idle_rounds + 1 } else { 0 };
+                other.call("long.answer", "1");
+                assert_eq!(other.message()[3][0], 1);
+            }
+            assert_eq!(router.counters().closed_since(&before), reasons([]), "it is held back, not closed");
+            // The rest of the frame that was cut, and every answer.
+            let asked = ends.partition_point(|end| *end < sent) + 1;
+            let mut answered = vec![false; asked];
+            for _ in 0..asked {
+                sent += late.send_some(&calls[sent..ends[asked - 1]]);
+                let answer = late.message();
+                let request = if answer[0] == 50 { &answer[1] } else { &answer[2] };
+                let request: usize = request.to_string().parse().unwrap();
+                assert!(!std::mem::replace(&mut answered[request - 1], true), "{request} is answered twice");
+                if answer[0] != 50 {
+                    assert_eq!(answer[5][0], "the session has as many calls in flight as it may have");
+                }
+            }
+            late.leave();
+            other.call("long.answer", "-1");
+            assert_eq!(other.message()[0], 50);
+            callee.join().unwrap().leave();
+            other.leave();
+        });
+        assert_eq!(router.counters().get("results_refused"), 0);
+    }
+    router.stop();
+}
+
+/// Answers every call with its argument and 8 KiB, until one comes with -1.
+fn answer_at_length(mut callee: Client) -> Client {
+    let filler = "x".repeat(8000);
+    loop {
+        let invocation = callee.message();
+        let (request, argument) = (&invocation[1], &invocation[4][0]);
+        callee.send(&format!(r#"[70,{request},{{}},[{argument},"{filler}"]]"#));
+        if *argument == -1 {
+            return callee;
+        }
+    }
+}
+
+#[test]
 fn whoever_reads_no_small_replies_is_closed_too() {
-    let router = Router::start(SMALL_OUTBOX);
+    let router = Router::start(&format!("{SMALL_OUTBOX}{IMPATIENT}"));
     let mut bystanders = Bystanders::join(&router);
     let before = router.counters();
     let memory = router.memory_bytes();
@@ -110,7 +174,7 @@ fn whoever_reads_no_small_replies_is_closed_too() {
 
 #[test]
 fn callers_of_a_callee_that_stops_reading_are_answered() {
-    let router = Router::start(SMALL_OUTBOX);
+    let router = Router::start(&format!("{SMALL_OUTBOX}{IMPATIENT}"));
     let mut bystanders = Bystanders::join(&router);
     for (there, here) in
         [(&router.near, &router.far), (&router.far, &router.near), (&router.near, &router.near)]
