@@ -135,7 +135,7 @@ fn files_under(folder: &str, ending: &str) -> Vec<PathBuf> {
         let entries =
             std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         for entry in entries {
-            let path = entry.unwrap().path();
+            let path = entry.expect("an entry of a folder that can be read").path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.to_string_lossy().ends_with(ending) {

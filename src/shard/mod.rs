@@ -426,7 +426,7 @@ impl<W: World> Shard<W> {
 
     /// Credit that sessions of this shard have not got back, and credit that rests here for those of others; for tests.
     #[must_use]
-    pub fn credit(&self) -> (Vec<(SessionKey, u32)>, Vec<(SessionRef, u32)>) {
+    pub fn credit(&self) -> (Charged<SessionKey>, Charged<SessionRef>) {
         let core = &self.core;
         let owed = core.connections.keys().filter_map(|key| {
             let connection = core.connections.get(key)?;
@@ -441,6 +441,9 @@ impl<W: World> Shard<W> {
         self.core.tuning = tuning;
     }
 }
+
+/// Sessions, and the bytes that each is charged for.
+pub type Charged<Session> = Vec<(Session, u32)>;
 
 /// What connections and rings hold; see [`Shard::peaks`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

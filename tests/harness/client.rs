@@ -146,14 +146,12 @@ impl Client {
 
     pub fn receive_within(&mut self, patience: Duration) -> Received {
         self.stream.set_patience(patience).unwrap();
-        loop {
-            match self.frame() {
-                Ok(Some((0, payload))) => return Received::Message(String::from_utf8(payload).unwrap()),
-                Ok(Some(other)) => panic!("a frame that is no message: {other:?}"),
-                Ok(None) => return Received::Closed(None),
-                Err(error) if is_timeout(&error) => return Received::Nothing,
-                Err(_) => return Received::Reset,
-            }
+        match self.frame() {
+            Ok(Some((0, payload))) => Received::Message(String::from_utf8(payload).unwrap()),
+            Ok(Some(other)) => panic!("a frame that is no message: {other:?}"),
+            Ok(None) => Received::Closed(None),
+            Err(error) if is_timeout(&error) => Received::Nothing,
+            Err(_) => Received::Reset,
         }
     }
 

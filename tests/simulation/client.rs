@@ -494,7 +494,7 @@ impl Client {
         let mode = *stage.random.pick(&modes);
         // Only the first one counts.
         let call = &mut stage.history.sessions[session].calls[number as usize];
-        call.cancelled.get_or_insert(mode.unwrap_or_default());
+        call.cancelled.get_or_insert_with(|| mode.unwrap_or_default());
         let cancel = Cancel { request: RequestId(request), options: CancelOptions { mode } };
         self.send(&Message::Cancel(cancel), stage);
     }
