@@ -336,6 +336,8 @@ impl<W: World> Core<W> {
             connection.outbox.clear_but_partial_head(&mut self.pool);
             let after = connection.outbox.bytes();
             self.outbox_bytes -= before - after;
+            // No publisher waits for it any more.
+            self.update_half(key);
         }
         if let Some(farewell) = farewell
             && was_linked

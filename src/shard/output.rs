@@ -111,7 +111,7 @@ impl<W: World> Core<W> {
         }
     }
 
-    fn update_half(&mut self, key: SessionKey) {
+    pub(super) fn update_half(&mut self, key: SessionKey) {
         let half = self.limits.outbox_hard_bytes / 2;
         if let Some(connection) = self.connections.get_mut(key)
             && connection.over_half
