@@ -88,6 +88,8 @@ pub(super) struct Core<W: World> {
     pub(super) bulk_flushed: u64,
     /// To be read although no event will say so.
     pub(super) readable: Vec<SessionKey>,
+    /// As above, once the input that is kept for those that are paused is back under its bound.
+    pub(super) starved: Vec<SessionKey>,
     /// Bytes in all outboxes.
     pub(super) outbox_bytes: usize,
     /// Outboxes that are more than half full.
@@ -150,6 +152,7 @@ impl<W: World> Core<W> {
             bulk_pushed: 0,
             bulk_flushed: 0,
             readable: Vec::new(),
+            starved: Vec::new(),
             outbox_bytes: 0,
             over_half: 0,
             met_slow_reader: false,

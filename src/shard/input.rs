@@ -292,6 +292,11 @@ impl<W: World> Core<W> {
         // At the bound of paused input nobody is received from, and nobody is closed (R9).
         if self.paused_bytes > self.limits.paused_bytes_per_core_max {
             connection.readable = true;
+            if !connection.listed {
+                // Not on the still-readable list, where it would keep the core awake.
+                connection.listed = true;
+                self.starved.push(key);
+            }
             return Received::Bytes(0);
         }
         let wanted = buffer.len().min(self.limits.turn_bytes_per_session);
@@ -316,6 +321,13 @@ impl<W: World> Core<W> {
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Received::Bytes(0),
             Err(_) => Received::Broken,
+        }
+    }
+
+    /// Reads on where the bound of paused input is kept again.
+    pub(super) fn feed_starved(&mut self) {
+        if self.paused_bytes <= self.limits.paused_bytes_per_core_max {
+            self.readable.append(&mut self.starved);
         }
     }
 

@@ -342,6 +342,7 @@ impl<W: World> Shard<W> {
 
     fn watch_bounds(&mut self) {
         self.core.update_pressure();
+        self.core.feed_starved();
         let bound = self.core.limits.outbox_bytes_per_core_max;
         if self.core.outbox_bytes > bound / 4 * 5 {
             self.close_largest(bound);

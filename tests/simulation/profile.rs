@@ -124,6 +124,6 @@ fn tighten_outboxes(profile: &mut Profile, random: &mut Random) {
         limits.partial_bytes_per_core_max = random.between(message, 4 * message) * 2;
     }
     if random.once_in(4) {
-        limits.paused_bytes_per_core_max = random.between(message, 4 * message);
+        limits.paused_bytes_per_core_max = random.between(64, message);
     }
 }
