@@ -1,4 +1,5 @@
-//! Connections that end, or seem to: pings, FIN, RST, farewells, and the end of the router (reliability rows 28 to 30).
+//! Connections that end, or seem to: pings, FIN, RST, farewells, and the end of the router (reliability rows 28
+//! to 30).
 
 use std::time::Duration;
 
@@ -80,7 +81,8 @@ fn publish_goodbye_and_fin_in_one_packet_publish() {
     router.stop();
 }
 
-/// The same with far more than is handled in one turn, and more than may be under way: what waits when FIN comes counts.
+/// The same with far more than is handled in one turn, and more than may be under way: what waits when FIN comes
+/// counts.
 #[test]
 fn a_long_speech_before_fin_is_heard_to_its_end() {
     let router = Router::start("credit_bytes_per_session = \"8 KiB\"\nturn_bytes_per_session = \"4 KiB\"");

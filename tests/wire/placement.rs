@@ -1,17 +1,12 @@
 //! Sessions wherever they come in: both cores, both protocols, TCP, IPv6 and Unix sockets.
 
 use super::client::{Address, Client, Framing, RawSocket, WebSocket};
-use super::router::{Router, Settings};
+use super::router::{Router, Settings, open_realm};
 
 /// Two realms that everybody may use, with their dealers on core 0 and on the last core.
 fn realms_with_homes() -> String {
     let cores = core_affinity::get_core_ids().unwrap_or_default().len().clamp(1, 2);
-    let realm = |name: &str, home: usize| {
-        format!(
-            "[[realm]]\nname = \"{name}\"\nhome = {home}\n[[realm.role]]\nname = \"anonymous\"\n\
-             [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n"
-        )
-    };
+    let realm = |name, home: usize| open_realm(name, &format!("home = {home}"), "");
     realm("realm.near", 0) + &realm("realm.far", cores - 1)
 }
 

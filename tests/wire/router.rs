@@ -246,6 +246,14 @@ impl Log {
     }
 }
 
+/// A `[[realm]]` where everybody may do everything, with these lines of its own and of its role.
+pub(super) fn open_realm(name: &str, lines: &str, role_lines: &str) -> String {
+    format!(
+        "[[realm]]\nname = \"{name}\"\n{lines}\n[[realm.role]]\nname = \"anonymous\"\n{role_lines}\n\
+         [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n"
+    )
+}
+
 fn read_lines(stream: impl Read + Send + 'static, log: Arc<Log>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {

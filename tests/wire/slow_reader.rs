@@ -1,4 +1,5 @@
-//! Subscribers that read slowly, or not at all: bounded, told why, and nobody else's trouble (reliability rows 26, 27).
+//! Subscribers that read slowly, or not at all: bounded, told why, and nobody else's trouble (reliability rows 26
+//! and 27).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,7 +8,7 @@ use simd_json::prelude::*;
 
 use super::bystanders::Bystanders;
 use super::client::{Address, Client, Framing, RawSocket, Received, WebSocket};
-use super::router::{Router, Settings, eventually, reasons};
+use super::router::{Router, Settings, eventually, open_realm, reasons};
 
 /// Small enough that a test fills an outbox quickly; no pings, so that silence has no say here.
 const SMALL_OUTBOX: &str = "message_bytes_max = \"64 KiB\"\noutbox_soft_bytes = \"256 KiB\"\n\
@@ -276,12 +277,58 @@ fn a_flood_to_a_stalled_reader_costs_no_more_than_its_bound() {
     router.stop();
 }
 
+/// All outboxes of a core together have a bound too: publishers wait there, until there is room again.
+#[test]
+fn publishers_wait_for_the_outboxes_of_a_core_and_go_on() {
+    const EACH: usize = 1500;
+    let limits = format!(
+        "{SMALL_OUTBOX}slow_consumer_timeout_ms = 1000\noutbox_bytes_per_core_max = \"2 MiB\"\npublisher_hold_ms = 0"
+    );
+    let router = Router::start(&limits);
+    let before = router.counters();
+    let memory = router.memory_bytes();
+    let mut stalled: Vec<_> = (0..8).map(|_| Client::join_narrow(&router.near, WebSocket)).collect();
+    for client in &mut stalled {
+        client.subscribe("flood");
+    }
+    let mut healthy = Client::join(&router.far, RawSocket);
+    healthy.subscribe("flood");
+    std::thread::scope(|scope| {
+        for (number, at) in [&router.near, &router.far].into_iter().enumerate() {
+            scope.spawn(move || {
+                let mut client = Client::join(at, WebSocket);
+                let filler = filler(1000);
+                for index in 0..EACH {
+                    client.publish("flood", &format!("{number},{index},{filler}"));
+                }
+                client.leave();
+            });
+        }
+        let mut next = [0; 2];
+        for _ in 0..2 * EACH {
+            let event = healthy.message();
+            let publisher = event[4][0].as_usize().unwrap();
+            assert_eq!(event[4][1], next[publisher]);
+            next[publisher] += 1;
+        }
+    });
+    let counters = router.counters();
+    assert!(counters.get("paused_memory") > 0, "nobody ever waited: no test");
+    let closed = counters.closed_since(&before);
+    let stalled_closed =
+        ["slow_consumer", "out_of_memory"].map(|reason| closed.get(reason).copied().unwrap_or(0));
+    assert_eq!(stalled_closed.iter().sum::<u64>(), 8, "{closed:?}");
+    assert!(router.memory_bytes() < memory + (24 << 20), "{memory} became {}", router.memory_bytes());
+    healthy.leave();
+    drop(stalled);
+    router.stop();
+}
+
 #[test]
 fn a_reader_whose_role_drops_events_stays_and_learns_how_many() {
-    let realms = "[[realm]]\nname = \"realm1\"\n[[realm.role]]\nname = \"anonymous\"\nslow = \"drop\"\n\
-                  [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n";
+    let realms = open_realm("realm1", "", "slow = \"drop\"");
     let limits = format!("{SMALL_OUTBOX}slow_consumer_timeout_ms = 600000\npublisher_hold_ms = 10");
-    let router = Router::start_with(Settings { realms, limits: &limits, ..Settings::default() });
+    let router = Router::start_with(Settings { realms: &realms, limits: &limits, ..Settings::default() });
     let before = router.counters();
     for (place, framing) in [(&router.near, WebSocket), (&router.far, RawSocket)] {
         lossy_rounds(&router, place, framing);

@@ -4,7 +4,7 @@ use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, Serializer, decode};
 
 use super::bystanders::Bystanders;
 use super::client::{Client, Framing, RawSocket, WebSocket, hello, rawsocket_frame, websocket_frame};
-use super::router::{Router, Settings};
+use super::router::{Router, Settings, open_realm};
 
 /// One session for each message; each must end by ABORT `protocol_violation`, and nobody else.
 fn expect_violations(router: &Router, bystanders: &mut Bystanders, messages: &[String]) {
@@ -355,11 +355,8 @@ fn claims_of_four_billion_elements_cost_nothing() {
 
 #[test]
 fn uris_that_are_none_are_refused_and_the_session_goes_on() {
-    let realms = "[[realm]]\nname = \"realm1\"\n[[realm.role]]\nname = \"anonymous\"\n\
-                  [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n\
-                  [[realm]]\nname = \"strict\"\nuri_rule = \"strict\"\n[[realm.role]]\nname = \"anonymous\"\n\
-                  [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n";
-    let router = Router::start_with(Settings { realms, ..Settings::default() });
+    let realms = open_realm("realm1", "", "") + &open_realm("strict", "uri_rule = \"strict\"", "");
+    let router = Router::start_with(Settings { realms: &realms, ..Settings::default() });
     let long = "a".repeat(100 << 10);
     let many = "a.".repeat(64) + "a";
     let loose = ["", ".", "a.", ".a", "a..b", "a b", "a\\tb", "a#b", "a.\u{a0}b", &long, &many];
@@ -500,11 +497,8 @@ fn answers_to_what_was_never_asked_or_is_over() {
 
 #[test]
 fn request_ids_count() {
-    let realms = "[[realm]]\nname = \"realm1\"\n[[realm.role]]\nname = \"anonymous\"\n\
-                  [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n\
-                  [[realm]]\nname = \"lax\"\nstrict_request_ids = false\n[[realm.role]]\nname = \"anonymous\"\n\
-                  [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n";
-    let router = Router::start_with(Settings { realms, ..Settings::default() });
+    let realms = open_realm("realm1", "", "") + &open_realm("lax", "strict_request_ids = false", "");
+    let router = Router::start_with(Settings { realms: &realms, ..Settings::default() });
     for (first, second) in [(1, 1), (1, 3), (2, 3), (1, 9_007_199_254_740_992_u64)] {
         let mut client = Client::join(&router.near, WebSocket);
         client.send(&format!(r#"[16,{first},{{}},"a"]"#));
