@@ -144,6 +144,18 @@ impl<W: World> Core<W> {
         self.list_readable(key);
     }
 
+    /// Whether the connection is broken for good; one that its peer only has ended is not.
+    pub(super) fn is_reset(&mut self, key: SessionKey) -> bool {
+        let Some(connection) = self.connections.get(key) else { return false };
+        loop {
+            match self.world.send(&connection.socket, &[]) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() != ErrorKind::WouldBlock,
+                Ok(_) => return false,
+            }
+        }
+    }
+
     /// The kernel has room again.
     pub(super) fn handle_writable(&mut self, key: SessionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };

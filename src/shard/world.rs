@@ -80,7 +80,7 @@ pub trait World {
     /// `WouldBlock`, or what ended the connection.
     fn recv(&mut self, socket: &Self::Socket, buffer: &mut [u8]) -> io::Result<usize>;
 
-    /// Offers these bytes; returns how many were taken.
+    /// Offers these bytes; returns how many were taken. Without any it finds out whether the connection is broken.
     ///
     /// # Errors
     /// `WouldBlock`, or what ended the connection.
