@@ -324,6 +324,38 @@ fn publishers_wait_for_the_outboxes_of_a_core_and_go_on() {
     router.stop();
 }
 
+/// Who is not read for want of memory may vanish all the same.
+#[test]
+fn a_publisher_that_waits_and_is_reset_is_gone_at_once() {
+    let limits = format!(
+        "{SMALL_OUTBOX}slow_consumer_timeout_ms = 600000\noutbox_bytes_per_core_max = \"2 MiB\"\npublisher_hold_ms = 0"
+    );
+    let router = Router::start(&limits);
+    let before = router.counters();
+    // Three of them are above 2 MiB before any is above 1 MiB, and then stay so.
+    let mut stalled: Vec<_> = (0..3).map(|_| Client::join_narrow(&router.near, WebSocket)).collect();
+    for client in &mut stalled {
+        client.subscribe("flood");
+    }
+    let filler = filler(1000);
+    for (number, at) in [&router.near, &router.far].into_iter().enumerate() {
+        let mut publisher = Client::join(at, WebSocket);
+        let frames: Vec<u8> = (1..=20_000)
+            .flat_map(|request| publisher.frame(&format!(r#"[16,{request},{{}},"flood",[{filler}]]"#)))
+            .collect();
+        let paused = before.get("paused_memory") + number as u64 + 1;
+        let mut sent = 0;
+        eventually("the publisher waits", || {
+            sent += publisher.send_some(&frames[sent..]);
+            router.counters().get("paused_memory") >= paused
+        });
+        publisher.reset();
+        router.expect_closed(&before, [("reset", number as u64 + 1)]);
+    }
+    drop(stalled);
+    router.stop();
+}
+
 #[test]
 fn a_reader_whose_role_drops_events_stays_and_learns_how_many() {
     let realms = open_realm("realm1", "", "slow = \"drop\"");
