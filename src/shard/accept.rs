@@ -101,6 +101,7 @@ impl<W: World> Core<W> {
             holds: 0,
             dirty: false,
             listed: false,
+            starved: false,
             blocked: false,
             readable: false,
             hangup: false,

@@ -111,6 +111,8 @@ pub(super) struct Connection<S> {
     pub(super) dirty: bool,
     /// On the still-readable list.
     pub(super) listed: bool,
+    /// On the list of those that are not received from because too much paused input is kept.
+    pub(super) starved: bool,
     /// The kernel refused bytes; EPOLLOUT will tell.
     pub(super) blocked: bool,
     /// There may be something to read although no event will say so.

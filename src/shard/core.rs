@@ -88,7 +88,7 @@ pub(super) struct Core<W: World> {
     pub(super) bulk_flushed: u64,
     /// To be read although no event will say so.
     pub(super) readable: Vec<SessionKey>,
-    /// As above, once the input that is kept for those that are paused is back under its bound.
+    /// To be read once the input that is kept for those that are paused is back under its bound.
     pub(super) starved: Vec<SessionKey>,
     /// Bytes in all outboxes.
     pub(super) outbox_bytes: usize,

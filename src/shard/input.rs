@@ -265,7 +265,8 @@ impl<W: World> Shard<W> {
             }
             return;
         }
-        if connection.readable || connection.hangup || spent {
+        let has_input = (connection.readable || connection.hangup) && !connection.starved;
+        if has_input || spent {
             if spent {
                 self.core.counters.paused_budget += 1;
             }
@@ -292,9 +293,9 @@ impl<W: World> Core<W> {
         // At the bound of paused input nobody is received from, and nobody is closed (R9).
         if self.paused_bytes > self.limits.paused_bytes_per_core_max {
             connection.readable = true;
-            if !connection.listed {
+            if !connection.starved {
                 // Not on the still-readable list, where it would keep the core awake.
-                connection.listed = true;
+                connection.starved = true;
                 self.starved.push(key);
             }
             return Received::Bytes(0);
@@ -327,7 +328,12 @@ impl<W: World> Core<W> {
     /// Reads on where the bound of paused input is kept again.
     pub(super) fn feed_starved(&mut self) {
         if self.paused_bytes <= self.limits.paused_bytes_per_core_max {
-            self.readable.append(&mut self.starved);
+            for key in std::mem::take(&mut self.starved) {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.starved = false;
+                    self.list_readable(key);
+                }
+            }
         }
     }
 

@@ -101,7 +101,7 @@ impl<W: World> Core<W> {
         if connection.phase != Phase::Open || is_rawsocket {
             return Verdict::Wait(wake);
         }
-        if connection.paused.reading() || connection.listed || connection.blocked {
+        if connection.paused.reading() || connection.listed || connection.starved || connection.blocked {
             // Its pongs are not read, or the ping is still behind what it has not taken: silence says nothing. A
             // blocked outbox has the timer above.
             connection.last_read = tick;
