@@ -293,11 +293,14 @@ impl<W: World> Shard<W> {
         }
         connection.readable |= event.readable;
         connection.hangup |= event.hangup;
-        if connection.listed || connection.paused.reading() {
+        if connection.paused.reading() {
             // What is not read does not say that it is reset, and there is no second event for it (R9).
             if event.hangup && self.core.is_reset(key) {
                 self.close(key, CloseReason::Reset);
             }
+            return;
+        }
+        if connection.listed {
             return;
         }
         if reading {
