@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -74,19 +75,22 @@ fn people_at_a_terminal_are_greeted_and_stop_it_with_ctrl_c() {
         eprintln!("not tested: there is no script(1)");
         return;
     };
+    let shown = Arc::new(Mutex::new(String::new()));
     let mut output = script.stdout.take().unwrap();
-    let reader = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = output.read(&mut buffer) {
-            text.extend_from_slice(&buffer[..count]);
-            if String::from_utf8_lossy(&text).contains("Ctrl-C stops.") {
-                break;
+    let reader = std::thread::spawn({
+        let shown = Arc::clone(&shown);
+        move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut buffer) {
+                shown.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
             }
         }
-        (String::from_utf8(text).unwrap(), output)
     });
-    let (text, mut output) = reader.join().unwrap();
+    let has = |text: &str| shown.lock().unwrap().contains(text);
+    // Its terminal goes with script, and the router with its terminal.
+    let mut script = Killed(script);
+    wait_until("the greeting", || has("Ctrl-C stops."));
+    let text = shown.lock().unwrap().clone();
     for piece in [
         concat!("Crosspoint ", env!("CARGO_PKG_VERSION"), " is ready."),
         "listens on  ws://127.0.0.1:",
@@ -97,11 +101,22 @@ fn people_at_a_terminal_are_greeted_and_stop_it_with_ctrl_c() {
         assert!(text.contains(piece), "{piece} is missing in:\n{text}");
     }
     assert!(!text.contains("{\"timestamp\""), "{text}");
-    script.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
-    let mut rest = String::new();
-    output.read_to_string(&mut rest).unwrap();
-    assert!(rest.contains("stopping"), "{rest}");
-    assert_eq!(script.wait().unwrap().code(), Some(0));
+    script.0.stdin.as_mut().unwrap().write_all(b"\x03").unwrap();
+    wait_until("the end", || script.0.try_wait().unwrap().is_some());
+    reader.join().unwrap();
+    assert!(has("stopping"), "{}", shown.lock().unwrap());
+    assert_eq!(script.0.wait().unwrap().code(), Some(0));
+}
+
+/// A child that does not outlive its test.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
