@@ -186,8 +186,8 @@ mod tests {
     fn a_reader_that_takes_nothing_costs_lines_and_nobody_waits_for_it() {
         let ((open, gate), (written, output)) = (channel(), channel());
         let (mut lines, guard) = start_writer(Gate { open: gate, written }).unwrap();
-        // The first one may be in the writer's hands; one more than the rest has room for is lost.
-        for _ in 0..LINES_MAX + 2 {
+        // The writer holds one write's worth beside what waits: WRITE_BYTES in lines of seven bytes.
+        for _ in 0..LINES_MAX + WRITE_BYTES / 7 + 2 {
             lines.write_all(b"a line\n").unwrap();
         }
         assert!(lines.lost.load(Ordering::Relaxed) >= 1);
