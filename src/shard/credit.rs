@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::connection::Paused;
+use super::connection::{Paused, Phase};
 use super::core::Core;
 use super::world::World;
 use crate::router::effects::CreditTime;
@@ -125,7 +125,9 @@ impl<W: World> Core<W> {
         let Some(connection) = self.connections.get_mut(session) else { return };
         if begin {
             connection.holds = connection.holds.saturating_add(1);
-            if connection.paused.insert(Paused::HOLD) {
+            let says_no_more = matches!(connection.phase, Phase::Closing | Phase::Lingering);
+            // What a connection that ends still sends is thrown away, and not put off.
+            if !says_no_more && connection.paused.insert(Paused::HOLD) {
                 self.counters.paused_hold += 1;
             }
         } else {

@@ -295,7 +295,8 @@ impl<W: World> Shard<W> {
         connection.hangup |= event.hangup;
         if connection.paused.reading() {
             // What is not read does not say that it is reset, and there is no second event for it (R9).
-            if event.hangup && self.core.is_reset(key) {
+            let says_no_more = matches!(connection.phase, Phase::Closing | Phase::Lingering);
+            if event.hangup && !says_no_more && self.core.is_reset(key) {
                 self.close(key, CloseReason::Reset);
             }
             return;
