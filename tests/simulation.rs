@@ -149,7 +149,7 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
 }
 
 /// Seeds that failed until something was mended, and what.
-const ONCE_BROKEN: [(u64, &str); 9] = [
+const ONCE_BROKEN: [(u64, &str); 10] = [
     (16, "a callee was interrupted twice for one call"),
     (110, "a callee was interrupted twice for one call"),
     (235, "CANCEL overtook the CALL that it cancels"),
@@ -158,6 +158,7 @@ const ONCE_BROKEN: [(u64, &str); 9] = [
     (218, "requests that waited were forgotten when the budget of the turn ended"),
     (342, "requests that waited were forgotten when the budget of the turn ended"),
     (216, "who was not received from was not read again, because its own requests waited"),
+    (257, "a connection that lingered was held for a slow reader, and written to"),
     (669, "who was not received from was not read again, because its own requests waited"),
 ];
 
