@@ -293,12 +293,18 @@ fn publishers_wait_for_the_outboxes_of_a_core_and_go_on() {
     }
     let mut healthy = Client::join(&router.far, RawSocket);
     healthy.subscribe("flood");
+    let heard = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for (number, at) in [&router.near, &router.far].into_iter().enumerate() {
+            let heard = &heard;
             scope.spawn(move || {
                 let mut client = Client::join(at, WebSocket);
                 let filler = filler(1000);
                 for index in 0..EACH {
+                    // Never so far ahead that the healthy one could be slow, however busy the machine is.
+                    while 2 * index > heard.load(Ordering::Relaxed) + 200 {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
                     client.publish("flood", &format!("{number},{index},{filler}"));
                 }
                 client.leave();
@@ -310,6 +316,7 @@ fn publishers_wait_for_the_outboxes_of_a_core_and_go_on() {
             let publisher = event[4][0].as_usize().unwrap();
             assert_eq!(event[4][1], next[publisher]);
             next[publisher] += 1;
+            heard.fetch_add(1, Ordering::Relaxed);
         }
     });
     let counters = router.counters();
