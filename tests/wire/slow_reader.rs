@@ -235,6 +235,36 @@ fn a_reader_that_takes_nothing_for_too_long_is_closed() {
     router.stop();
 }
 
+/// So many events of 1 KiB from a publisher on each core; `healthy` gets all of them in order.
+fn flood(router: &Router, healthy: &mut Client, each: usize) {
+    let heard = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for (number, at) in [&router.near, &router.far].into_iter().enumerate() {
+            let heard = &heard;
+            scope.spawn(move || {
+                let mut client = Client::join(at, WebSocket);
+                let filler = filler(1000);
+                for index in 0..each {
+                    // Never so far ahead that the healthy one could be slow, however busy the machine is.
+                    while 2 * index > heard.load(Ordering::Relaxed) + 200 {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    client.publish("flood", &format!("{number},{index},{filler}"));
+                }
+                client.leave();
+            });
+        }
+        let mut next = [0; 2];
+        for _ in 0..2 * each {
+            let event = healthy.message();
+            let publisher = event[4][0].as_usize().unwrap();
+            assert_eq!(event[4][1], next[publisher]);
+            next[publisher] += 1;
+            heard.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+}
+
 /// 1 KiB events as fast as they come, to somebody who never reads.
 #[test]
 fn a_flood_to_a_stalled_reader_costs_no_more_than_its_bound() {
@@ -246,26 +276,7 @@ fn a_flood_to_a_stalled_reader_costs_no_more_than_its_bound() {
     stalled.subscribe("flood");
     let mut healthy = Client::join(&router.far, RawSocket);
     healthy.subscribe("flood");
-    const EACH: usize = 4000;
-    std::thread::scope(|scope| {
-        for (number, at) in [&router.near, &router.far].into_iter().enumerate() {
-            scope.spawn(move || {
-                let mut client = Client::join(at, WebSocket);
-                let filler = filler(1000);
-                for index in 0..EACH {
-                    client.publish("flood", &format!("{number},{index},{filler}"));
-                }
-                client.leave();
-            });
-        }
-        let mut next = [0; 2];
-        for _ in 0..2 * EACH {
-            let event = healthy.message();
-            let publisher = event[4][0].as_usize().unwrap();
-            assert_eq!(event[4][1], next[publisher]);
-            next[publisher] += 1;
-        }
-    });
+    flood(&router, &mut healthy, 4000);
     let closed = router.wait_for("closed_slow_consumer", 1).closed_since(&before);
     assert_eq!(closed.get("slow_consumer"), Some(&1), "{closed:?}");
     // 8 MiB were said; 1 MiB is what may wait for one.
@@ -280,7 +291,6 @@ fn a_flood_to_a_stalled_reader_costs_no_more_than_its_bound() {
 /// All outboxes of a core together have a bound too: publishers wait there, until there is room again.
 #[test]
 fn publishers_wait_for_the_outboxes_of_a_core_and_go_on() {
-    const EACH: usize = 1500;
     let limits = format!(
         "{SMALL_OUTBOX}slow_consumer_timeout_ms = 1000\noutbox_bytes_per_core_max = \"2 MiB\"\npublisher_hold_ms = 0"
     );
@@ -293,32 +303,7 @@ fn publishers_wait_for_the_outboxes_of_a_core_and_go_on() {
     }
     let mut healthy = Client::join(&router.far, RawSocket);
     healthy.subscribe("flood");
-    let heard = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for (number, at) in [&router.near, &router.far].into_iter().enumerate() {
-            let heard = &heard;
-            scope.spawn(move || {
-                let mut client = Client::join(at, WebSocket);
-                let filler = filler(1000);
-                for index in 0..EACH {
-                    // Never so far ahead that the healthy one could be slow, however busy the machine is.
-                    while 2 * index > heard.load(Ordering::Relaxed) + 200 {
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                    client.publish("flood", &format!("{number},{index},{filler}"));
-                }
-                client.leave();
-            });
-        }
-        let mut next = [0; 2];
-        for _ in 0..2 * EACH {
-            let event = healthy.message();
-            let publisher = event[4][0].as_usize().unwrap();
-            assert_eq!(event[4][1], next[publisher]);
-            next[publisher] += 1;
-            heard.fetch_add(1, Ordering::Relaxed);
-        }
-    });
+    flood(&router, &mut healthy, 1500);
     let counters = router.counters();
     assert!(counters.get("paused_memory") > 0, "nobody ever waited: no test");
     let closed = counters.closed_since(&before);
