@@ -159,10 +159,14 @@ fn whoever_reads_no_small_replies_is_closed_too() {
     let sent = send_until_closed(&router, &mut pinging, &pings, || bystanders.check());
     assert!(sent < KERNEL_BYTES_MAX, "{sent} bytes of pings were taken");
     drop(pinging);
-    // SUBSCRIBED and ERROR.
+    // PUBLISHED, to requests that are together more than the kernel holds on their way.
     let mut asking = Client::join_narrow(&router.far, RawSocket);
-    let requests: Vec<u8> =
-        (1..=400_000).flat_map(|request| asking.frame(&format!(r#"[34,{request},1]"#))).collect();
+    let filler = "x".repeat(200);
+    let requests: Vec<u8> = (1..=100_000)
+        .flat_map(|request| {
+            asking.frame(&format!(r#"[16,{request},{{"acknowledge":true}},"a.topic",["{filler}"]]"#))
+        })
+        .collect();
     let sent = send_until_closed(&router, &mut asking, &requests, || bystanders.check());
     assert!(sent < requests.len(), "{sent} bytes of requests were taken");
     drop(asking);
