@@ -8,15 +8,22 @@ const LOCAL_HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
 
 /// Whether a handshake with this Origin and Host may go on. No origin, no page: it is not a browser.
 ///
-/// Under [`Origins::SameHost`] a page whose name was made to point at the router after it was loaded (DNS
-/// rebinding) counts as the same host; where that matters, list the origins.
-pub(super) fn is_allowed(origins: &Origins, origin: Option<&str>, host: Option<&str>) -> bool {
+/// Under [`Origins::SameHost`] a name that is the same in both counts, but not on a listener of loopback: there it
+/// would be a page whose name was made to point at this machine after it was loaded (DNS rebinding). An address
+/// cannot be made to point elsewhere.
+pub(super) fn is_allowed(
+    origins: &Origins,
+    is_loopback: bool,
+    origin: Option<&str>,
+    host: Option<&str>,
+) -> bool {
     let Some(origin) = origin else { return true };
     match origins {
         Origins::Any => true,
         Origins::SameHost => {
             let Some(origin) = Origin::parse(origin) else { return false };
-            origin.is_local() || host.is_some_and(|host| origin.host.eq_ignore_ascii_case(split_port(host).0))
+            let same = host.is_some_and(|host| origin.host.eq_ignore_ascii_case(split_port(host).0));
+            origin.is_local() || (same && (!is_loopback || origin.is_address()))
         }
         Origins::List(list) => list.iter().any(|entry| matches_entry(entry, origin)),
     }
@@ -65,6 +72,11 @@ impl<'o> Origin<'o> {
         LOCAL_HOSTS.iter().any(|local| self.host.eq_ignore_ascii_case(local))
     }
 
+    fn is_address(&self) -> bool {
+        let address = self.host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        address.unwrap_or(self.host).parse::<std::net::IpAddr>().is_ok()
+    }
+
     /// Browsers leave out the port that the scheme implies; people may write it.
     fn port_or_default(&self) -> Option<&str> {
         match self.port {
@@ -92,17 +104,17 @@ mod tests {
     use super::*;
 
     fn same_host(origin: &str, host: &str) -> bool {
-        is_allowed(&Origins::SameHost, Some(origin), Some(host))
+        is_allowed(&Origins::SameHost, false, Some(origin), Some(host))
     }
 
     fn listed(entry: &str, origin: &str) -> bool {
-        is_allowed(&Origins::List(vec![entry.to_owned()]), Some(origin), Some("router.example"))
+        is_allowed(&Origins::List(vec![entry.to_owned()]), true, Some(origin), Some("router.example"))
     }
 
     #[test]
     fn no_origin_is_allowed_everywhere() {
         for origins in [Origins::SameHost, Origins::Any, Origins::List(Vec::new())] {
-            assert!(is_allowed(&origins, None, Some("a.example")));
+            assert!(is_allowed(&origins, true, None, Some("a.example")));
         }
     }
 
@@ -121,7 +133,7 @@ mod tests {
         assert!(!same_host("http://a.example@evil.example", "a.example"));
         assert!(!same_host("http://evil.example/a.example", "a.example"));
         assert!(!same_host("a.example", "a.example"));
-        assert!(!is_allowed(&Origins::SameHost, Some("http://a.example"), None));
+        assert!(!is_allowed(&Origins::SameHost, false, Some("http://a.example"), None));
     }
 
     #[test]
@@ -164,7 +176,16 @@ mod tests {
     #[test]
     fn any_is_any() {
         for origin in ["null", "https://evil.example", "nonsense"] {
-            assert!(is_allowed(&Origins::Any, Some(origin), None));
+            assert!(is_allowed(&Origins::Any, true, Some(origin), None));
         }
+    }
+
+    #[test]
+    fn a_name_that_was_made_to_point_at_loopback_is_not_the_same_host() {
+        let on_loopback = |origin, host| is_allowed(&Origins::SameHost, true, Some(origin), Some(host));
+        assert!(!on_loopback("http://evil.example", "evil.example:8080"));
+        assert!(on_loopback("http://localhost:3000", "localhost:8080"));
+        assert!(on_loopback("http://127.0.0.2", "127.0.0.2:8080"));
+        assert!(on_loopback("http://[::1]:3000", "[::1]:8080"));
     }
 }

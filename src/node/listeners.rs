@@ -27,7 +27,12 @@ pub(super) fn open_listeners(config: &Config, cores: usize) -> Result<Sockets, S
             ListenAddress::Tcp(host, port) => {
                 let address = SocketAddr::new(*host, *port);
                 let limits = &config.limits;
-                let options = TcpOptions::new(listener.backlog, limits.ping_interval, limits.ping_timeout);
+                let options = TcpOptions::new(
+                    listener.backlog,
+                    limits.ping_interval,
+                    limits.ping_timeout,
+                    limits.slow_consumer_timeout,
+                );
                 let (sockets, address) = listener::listen_tcp(address, &options, served.len())
                     .map_err(|error| tcp_error(address, &error))?;
                 (sockets, address.to_string())

@@ -204,7 +204,7 @@ impl<W: World> Core<W> {
         if self.encode(message, encoding).is_err() {
             return Sent::NotRepresentable;
         }
-        if too_large(encoding, self.framed.len(), peer_max) {
+        if too_large(encoding, self.framed.len(), peer_max, &self.limits) {
             return Sent::TooLarge;
         }
         let framed = std::mem::take(&mut self.framed);
@@ -378,10 +378,20 @@ impl<W: World> Core<W> {
 /// A scratch buffer that grew beyond this is given back, in bytes.
 const SCRATCH_BYTES_MAX: usize = 256 * 1024;
 
-/// RawSocket peers say how much they take; the others take anything.
-fn too_large(encoding: Encoding, framed: usize, peer_max: usize) -> bool {
-    encoding.framing == Framing::RawSocket && (framed < 4 || framed - 4 > peer_max)
+/// RawSocket peers say how much they take; the others take what leaves room in their outbox for what comes next.
+fn too_large(encoding: Encoding, framed: usize, peer_max: usize, limits: &Limits) -> bool {
+    // A payload may become six times as long when it is transcoded to JSON: it must not make its receiver a slow one.
+    let frame_max = (limits.outbox_hard_bytes / 2).max(limits.message_bytes_max + FRAME_BYTES_MAX);
+    framed > frame_max
+        || encoding.framing == Framing::RawSocket
+            && (framed < RAWSOCKET_HEAD_BYTES || framed - RAWSOCKET_HEAD_BYTES > peer_max)
 }
+
+/// What a message may become longer by on its way without being transcoded: frame, codes, ids and details, in bytes.
+const FRAME_BYTES_MAX: usize = 4096;
+
+/// The head of a RawSocket frame, in bytes.
+const RAWSOCKET_HEAD_BYTES: usize = 4;
 
 /// The place of an encoding among the frames of an event.
 fn encoding_index(encoding: Encoding) -> usize {
@@ -435,7 +445,7 @@ impl<W: World> Effects for Core<W> {
             frames.frames[index] = Some(encoded);
         }
         let Some(Ok(frame)) = &frames.frames[index] else { return Sent::NotRepresentable };
-        if too_large(encoding, frame.len(), peer_max) {
+        if too_large(encoding, frame.len(), peer_max, &self.limits) {
             return Sent::TooLarge;
         }
         let levels = self.levels(0);

@@ -1,5 +1,6 @@
 //! Bytes on their way in: receive, make messages of them, hand them to the router, and stop in time.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
 
 use super::Shard;
@@ -70,7 +71,10 @@ impl<W: World> Shard<W> {
             match step {
                 Step::Idle => return at,
                 Step::Opened { opened, reply } => self.handle_opened(key, opened, &reply),
-                Step::Message(bytes) => self.handle_bytes(key, &bytes),
+                Step::Message(bytes) => {
+                    budget.take(&bytes);
+                    self.handle_bytes(key, &bytes);
+                }
                 Step::Reply(reply) => {
                     if self.core.push_bytes(key, &reply, 0) == Sent::Full {
                         self.core.doomed.push(key);
@@ -407,15 +411,27 @@ impl<W: World> Core<W> {
 /// What one session may do in one turn.
 struct Budget {
     deliveries_max: usize,
+    /// Of messages that were assembled in earlier turns: for the others one recv is the bound.
+    assembled_bytes_left: Cell<usize>,
 }
 
 impl Budget {
     fn begin<W: World>(core: &Core<W>) -> Self {
-        Self { deliveries_max: core.deliveries + core.limits.turn_deliveries_per_session }
+        Self {
+            deliveries_max: core.deliveries + core.limits.turn_deliveries_per_session,
+            assembled_bytes_left: Cell::new(core.limits.turn_bytes_per_session),
+        }
+    }
+
+    fn take(&self, message: &MessageBytes<'_>) {
+        if matches!(message, MessageBytes::TextOwned(_) | MessageBytes::BinaryOwned(_)) {
+            let left = self.assembled_bytes_left.get();
+            self.assembled_bytes_left.set(left.saturating_sub(message.as_bytes().len()));
+        }
     }
 
     fn is_spent(&self, deliveries: usize) -> bool {
-        deliveries >= self.deliveries_max
+        deliveries >= self.deliveries_max || self.assembled_bytes_left.get() == 0
     }
 }
 

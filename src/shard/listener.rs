@@ -4,7 +4,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +19,8 @@ const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// How many probes of the kernel's keepalive go unanswered before it gives up.
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// After this long without an acknowledgement the kernel gives a connection up.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// After this long without an acknowledgement, or longer, the kernel gives a connection up.
+const USER_TIMEOUT_MIN: Duration = Duration::from_secs(30);
 
 /// What all sockets of a TCP listener have in common.
 #[derive(Clone, Debug)]
@@ -30,12 +29,15 @@ pub struct TcpOptions {
     pub backlog: i32,
     /// The kernel's keepalive, for links whose peers need not answer pings.
     pub keepalive: Option<TcpKeepalive>,
+    /// How long the kernel waits for an acknowledgement before it gives a connection up.
+    pub user_timeout: Duration,
 }
 
 impl TcpOptions {
-    /// Probes begin after `interval` of silence, and go unanswered for `timeout`; an interval of zero is none.
+    /// Probes begin after `interval` of silence, and go unanswered for `timeout`; an interval of zero is none. A reader
+    /// that takes nothing for `slow_consumer` is closed by us, not by the kernel.
     #[must_use]
-    pub fn new(backlog: i32, interval: Duration, timeout: Duration) -> Self {
+    pub fn new(backlog: i32, interval: Duration, timeout: Duration, slow_consumer: Duration) -> Self {
         // The kernel counts in whole seconds.
         let second = Duration::from_secs(1);
         let keepalive = (!interval.is_zero()).then(|| {
@@ -44,7 +46,9 @@ impl TcpOptions {
                 .with_interval((timeout / KEEPALIVE_PROBES).max(second))
                 .with_retries(KEEPALIVE_PROBES)
         });
-        Self { backlog, keepalive }
+        // The kernel's patience also ends keepalive and a window that stays shut: it must be longer than ours.
+        let user_timeout = USER_TIMEOUT_MIN.max(interval + timeout + second).max(slow_consumer + second);
+        Self { backlog, keepalive, user_timeout }
     }
 }
 
@@ -111,7 +115,7 @@ pub fn listen_tcp(
         // Accepted sockets inherit these.
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        socket.set_tcp_user_timeout(Some(options.user_timeout))?;
         socket.bind(&SockAddr::from(address))?;
         if let Some(keepalive) = &options.keepalive {
             socket.set_tcp_keepalive(keepalive)?;
@@ -154,6 +158,13 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     std::fs::symlink_metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
+/// Whether nobody listens at a socket: only a refusal says so. Somebody may be busy, or not be for us to ask.
+fn is_left_behind(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    let answer = socket.connect(&SockAddr::unix(path)?);
+    Ok(answer.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
+}
+
 /// A listening Unix socket for all cores. What a router that was killed left behind is removed.
 ///
 /// # Errors
@@ -161,7 +172,7 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<(Listening, UnixPath)> {
     if let Ok(metadata) = std::fs::symlink_metadata(path) {
         let is_socket = metadata.file_type().is_socket();
-        if !is_socket || UnixStream::connect(path).is_ok() {
+        if !is_socket || !is_left_behind(path)? {
             let what = if is_socket { "somebody listens there" } else { "the file exists and is no socket" };
             return Err(io::Error::new(io::ErrorKind::AddrInUse, what));
         }
@@ -182,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_second_listener_is_refused_and_accepted_sockets_inherit_options() {
-        let options = TcpOptions::new(16, Duration::from_secs(30), Duration::from_secs(10));
+        let options =
+            TcpOptions::new(16, Duration::from_secs(30), Duration::from_secs(10), Duration::from_secs(60));
         let (sockets, address) = listen_tcp(SocketAddr::from(([127, 0, 0, 1], 0)), &options, 1).unwrap();
         assert_eq!(listen_tcp(address, &options, 1).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         let _client = TcpStream::connect(address).unwrap();
@@ -196,7 +208,7 @@ mod tests {
         let socket = SockRef::from(&accepted.socket);
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
-        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(61)));
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(30));
     }

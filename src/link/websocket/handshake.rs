@@ -6,7 +6,7 @@ use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use tungstenite::handshake::derive_accept_key;
 
-use crate::config::{Listener, ListenerMode};
+use crate::config::{ListenAddress, Listener, ListenerMode};
 use crate::link::http1::{Request, Response, bad_request};
 use crate::link::{Encoding, Framing, origin, page};
 use crate::wamp::codec::Serializer;
@@ -130,7 +130,9 @@ fn check_handshake<'b>(request: &Request<'_, 'b>) -> Result<&'b str, Response> {
 
 fn check_origin(listener: &Listener, request: &Request<'_, '_>) -> Result<(), Response> {
     let origin = request.single("Origin")?;
-    if origin::is_allowed(&listener.origins, origin, request.single("Host")?) {
+    let is_loopback =
+        matches!(listener.address, ListenAddress::Tcp(host, _) if host.to_canonical().is_loopback());
+    if origin::is_allowed(&listener.origins, is_loopback, origin, request.single("Host")?) {
         return Ok(());
     }
     let origin = origin.unwrap_or_default();
