@@ -359,7 +359,8 @@ impl Router {
             publication,
             audience,
         };
-        let bytes = (topic.len() + message.payload.len()) as u32 + MESSAGE_OVERHEAD_BYTES;
+        let listed = head.audience.as_deref().map_or(0, Audience::bytes);
+        let bytes = (topic.len() + message.payload.len() + listed) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes.saturating_mul(u32::from(self.cores)));
         let excluded_slot = message.options.exclude_me.then_some(key.slot);
         if self.is_broken(Fault::PublishByTopic) {

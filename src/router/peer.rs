@@ -206,6 +206,22 @@ pub struct Audience {
     pub eligible_authrole: Option<Vec<Box<str>>>,
 }
 
+impl Audience {
+    /// What its lists hold, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let ids = self.exclude.len() + self.eligible.as_ref().map_or(0, Vec::len);
+        let lists = [
+            Some(&self.exclude_authid),
+            Some(&self.exclude_authrole),
+            self.eligible_authid.as_ref(),
+            self.eligible_authrole.as_ref(),
+        ];
+        let texts = lists.into_iter().flatten().flatten().map(|text| size_of::<Box<str>>() + text.len());
+        ids * size_of::<SessionId>() + texts.sum::<usize>()
+    }
+}
+
 /// The head of a publication on its way to the other cores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -365,7 +381,9 @@ impl PeerMessage {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let body = match self {
-            Self::Publish { publication, .. } => publication.body.bytes.len(),
+            Self::Publish { publication, .. } => {
+                publication.body.bytes.len() + publication.head.audience.as_deref().map_or(0, Audience::bytes)
+            }
             Self::Call(call) | Self::Invoke { call, .. } => call.body.bytes.len(),
             Self::Reply(reply) => reply.body.bytes.len(),
             Self::Register(register) => register.procedure.len(),

@@ -106,6 +106,8 @@ pub(super) struct Core<W: World> {
     pub(super) memory: MemoryLevel,
     /// Cores, this one included, whose outboxes are over their bound.
     pub(super) pressed: Vec<bool>,
+    /// When the largest outboxes of this core are closed if publishers still wait for them, in ticks.
+    pub(super) pressed_until: u32,
     /// Publishers that wait for memory.
     pub(super) memory_waiting: Vec<SessionKey>,
     pub(super) stopping: bool,
@@ -163,6 +165,7 @@ impl<W: World> Core<W> {
             paused_bytes: 0,
             memory: MemoryLevel::Normal,
             pressed: vec![false; cores as usize],
+            pressed_until: 0,
             memory_waiting: Vec::new(),
             stopping: false,
             accept_paused_until_us: None,
@@ -481,9 +484,14 @@ impl<W: World> Effects for Core<W> {
             connection.phase = Phase::Open;
             connection.since = self.lived.tick();
             connection.last_read = self.lived.tick();
+            let stalled = connection.blocked.then_some(connection.stalled_since);
             let first = self.first_ping(session);
             self.connections.check_at[session.slot as usize] = NEVER;
             self.check_by(session, first);
+            if let Some(since) = stalled {
+                let patience = self.lived.ticks(self.limits.slow_consumer_timeout);
+                self.check_by(session, since.saturating_add(patience));
+            }
         }
     }
 

@@ -207,6 +207,12 @@ impl<W: World> Core<W> {
             return;
         }
         self.pressed[self.id.0 as usize] = is;
+        if is {
+            let tick = self.lived.tick();
+            let patience = self.lived.ticks(self.limits.slow_consumer_timeout);
+            self.pressed_until = tick.saturating_add(patience);
+            self.lived.check_by(self.pressed_until);
+        }
         for core in (0..self.cores).map(CoreId) {
             if core != self.id {
                 self.send_to_peer(core, PeerMessage::Pressure { on: is });

@@ -234,7 +234,12 @@ impl<W: World> Shard<W> {
         // It was decoded once already; that it fails now cannot be.
         let decoded = decode(serializer, Input::Bytes(request), decode_limits);
         match decoded {
-            Ok(message) => self.router.handle_message(self.core.now, key, &message, &mut self.core),
+            Ok(message) => {
+                self.router.handle_message(self.core.now, key, &message, &mut self.core);
+                if message.kind() == MessageType::Publish && self.core.publishers_wait() {
+                    self.core.pause_publisher(key);
+                }
+            }
             Err(error) => self.router.handle_violation(self.core.now, key, &error, &mut self.core),
         }
         self.close_broken();
@@ -372,7 +377,8 @@ impl<W: World> Core<W> {
             + connection.backlog.as_ref().map_or(0, |backlog| backlog.bytes());
         let kept = u32::try_from(kept).unwrap_or(u32::MAX);
         let (before, was_paused) = (connection.kept_bytes, connection.kept_paused);
-        let paused = connection.paused.reading();
+        // What waits for nobody but its own client may be closed at the bound.
+        let paused = connection.paused.held_back();
         (connection.kept_bytes, connection.kept_paused) = (kept, paused);
         *self.input_account(was_paused) -= before as usize;
         *self.input_account(paused) += kept as usize;
@@ -400,6 +406,7 @@ impl<W: World> Core<W> {
     /// Memory is short: this publisher is not read until it no longer is.
     fn pause_publisher(&mut self, key: SessionKey) {
         if let Some(connection) = self.connections.get_mut(key)
+            && !matches!(connection.phase, Phase::Closing | Phase::Lingering)
             && connection.paused.insert(Paused::MEMORY)
         {
             self.counters.paused_memory += 1;

@@ -83,6 +83,11 @@ impl World for Kernel {
     }
 
     fn send(&mut self, socket: &OwnedFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if slices.is_empty() {
+            // Not an empty send: a Unix socket refuses that once its peer has closed, however cleanly.
+            rustix::net::sockopt::socket_error(socket)??;
+            return Ok(0);
+        }
         if let [slice] = slices {
             return Ok(send(socket, slice, SendFlags::NOSIGNAL)?);
         }

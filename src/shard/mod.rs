@@ -44,6 +44,9 @@ use crate::wamp::CloseReason;
 /// How many messages of each other core one turn takes.
 const PEER_MESSAGES_A_TURN: usize = 4096;
 
+/// How many events of other cores' publications one turn queues; the publication that passes it is delivered whole.
+const PEER_DELIVERIES_A_TURN: usize = 65_536;
+
 /// How many connections one turn of a stopping shard says goodbye to.
 const GOODBYES_A_TURN: usize = 512;
 
@@ -202,7 +205,9 @@ impl<W: World> Shard<W> {
 
     fn next_deadline_us(&self) -> Option<u64> {
         let core = &self.core;
-        let retry = (core.mesh_is_full()).then(|| core.now.monotonic_us + MESH_FULL_RETRY_US);
+        // Asked of what was left undone, not of the rings: they may have got room since.
+        let was_full = !core.readable.is_empty() || core.mesh_is_full();
+        let retry = was_full.then(|| core.now.monotonic_us + MESH_FULL_RETRY_US);
         [
             self.router.next_deadline(),
             core.credits.next_deadline_us(),
@@ -245,9 +250,20 @@ impl<W: World> Shard<W> {
         self.core.update_accepting();
     }
 
+    /// Whether publications of other cores may still be delivered in this turn: a flush has to come between many of
+    /// them, and while outboxes are over their bound the flush goes first. Its list shrinks without anybody's help.
+    fn may_deliver(&self) -> bool {
+        let core = &self.core;
+        let is_pressed = core.pressed[usize::from(core.id.0)];
+        core.deliveries < PEER_DELIVERIES_A_TURN && !(is_pressed && !core.bulk.is_empty())
+    }
+
     fn handle_peers(&mut self) {
         let mut round = self.core.mesh.start_round(PEER_MESSAGES_A_TURN);
-        while let Some((from, message)) = self.core.mesh.receive(&mut round) {
+        // What is left stays in its ring, which keeps this core awake.
+        while self.may_deliver()
+            && let Some((from, message)) = self.core.mesh.receive(&mut round)
+        {
             self.core.deliveries_of_input = 0;
             self.core.met_slow_reader = false;
             match message {
@@ -354,6 +370,11 @@ impl<W: World> Shard<W> {
         let bound = self.core.limits.outbox_bytes_per_core_max;
         if self.core.outbox_bytes > bound / 4 * 5 {
             self.close_largest(bound);
+        }
+        // Readers that take just enough to stay must not stop all publishers for good.
+        if self.core.pressed[usize::from(self.core.id.0)] && self.core.pressed_until <= self.core.lived.tick()
+        {
+            self.close_largest(bound / 4 * 3);
         }
         if self.core.partial_bytes > self.core.limits.partial_bytes_per_core_max {
             self.bound_partial_input();

@@ -190,7 +190,8 @@ impl<W: World> Core<W> {
                 return;
             }
         };
-        if ended && connection.phase == Phase::Lingering {
+        let spent = connection.discarded as usize > self.limits.linger_bytes_max;
+        if spent || ended && connection.phase == Phase::Lingering {
             self.free(key);
         } else if connection.readable {
             self.list_readable(key);
@@ -241,8 +242,7 @@ impl<W: World> Shard<W> {
             .keys()
             .filter_map(|key| {
                 let connection = self.core.connections.get(key)?;
-                matches!(connection.phase, Phase::Open | Phase::Linked)
-                    .then(|| (connection.outbox.bytes(), key))
+                Some((connection.outbox.bytes(), key))
             })
             .collect();
         sizes.sort_unstable();
@@ -250,7 +250,13 @@ impl<W: World> Shard<W> {
             && let Some((bytes, key)) = sizes.pop()
             && bytes > 0
         {
-            self.close(key, CloseReason::OutOfMemory);
+            let phase = self.core.connections.get(key).map(|connection| connection.phase);
+            if phase == Some(Phase::Closing) {
+                // It ends already: its reason is counted, and what it does not take is not worth anybody else's end.
+                self.core.free(key);
+            } else {
+                self.close(key, CloseReason::OutOfMemory);
+            }
         }
     }
 
