@@ -255,7 +255,7 @@ impl<W: World> Shard<W> {
     fn may_deliver(&self) -> bool {
         let core = &self.core;
         let is_pressed = core.pressed[usize::from(core.id.0)];
-        core.deliveries < PEER_DELIVERIES_A_TURN && !(is_pressed && !core.bulk.is_empty())
+        core.deliveries < PEER_DELIVERIES_A_TURN && (!is_pressed || core.bulk.is_empty())
     }
 
     fn handle_peers(&mut self) {

@@ -190,8 +190,7 @@ impl<W: World> Core<W> {
                 return;
             }
         };
-        let spent = connection.discarded as usize > self.limits.linger_bytes_max;
-        if spent || ended && connection.phase == Phase::Lingering {
+        if ended && connection.phase == Phase::Lingering {
             self.free(key);
         } else if connection.readable {
             self.list_readable(key);

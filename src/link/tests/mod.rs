@@ -6,7 +6,7 @@ mod splits;
 mod websocket;
 
 use super::*;
-use crate::config::Origins;
+use crate::config::{ListenAddress, Origins};
 
 /// A step that borrows nothing, in which borrowed and owned messages are the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
