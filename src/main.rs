@@ -105,7 +105,8 @@ fn greet(started: &Started) {
     text.push_str(&format!("  realms      {}\n", started.realms.join(", ")));
     text.push_str(&format!("  cores       {} ({host})\n\n", started.processors.len()));
     text.push_str("Try it: examples/README.md has a service and its clients in Python and JavaScript. Ctrl-C stops.\n\n");
-    say(&text);
+    // A terminal that is stopped (Ctrl-S) keeps whoever writes to it: not the thread that signals are for.
+    let _ = std::thread::Builder::new().name("greeting".to_owned()).spawn(move || say(&text));
 }
 
 fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
