@@ -210,6 +210,27 @@ impl<'a> CborReader<'a> {
         Ok(whole)
     }
 
+    /// Passes tags; how many. Each is a level of nesting to whoever decodes what is spliced.
+    #[inline]
+    fn pass_tags(&mut self) -> Result<u32, Fault> {
+        let mut nested = self.depth;
+        while self.is_tag() {
+            let start = self.at;
+            if let Token::Tag(tag) = self.token()?
+                && REFERRING_TAGS.contains(&tag)
+            {
+                self.at = start;
+                return self
+                    .fault("CBOR: a tag that refers to other values of the message (25, 28, 29, 256)");
+            }
+            nested += 1;
+            if nested > self.depth_max {
+                return self.fault("CBOR: tags are nested too deeply");
+            }
+        }
+        Ok(nested - self.depth)
+    }
+
     #[inline]
     pub(super) fn enter(&mut self) -> Result<(), Fault> {
         if self.depth >= self.depth_max {
@@ -299,22 +320,7 @@ impl<'a> Reader<'a> for CborReader<'a> {
     /// Passes tags, whose content is what counts.
     #[inline]
     fn pass_prefix(&mut self) -> Result<(), Fault> {
-        let mut nested = self.depth;
-        while self.is_tag() {
-            let start = self.at;
-            if let Token::Tag(tag) = self.token()?
-                && REFERRING_TAGS.contains(&tag)
-            {
-                self.at = start;
-                return self
-                    .fault("CBOR: a tag that refers to other values of the message (25, 28, 29, 256)");
-            }
-            nested += 1;
-            if nested > self.depth_max {
-                return self.fault("CBOR: tags are nested too deeply");
-            }
-        }
-        Ok(())
+        self.pass_tags().map(drop)
     }
 
     #[inline]
@@ -411,7 +417,9 @@ impl<'a> Reader<'a> for CborReader<'a> {
 
     /// Recurses at most as deep as the limit.
     fn skip(&mut self) -> Result<(), Fault> {
-        self.pass_prefix()?;
+        // Tags around lists around tags: all of them count together.
+        let tags = self.pass_tags()?;
+        self.depth += tags;
         match self.token()? {
             Token::List(mut left) => {
                 self.enter()?;
@@ -431,6 +439,7 @@ impl<'a> Reader<'a> for CborReader<'a> {
             Token::Break => return self.fault("CBOR: a break where a value is expected"),
             _ => {}
         }
+        self.depth -= tags;
         Ok(())
     }
 

@@ -654,3 +654,31 @@ fn undefined_of_javascript_libraries_becomes_null() {
     Encoder::new().encode(&message, Serializer::Json, &mut out).unwrap();
     assert_eq!(out, b"[70,1,{},[null,1]]");
 }
+
+#[test]
+fn row_tags_and_lists_of_cbor_nest_together() {
+    // [70, 1, {}, [ tag(list of one(tag(list of one … 0)))]]: two levels for each pair.
+    let nested = |pairs: usize| {
+        let mut bytes = b"\x84\x18\x46\x01\xa0\x81".to_vec();
+        for _ in 0..pairs {
+            bytes.extend_from_slice(b"\xd8\x64\x81");
+        }
+        bytes.push(0);
+        bytes
+    };
+    // The message and its args are two levels of the 64.
+    for (pairs, fits) in [(1, true), (31, true), (32, false), (60, false)] {
+        let bytes = nested(pairs);
+        let decoded = decode(Serializer::Cbor, Input::Bytes(&bytes), DecodeLimits::default());
+        assert_eq!(decoded.is_ok(), fits, "{pairs} pairs: {:?}", decoded.err());
+    }
+    // What comes behind a nested value has all its levels again.
+    let mut bytes = b"\x84\x18\x46\x01\xa0\x82".to_vec();
+    for _ in 0..2 {
+        for _ in 0..31 {
+            bytes.extend_from_slice(b"\xd8\x64\x81");
+        }
+        bytes.push(0);
+    }
+    decode(Serializer::Cbor, Input::Bytes(&bytes), DecodeLimits::default()).unwrap();
+}
