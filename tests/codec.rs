@@ -662,6 +662,28 @@ proptest! {
         }
     }
 
+    /// A payload that is transcoded by itself gives the message that a payload transcoded on its way gives.
+    #[test]
+    fn a_payload_is_transcoded_alike_alone_and_within_a_message(content in content()) {
+        let mut encoder = Encoder::new();
+        let message = Message::Event(Event {
+            subscription: SubscriptionId(1),
+            publication: PublicationId(2),
+            details: EventDetails::default(),
+            payload: Payload::EMPTY,
+        });
+        for source in Serializer::ALL {
+            let bytes = content.bytes(source);
+            let whole = with_content(&message, &bytes);
+            let Message::Event(event) = &whole else { unreachable!() };
+            for target in Serializer::ALL.into_iter().filter(|target| *target != source) {
+                let alone = encoder.transcode(&event.payload, target).expect("representable");
+                let spliced = Message::Event(Event { payload: alone.as_payload(), ..event.clone() });
+                prop_assert_eq!(written(&spliced, target), written(&whole, target));
+            }
+        }
+    }
+
     /// Bytes come through every chain of serializers as they were.
     #[test]
     fn binary_payloads_are_identical_everywhere(bytes in vec(any::<u8>(), 0..200)) {
@@ -790,6 +812,39 @@ fn claims_of_many_elements_allocate_nothing_but_the_error() {
         });
         assert!(allocated.bytes_max < 1024, "{allocated:?}");
     }
+}
+
+/// What changing serializers takes is bounded, whatever the payload: beyond a million values it is not done.
+#[test]
+fn payloads_of_too_many_values_are_not_transcoded() {
+    let values = |serializer: Serializer, count: usize| {
+        let args = match serializer {
+            Serializer::Json => format!("[{}1]", "1,".repeat(count - 1)).into_bytes(),
+            Serializer::MsgPack => [&[0xdd][..], &(count as u32).to_be_bytes(), &vec![1; count]].concat(),
+            Serializer::Cbor => [&[0x9a][..], &(count as u32).to_be_bytes(), &vec![1; count]].concat(),
+        };
+        args
+    };
+    // The list is a value as well.
+    let most = (1 << 20) - 1;
+    for source in Serializer::ALL {
+        for target in Serializer::ALL.into_iter().filter(|target| *target != source) {
+            let transcode = |count: usize| {
+                let args = values(source, count);
+                let payload = Payload { serializer: source, args: &args, kwargs: &[] };
+                Encoder::new().transcode(&payload, target)
+            };
+            assert!(transcode(most).is_ok(), "{source:?} to {target:?}");
+            let mut refused = None;
+            let allocated = allocation_counter::measure(|| refused = Some(transcode(2 * most)));
+            assert_eq!(refused, Some(Err(NotRepresentable)), "{source:?} to {target:?}");
+            assert!(allocated.bytes_max < 100 << 20, "{source:?} to {target:?}: {allocated:?}");
+        }
+    }
+    // Commas within a string are none.
+    let args = format!("[\"{}\"]", ",".repeat(4 << 20));
+    let payload = Payload { serializer: Serializer::Json, args: args.as_bytes(), kwargs: &[] };
+    assert!(Encoder::new().transcode(&payload, Serializer::Cbor).is_ok());
 }
 
 /// A megabyte of one number, and a megabyte of the same key, are linear.

@@ -20,7 +20,8 @@ mod writer;
 use std::fmt;
 
 use super::error::ProtocolError;
-use super::message::Message;
+use super::message::{Message, Value};
+use super::payload::Payload;
 
 pub use batch::{append_batched, batch_begin, batch_end, next_of_batch};
 
@@ -111,6 +112,22 @@ fn checked(bytes: &[u8]) -> Result<&str, ProtocolError> {
     Err(ProtocolError::new(format!("JSON: not UTF-8, at byte {at}")))
 }
 
+/// A payload in a serializer that it did not come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedPayload {
+    serializer: Serializer,
+    args: Vec<u8>,
+    kwargs: Vec<u8>,
+}
+
+impl OwnedPayload {
+    /// The payload, to be spliced into messages of its serializer.
+    #[must_use]
+    pub fn as_payload(&self) -> Payload<'_> {
+        Payload { serializer: self.serializer, args: &self.args, kwargs: &self.kwargs }
+    }
+}
+
 /// Writes messages. It keeps scratch for payloads that change serializers, so there is one for each core.
 #[derive(Debug, Default)]
 pub struct Encoder {
@@ -145,6 +162,34 @@ impl Encoder {
             out.truncate(start);
         }
         encoded
+    }
+
+    /// Writes a payload in another serializer, so that many messages can be made of it and it is transcoded once.
+    ///
+    /// # Errors
+    /// It has a value that `serializer` cannot represent, or more values than are transcoded.
+    pub fn transcode(
+        &mut self,
+        payload: &Payload<'_>,
+        serializer: Serializer,
+    ) -> Result<OwnedPayload, NotRepresentable> {
+        let mut one = |bytes: &[u8]| -> Result<Vec<u8>, NotRepresentable> {
+            let mut out = Vec::new();
+            if bytes.is_empty() {
+                return Ok(out);
+            }
+            let value = Value { serializer: payload.serializer, bytes };
+            let transcoder = &mut self.transcoder;
+            match serializer {
+                Serializer::Json => transcoder.transcode(value, &mut json::JsonWriter::new(&mut out)),
+                Serializer::MsgPack => {
+                    transcoder.transcode(value, &mut msgpack::MsgPackWriter::new(&mut out))
+                }
+                Serializer::Cbor => transcoder.transcode(value, &mut cbor::CborWriter::new(&mut out)),
+            }?;
+            Ok(out)
+        };
+        Ok(OwnedPayload { serializer, args: one(payload.args)?, kwargs: one(payload.kwargs)? })
     }
 }
 

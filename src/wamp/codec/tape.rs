@@ -71,21 +71,36 @@ impl Node<'_> {
     }
 }
 
+/// The most values of one payload that changes serializers: a value of one byte takes more than 50 here, and with
+/// simd-json's own notes more than 80.
+pub(super) const VALUES_MAX: usize = 1 << 20;
+
 /// Nodes, one value after the other.
 #[derive(Debug, Default)]
 pub(super) struct Tape<'t> {
     nodes: Vec<Node<'t>>,
+    /// There were more than [`VALUES_MAX`]; what is on the tape is not all.
+    overflowed: bool,
 }
 
 impl<'t> Tape<'t> {
     pub(super) fn push(&mut self, node: Node<'t>) {
-        self.nodes.push(node);
+        if self.nodes.len() < VALUES_MAX {
+            self.nodes.push(node);
+        } else {
+            self.overflowed = true;
+        }
     }
 
     /// Opens a list or map, which `close` completes.
     pub(super) fn open(&mut self) -> usize {
-        self.nodes.push(Node::Null);
+        self.push(Node::Null);
         self.nodes.len() - 1
+    }
+
+    /// Whether there were too many values.
+    pub(super) fn has_overflowed(&self) -> bool {
+        self.overflowed
     }
 
     pub(super) fn close_list(&mut self, opened: usize, count: usize) {
@@ -120,7 +135,7 @@ impl<'t> Tape<'t> {
     pub(super) fn emptied<'other>(mut self) -> Tape<'other> {
         self.nodes.clear();
         // Nothing is left, so the closure is never called; only the lifetime changes.
-        Tape { nodes: self.nodes.into_iter().map_while(|_| None).collect() }
+        Tape { nodes: self.nodes.into_iter().map_while(|_| None).collect(), overflowed: false }
     }
 
     pub(super) fn capacity_in_bytes(&self) -> usize {

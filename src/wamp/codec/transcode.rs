@@ -43,7 +43,8 @@ impl Transcoder {
     /// Writes `value`, which is in another serializer than the writer's.
     ///
     /// # Errors
-    /// A value that the writer's serializer cannot represent; a part may be written then.
+    /// A value that the writer's serializer cannot represent, or more values than are transcoded; a part may be written
+    /// then.
     pub(super) fn transcode<W: Writer>(
         &mut self,
         value: Value<'_>,
@@ -57,7 +58,11 @@ impl Transcoder {
         };
         self.entries.clear();
         let mut emitter = Emitter { tape: &mut tape, entries: &mut self.entries, writer };
-        let written = read.and_then(|()| emitter.value(0));
+        let written = match read {
+            Ok(()) if emitter.tape.has_overflowed() => Err(NotRepresentable),
+            Ok(()) => emitter.value(0),
+            Err(error) => Err(error),
+        };
         self.tape = tape.emptied();
         self.give_back();
         written.map(|_| ())

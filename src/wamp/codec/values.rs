@@ -9,7 +9,7 @@ use simd_json::{Buffers, StaticNode};
 use super::cbor::{self, CborReader};
 use super::msgpack::{self, MsgPackReader};
 use super::reader::{DEPTH_CEILING, Fault};
-use super::tape::{Node, Tape};
+use super::tape::{Node, Tape, VALUES_MAX};
 use super::{DecodeLimits, NotRepresentable, timestamp};
 
 /// Payloads were held to the real limits when they came in; these only bound the recursion here.
@@ -42,6 +42,9 @@ impl JsonValues {
         copy: &'t mut Vec<u8>,
         tape: &mut Tape<'t>,
     ) -> Result<(), NotRepresentable> {
+        if has_too_many_values(bytes) {
+            return Err(NotRepresentable);
+        }
         copy.clear();
         copy.extend_from_slice(bytes);
         replace_lone_surrogates(copy);
@@ -53,6 +56,25 @@ impl JsonValues {
         self.tape = simd.reset();
         read.map_err(|_| NotRepresentable)
     }
+}
+
+/// Whether there are more than [`VALUES_MAX`] values: simd-json would make notes of them all.
+fn has_too_many_values(json: &[u8]) -> bool {
+    // Every value but the last has something behind it.
+    if json.len() <= 2 * VALUES_MAX {
+        return false;
+    }
+    let (mut values, mut in_text, mut escaped) = (1, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b',' | b':' | b'[' | b'{' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    values > VALUES_MAX
 }
 
 /// Copies the value at `at`; the index behind it. As deep as the decoder let it be.

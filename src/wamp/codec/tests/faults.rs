@@ -225,7 +225,7 @@ fn empty_payloads_are_absent() {
     for text in [r#"[50,1,{}]"#, r#"[50,1,{},[]]"#, r#"[50,1,{},[ ],{ }]"#] {
         let message = json(text).unwrap();
         let Message::Result(result) = &message else { panic!() };
-        assert_eq!(result.payload, crate::wamp::Payload::EMPTY);
+        assert_eq!(result.payload, Payload::EMPTY);
         assert_eq!(encoded(&message, Serializer::Json), b"[50,1,{}]");
     }
     let message = json(r#"[50,1,{},[],{"a":1}]"#).unwrap();

@@ -102,7 +102,7 @@ fn args(hexadecimal: &str, from: Serializer, to: Serializer) -> Result<Vec<u8>, 
         subscription: crate::wamp::SubscriptionId(1),
         publication: crate::wamp::PublicationId(2),
         details: crate::wamp::options::EventDetails::default(),
-        payload: crate::wamp::Payload { serializer: from, args: &bytes, kwargs: &[] },
+        payload: Payload { serializer: from, args: &bytes, kwargs: &[] },
     });
     let mut source = Vec::new();
     Encoder::new().encode(&event, from, &mut source).unwrap();

@@ -564,7 +564,7 @@ fn row_cbor_undefined_and_indefinite_lengths() {
     else {
         panic!("not an EVENT")
     };
-    assert!(event.details.retained && event.payload == crate::wamp::Payload::EMPTY);
+    assert!(event.details.retained && event.payload == Payload::EMPTY);
 }
 
 #[test]
@@ -644,7 +644,7 @@ fn ids_that_javascript_clients_write_as_floats_are_integers_in_binary_serializer
 #[test]
 fn undefined_of_javascript_libraries_becomes_null() {
     let args = b"\x92\xd4\x00\x00\x01";
-    let payload = crate::wamp::Payload { serializer: Serializer::MsgPack, args, kwargs: &[] };
+    let payload = Payload { serializer: Serializer::MsgPack, args, kwargs: &[] };
     let message = Message::Yield(crate::wamp::message::Yield {
         request: crate::wamp::RequestId(1),
         options: crate::wamp::options::YieldOptions::default(),
