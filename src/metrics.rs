@@ -83,6 +83,8 @@ counters! {
     events_not_representable
     /// EVENTs not queued because they are longer than the subscriber takes.
     events_too_large
+    /// Payloads of publications written in another serializer: once for each serializer on each core.
+    events_transcoded
     /// CALLs accepted.
     calls
     /// INVOCATIONs queued.

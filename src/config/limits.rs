@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Limits;
 use super::kinds::{Bytes, Integer, Or, milliseconds, milliseconds_or_off, print_size};
 use super::section::{Fields, Section, section};
-use crate::wamp::uri::UriLimits;
+use crate::wamp::uri::{COMPONENTS_MAX, UriLimits};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -33,11 +33,12 @@ section! {
         frames_per_message_max: Integer(1..=1_000_000), 1_024;
         depth_max: Integer(8..=256), 64;
         uri_bytes_max: Bytes(64..=64 * KIB), KIB;
-        uri_components_max: Integer(4..=1_024), 64;
+        uri_components_max: Integer(4..=COMPONENTS_MAX), 64;
         option_list_max: Integer(1..=100_000), 1_000;
         subscriptions_per_session_max: Integer(1..=10_000_000), 1_000;
         registrations_per_session_max: Integer(1..=10_000_000), 1_000;
         uri_bytes_per_session_max: Bytes(KIB..=GIB), 256 * KIB;
+        wildcard_shapes_max: Integer(1..=100_000), 1_024;
         calls_per_session_max: Integer(1..=1_000_000), 1_000;
         invocations_per_session_max: Integer(1..=1_000_000), 1_000;
         outbox_soft_bytes: Bytes(4 * KIB..=GIB), MIB;

@@ -119,6 +119,7 @@ pub struct Limits {
     pub subscriptions_per_session_max: usize,
     pub registrations_per_session_max: usize,
     pub uri_bytes_per_session_max: usize,
+    pub wildcard_shapes_max: usize,
     pub calls_per_session_max: usize,
     pub invocations_per_session_max: usize,
     pub outbox_soft_bytes: usize,

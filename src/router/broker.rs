@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 
 use super::Router;
 use super::authorize::Action;
-use super::effects::{CreditTime, Effects, EventFrames, Sent};
+use super::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use super::fault::Fault;
 use super::peer::{
     Audience, Body, Charge, CoreId, Letter, MESSAGE_OVERHEAD_BYTES, PeerMessage, PublicationHead, SessionKey,
@@ -89,10 +89,14 @@ impl Broker {
         slot: u32,
         topic: &str,
         policy: MatchPolicy,
+        shapes_max: usize,
     ) -> Subscribing {
         let entry = match self.subscriptions.find(policy, topic) {
             Some(entry) => entry,
             None => {
+                if !self.subscriptions.has_room(policy, topic, shapes_max) {
+                    return Subscribing::TooManyShapes;
+                }
                 let id = self.subscription_id(topic, policy);
                 if self.by_id.contains_key(&id) {
                     return Subscribing::IdTaken;
@@ -146,6 +150,7 @@ enum Subscribing {
     Added(SubscriptionId),
     Already(SubscriptionId),
     IdTaken,
+    TooManyShapes,
 }
 
 impl Audience {
@@ -245,12 +250,19 @@ impl Router {
             self.refuse(key, MessageType::Subscribe, message.request, uri::LIMIT_REACHED, text, effects);
             return Ok(());
         }
-        let subscription = match broker.subscribe(active, key.slot, topic, policy) {
+        let subscription = match broker.subscribe(active, key.slot, topic, policy, limits.wildcard_shapes_max)
+        {
             Subscribing::Added(id) => {
                 active.uri_bytes += topic.len() as u32;
                 id
             }
             Subscribing::Already(id) => id,
+            Subscribing::TooManyShapes => {
+                effects.counters().limit_reached += 1;
+                let (kind, error) = (MessageType::Subscribe, uri::LIMIT_REACHED);
+                self.refuse(key, kind, message.request, error, super::TOO_MANY_SHAPES, effects);
+                return Ok(());
+            }
             Subscribing::IdTaken => {
                 let text = "another topic has the same subscription id; subscribe to a different one";
                 self.refuse(key, MessageType::Subscribe, message.request, uri::UNAVAILABLE, text, effects);
@@ -454,11 +466,13 @@ impl Router {
         let sessions = &mut self.sessions;
         let doomed = &mut self.doomed;
         let audience = delivery.head.audience.as_deref();
-        for entry in broker.subscriptions.matching(delivery.topic) {
+        let mut transcoded = Transcoded::default();
+        let mut matching = broker.subscriptions.matching(delivery.topic);
+        while let Some(entry) = matching.next() {
             let Some(subscription) = broker.subscriptions.get(entry) else { continue };
             let pattern =
                 broker.subscriptions.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
-            let mut event = Message::Event(Event {
+            let mut event = Event {
                 subscription: subscription.id,
                 publication: delivery.head.publication,
                 details: EventDetails {
@@ -466,7 +480,7 @@ impl Router {
                     ..EventDetails::default()
                 },
                 payload: delivery.payload,
-            });
+            };
             let mut frames = EventFrames::default();
             let receivers = match (part, subscription.subscribers.split_first()) {
                 (Part::All, _) | (_, None) => &subscription.subscribers[..],
@@ -485,11 +499,11 @@ impl Router {
                 let key = SessionKey { slot: subscriber.slot, generation: session.generation };
                 let Some(active) = session.active.as_mut() else { continue };
                 let sent = if active.events_lost == 0 {
-                    effects.event(key, &event, &mut frames)
+                    effects.event(key, &event, &mut frames, &mut transcoded)
                 } else {
-                    set_lost(&mut event, active.events_lost);
-                    let sent = effects.event(key, &event, &mut EventFrames::default());
-                    set_lost(&mut event, 0);
+                    event.details.lost = active.events_lost;
+                    let sent = effects.event(key, &event, &mut EventFrames::default(), &mut transcoded);
+                    event.details.lost = 0;
                     if sent == Sent::Accepted {
                         active.events_lost = 0;
                     }
@@ -509,11 +523,6 @@ impl Router {
                 }
             }
         }
-    }
-}
-
-fn set_lost(event: &mut Message<'_>, lost: u64) {
-    if let Message::Event(event) = event {
-        event.details.lost = lost;
+        effects.searched(matching.shapes_tried());
     }
 }

@@ -60,9 +60,13 @@ impl Dealer {
     }
 
     /// The first one gets it: the only sequencer there is (R7 inserts database procedures here as well).
-    fn register(&mut self, letter: &RegisterLetter) -> RegisterOutcome {
+    fn register(&mut self, letter: &RegisterLetter, shapes_max: usize) -> RegisterOutcome {
+        let uri_bytes = letter.procedure.len() as u32;
         if self.registrations.find(letter.match_policy, &letter.procedure).is_some() {
-            return RegisterOutcome::AlreadyExists { uri_bytes: letter.procedure.len() as u32 };
+            return RegisterOutcome::AlreadyExists { uri_bytes };
+        }
+        if !self.registrations.has_room(letter.match_policy, &letter.procedure, shapes_max) {
+            return RegisterOutcome::LimitReached { uri_bytes };
         }
         let id = RegistrationId(self.last_id.0 + 1);
         self.last_id = id;
@@ -98,12 +102,15 @@ impl Dealer {
         }
     }
 
-    fn route(&self, procedure: &str) -> Option<(Sitting, RegistrationId, bool)> {
+    fn route(&self, procedure: &str, effects: &mut impl Effects) -> Option<(Sitting, RegistrationId, bool)> {
         // Those are the router's own: a client's pattern that matches them must not answer in its place.
         if is_reserved(procedure) {
             return None;
         }
-        let entry = self.registrations.best(procedure)?;
+        let mut matching = self.registrations.matching(procedure);
+        let best = matching.next();
+        effects.searched(matching.shapes_tried());
+        let entry = best?;
         let registration = self.registrations.get(entry)?;
         let pattern = self.registrations.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
         Some((registration.callee, registration.id, pattern))
@@ -115,7 +122,7 @@ impl Router {
     pub(super) fn route_call(&mut self, call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
         let head = call.head();
         let Some(dealer) = self.realms[head.realm.0 as usize].dealer.as_ref() else { return };
-        let Some((callee, registration, pattern)) = dealer.route(call.uri()) else {
+        let Some((callee, registration, pattern)) = dealer.route(call.uri(), effects) else {
             effects.credit(head.caller.session(), head.charge, CreditTime::Now);
             let text = "nobody has registered the procedure";
             self.answer_call(head.caller, head.request, uri::NO_SUCH_PROCEDURE, text, effects);
@@ -163,7 +170,7 @@ impl Router {
     /// At home: a REGISTER, from any core.
     pub(super) fn register_at_home(&mut self, letter: &RegisterLetter, effects: &mut impl Effects) {
         let Some(dealer) = self.realms[letter.realm.0 as usize].dealer.as_mut() else { return };
-        let outcome = dealer.register(letter);
+        let outcome = dealer.register(letter, self.limits.wildcard_shapes_max);
         self.reply_to_registrar(letter.callee, letter.request, outcome, effects);
     }
 

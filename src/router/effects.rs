@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crate::metrics::Counters;
-use crate::wamp::codec::{NotRepresentable, Serializer};
-use crate::wamp::message::Message;
+use crate::wamp::codec::{NotRepresentable, OwnedPayload, Serializer};
+use crate::wamp::message::{Event, Message};
 use crate::wamp::{CloseReason, SessionId};
 
 /// What became of a message for a session of this core.
@@ -39,7 +39,16 @@ pub enum CreditTime {
 #[derive(Default)]
 pub struct EventFrames {
     /// One for each encoding, by `serializer x framing`; filled by who performs [`Effects::event`].
-    pub frames: [Option<Result<Bytes, NotRepresentable>>; 9],
+    pub frames: [Option<Bytes>; 9],
+}
+
+/// The payload of one publication in the serializers that it did not come in, each made at most once.
+///
+/// Lives as long as the delivery of one publication: its subscriptions share it.
+#[derive(Default)]
+pub struct Transcoded {
+    /// By serializer; filled by who performs [`Effects::event`].
+    pub payloads: [Option<Result<OwnedPayload, NotRepresentable>>; 3],
 }
 
 /// What a router asks of the shard that runs it. Performed at once, in order.
@@ -51,8 +60,19 @@ pub trait Effects {
     /// slow consumer by the performer.
     fn reply(&mut self, to: SessionKey, message: &Message<'_>) -> Sent;
 
-    /// Queues an EVENT; `frames` belongs to this very message and is shared among its receivers.
-    fn event(&mut self, to: SessionKey, message: &Message<'_>, frames: &mut EventFrames) -> Sent;
+    /// Queues an EVENT; `frames` belongs to this very message and is shared among its receivers, `transcoded` to its
+    /// publication.
+    fn event(
+        &mut self,
+        to: SessionKey,
+        event: &Event<'_>,
+        frames: &mut EventFrames,
+        transcoded: &mut Transcoded,
+    ) -> Sent;
+
+    /// A look-up has tried so many shapes of wildcard patterns: work that no message shows, and that counts in the budget
+    /// of whoever caused it.
+    fn searched(&mut self, shapes: usize);
 
     /// Sends to another core, never to this one.
     fn peer(&mut self, to: CoreId, message: PeerMessage);

@@ -237,6 +237,13 @@ impl Router {
                 let error = uri::PROCEDURE_ALREADY_EXISTS;
                 self.refuse(key, MessageType::Register, request, error, text, effects);
             }
+            RegisterOutcome::LimitReached { uri_bytes } => {
+                active.registrations -= 1;
+                active.uri_bytes -= uri_bytes;
+                effects.counters().limit_reached += 1;
+                let error = uri::LIMIT_REACHED;
+                self.refuse(key, MessageType::Register, request, error, super::TOO_MANY_SHAPES, effects);
+            }
             RegisterOutcome::Unregistered { uri_bytes } => {
                 active.registrations -= 1;
                 active.uri_bytes -= uri_bytes;

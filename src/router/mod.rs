@@ -49,6 +49,8 @@ pub const AGENT: &str = concat!("Crosspoint-", env!("CARGO_PKG_VERSION"));
 
 const NOT_ALLOWED: &str = "the role of the session may not do this";
 
+const TOO_MANY_SHAPES: &str = "the realm has as many wildcard patterns of this length that differ in which components are empty as it may have";
+
 /// The time, as the world tells it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {

@@ -254,6 +254,11 @@ pub enum RegisterOutcome {
         /// In bytes, to be given back to the session's account.
         uri_bytes: u32,
     },
+    /// ERROR `limit_reached`: the realm has as many shapes of wildcard patterns as it may have; the URI was this long.
+    LimitReached {
+        /// In bytes, to be given back to the session's account.
+        uri_bytes: u32,
+    },
     /// UNREGISTERED; the URI was this long.
     Unregistered {
         /// In bytes, to be given back to the session's account.

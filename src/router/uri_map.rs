@@ -1,12 +1,12 @@
 //! The index of URIs: what a broker and a dealer look topics and procedures up in.
 //!
-//! Exact URIs are in a hash table, prefixes in a radix tree over bytes, wildcard patterns in a tree over components.
+//! Exact URIs are in a hash table, prefixes in a radix tree over bytes, wildcard patterns in a hash table by their shapes.
 //! No look-up allocates; without patterns one costs a hash and a comparison. The same inputs give the same order:
 //! the hash is keyed by the seed alone.
 
 mod prefix_tree;
 mod slab;
-mod wildcard_tree;
+mod wildcard_shapes;
 
 use std::hash::BuildHasher;
 use std::iter::FusedIterator;
@@ -15,9 +15,10 @@ use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
 use crate::wamp::options::MatchPolicy;
+use crate::wamp::uri::matches;
 use prefix_tree::PrefixTree;
 use slab::Slab;
-use wildcard_tree::{Cursor, WildcardTree};
+use wildcard_shapes::{Search, WildcardShapes};
 
 /// Names an entry of a [`UriMap`] as long as it is there.
 ///
@@ -35,7 +36,7 @@ pub struct UriMap<T> {
     entries: Slab<Entry<T>>,
     exact: HashTable<HashedKey>,
     prefixes: PrefixTree,
-    wildcards: WildcardTree,
+    wildcards: WildcardShapes,
     hasher: FixedState,
 }
 
@@ -54,7 +55,7 @@ impl<T> UriMap<T> {
             entries: Slab::new(),
             exact: HashTable::new(),
             prefixes: PrefixTree::new(),
-            wildcards: WildcardTree::new(),
+            wildcards: WildcardShapes::new(),
             hasher: FixedState::with_seed(seed),
         }
     }
@@ -77,9 +78,18 @@ impl<T> UriMap<T> {
         let key = match policy {
             MatchPolicy::Exact => self.find_exact(uri),
             MatchPolicy::Prefix => self.prefixes.find(uri),
-            MatchPolicy::Wildcard => self.wildcards.find(&self.hasher, uri),
+            MatchPolicy::Wildcard => {
+                self.wildcards.find(&self.hasher, uri, |key| self.wildcard(key).is_some_and(|it| *it == *uri))
+            }
         };
         key.map(EntryKey)
+    }
+
+    /// Whether an entry can be added without wildcard patterns of more than `shapes_max` shapes among those of its
+    /// length: a look-up tries them all. A URI that is there has room.
+    #[must_use]
+    pub fn has_room(&self, policy: MatchPolicy, uri: &str, shapes_max: usize) -> bool {
+        policy != MatchPolicy::Wildcard || self.wildcards.has_room(uri, shapes_max)
     }
 
     /// Adds an entry. If the policy and URI have one, its value is replaced and its key stays.
@@ -130,7 +140,7 @@ impl<T> UriMap<T> {
                 HashedKey::remove(&mut self.exact, hash, key.0);
             }
             MatchPolicy::Prefix => drop(self.prefixes.remove(&uri)),
-            MatchPolicy::Wildcard => drop(self.wildcards.remove(&self.hasher, &uri)),
+            MatchPolicy::Wildcard => self.wildcards.remove(&self.hasher, &uri, key.0),
         }
         Some(value)
     }
@@ -144,13 +154,19 @@ impl<T> UriMap<T> {
     /// first, then wildcard patterns by their runs of named components (advanced profile, "Pattern-based
     /// Registrations": calls matching multiple registrations).
     pub fn matching<'a>(&'a self, uri: &'a str) -> Matching<'a, T> {
-        Matching { map: self, uri, stage: Stage::Exact }
+        Matching { map: self, uri, stage: Stage::Exact, shapes_tried: 0 }
     }
 
     /// The one entry that a call of `uri` goes to: the first of [`Self::matching`].
     #[must_use]
     pub fn best(&self, uri: &str) -> Option<EntryKey> {
         self.matching(uri).next()
+    }
+
+    /// The pattern of an entry, if it is a wildcard pattern.
+    fn wildcard(&self, key: u32) -> Option<&str> {
+        let entry = self.entries.get(key)?;
+        (entry.policy == MatchPolicy::Wildcard).then_some(&entry.uri)
     }
 
     fn hash_of(&self, uri: &str) -> u32 {
@@ -173,16 +189,26 @@ pub struct Matching<'a, T> {
     map: &'a UriMap<T>,
     uri: &'a str,
     stage: Stage,
+    shapes_tried: usize,
+}
+
+impl<T> Matching<'_, T> {
+    /// What the look-up has cost so far: the shapes of wildcard patterns that it tried.
+    #[must_use]
+    pub fn shapes_tried(&self) -> usize {
+        self.shapes_tried
+    }
 }
 
 /// What is looked at next. A look-up that stops early has done nothing for the later stages.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::large_enum_variant, reason = "it lies on the stack, and a look-up must not allocate")]
 enum Stage {
     Exact,
     DeepestPrefix,
     Prefixes(u32),
     FirstWildcard,
-    Wildcards(Cursor),
+    Wildcards(Search),
     Done,
 }
 
@@ -208,10 +234,21 @@ impl<T> Iterator for Matching<'_, T> {
                     None => self.stage = Stage::FirstWildcard,
                 },
                 Stage::FirstWildcard => {
-                    self.stage = self.map.wildcards.search(self.uri).map_or(Stage::Done, Stage::Wildcards);
+                    let search = self.map.wildcards.search(&self.map.hasher, self.uri);
+                    self.stage = search.map_or(Stage::Done, Stage::Wildcards);
                 }
-                Stage::Wildcards(cursor) => {
-                    match self.map.wildcards.next_match(&self.map.hasher, self.uri, cursor) {
+                Stage::Wildcards(search) => {
+                    let (map, uri) = (self.map, self.uri);
+                    // The hash is no proof: another pattern may have it, and match as well.
+                    let has_shape = |key, named| {
+                        map.wildcard(key).is_some_and(|pattern| {
+                            wildcard_shapes::shape_of(pattern).0 == named
+                                && matches(pattern, MatchPolicy::Wildcard, uri)
+                        })
+                    };
+                    let found = map.wildcards.next_match(&map.hasher, search, has_shape);
+                    self.shapes_tried = search.tried;
+                    match found {
                         Some(key) => return Some(EntryKey(key)),
                         None => self.stage = Stage::Done,
                     }
@@ -276,7 +313,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::wamp::uri::matches;
+    use crate::wamp::uri::COMPONENTS_MAX;
     use MatchPolicy::{Exact, Prefix, Wildcard};
 
     fn uris<'a>(map: &'a UriMap<&'static str>, uri: &'a str) -> Vec<&'static str> {
@@ -357,7 +394,54 @@ mod tests {
             assert!(map.exact.capacity() <= 64.max(16 * map.exact.len()));
         }
         assert!(map.is_empty() && map.prefixes.is_empty());
-        assert_eq!((map.exact.capacity(), map.prefixes.node_count(), map.wildcards.node_count()), (0, 0, 0));
+        assert_eq!((map.exact.capacity(), map.prefixes.node_count()), (0, 0));
+        assert!(!map.wildcards.holds_heap());
+    }
+
+    #[test]
+    fn a_look_up_costs_shapes_and_not_patterns() {
+        let mut map = UriMap::new(5);
+        let uri = |number: usize| format!("com.{number}.a.b.c.d.e.f");
+        // A thousand patterns that begin and end in names of their own, in three shapes.
+        for number in 0..1000 {
+            for pattern in ["com.{}..b.c.d.e.", "com.{}.a..c.d.e.f", "com.{}.a.b.c...g"] {
+                map.insert(Wildcard, &pattern.replace("{}", &number.to_string()), "pattern");
+            }
+        }
+        let looked_up = uri(7);
+        let mut matching = map.matching(&looked_up);
+        assert_eq!(matching.by_ref().count(), 2);
+        assert_eq!(matching.shapes_tried(), 3);
+        let other_length = "com.7.a";
+        let mut matching = map.matching(other_length);
+        assert_eq!((matching.by_ref().count(), matching.shapes_tried()), (0, 0));
+    }
+
+    #[test]
+    fn shapes_have_room_up_to_their_bound() {
+        let mut map = UriMap::new(5);
+        let first = map.insert(Wildcard, "com..a", "one");
+        assert!(map.has_room(Wildcard, "com..b", 1), "a shape that is there");
+        assert!(!map.has_room(Wildcard, ".com.b", 1));
+        assert!(map.has_room(Wildcard, ".com", 1), "shapes of another length");
+        assert!(map.has_room(Exact, "com.a.b", 0) && map.has_room(Prefix, "com.a", 0));
+        map.insert(Wildcard, "com..b", "two");
+        map.remove(first);
+        assert!(!map.has_room(Wildcard, ".com.b", 1), "one pattern still has it");
+    }
+
+    #[test]
+    fn patterns_as_long_as_may_be_match() {
+        let mut map = UriMap::new(9);
+        let longest = vec!["c"; COMPONENTS_MAX].join(".");
+        map.insert(Wildcard, &".".repeat(COMPONENTS_MAX - 1), "any");
+        map.insert(Wildcard, &format!("{}x", longest.trim_end_matches('c')), "other end");
+        map.insert(Wildcard, &longest[..longest.len() - 1], "open end");
+        assert_eq!(uris(&map, &longest), ["open end", "any"]);
+        let longer = format!("{longest}.c");
+        let key = map.insert(Wildcard, &longer, "too long");
+        assert_eq!(uris(&map, &longer), Vec::<&str>::new());
+        assert_eq!(map.remove(key), Some("too long"));
     }
 
     /// Runs of named components, as the specification counts them.
@@ -443,7 +527,8 @@ mod tests {
                 prop_assert!(map.remove(key).is_some());
             }
             prop_assert!(map.is_empty() && map.exact.is_empty());
-            prop_assert_eq!((map.prefixes.node_count(), map.wildcards.node_count()), (0, 0));
+            prop_assert_eq!(map.prefixes.node_count(), 0);
+            prop_assert!(!map.wildcards.holds_heap());
         }
     }
 }

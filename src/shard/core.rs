@@ -17,11 +17,11 @@ use crate::config::Limits;
 use crate::link::{Encoding, Framing, LinkConfig, frame};
 use crate::metrics::Counters;
 use crate::router::Now;
-use crate::router::effects::{CreditTime, Effects, EventFrames, Sent};
+use crate::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crate::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
-use crate::wamp::codec::{Encoder, NotRepresentable, Serializer};
-use crate::wamp::message::Message;
-use crate::wamp::{CloseReason, SessionId};
+use crate::wamp::codec::{Encoder, NotRepresentable, OwnedPayload, Serializer};
+use crate::wamp::message::{Event, Message};
+use crate::wamp::{CloseReason, Payload, SessionId};
 
 /// Bounds that are no configuration. The simulation makes them smaller, so that they are reached.
 #[doc(hidden)]
@@ -176,6 +176,24 @@ impl<W: World> Core<W> {
             encoded: Vec::new(),
             framed: Vec::new(),
         }
+    }
+
+    /// The payload of a publication in a serializer: as it is, or transcoded once for all that speak this one.
+    fn payload_for<'p>(
+        &mut self,
+        serializer: Serializer,
+        payload: &Payload<'p>,
+        transcoded: &'p mut Transcoded,
+    ) -> Option<Payload<'p>> {
+        if payload.serializer == serializer || payload.is_empty() {
+            return Some(*payload);
+        }
+        let place = &mut transcoded.payloads[serializer as usize];
+        if place.is_none() {
+            self.counters.events_transcoded += 1;
+        }
+        let made = place.get_or_insert_with(|| self.encoder.transcode(payload, serializer));
+        made.as_ref().ok().map(OwnedPayload::as_payload)
     }
 
     fn levels(&self, reserve: usize) -> Levels {
@@ -378,6 +396,9 @@ impl<W: World> Core<W> {
     }
 }
 
+/// So many shapes of wildcard patterns, tried in a look-up, cost what a delivery costs.
+const SHAPES_A_DELIVERY: usize = 32;
+
 /// A scratch buffer that grew beyond this is given back, in bytes.
 const SCRATCH_BYTES_MAX: usize = 256 * 1024;
 
@@ -434,7 +455,13 @@ impl<W: World> Effects for Core<W> {
         sent
     }
 
-    fn event(&mut self, to: SessionKey, message: &Message<'_>, frames: &mut EventFrames) -> Sent {
+    fn event(
+        &mut self,
+        to: SessionKey,
+        event: &Event<'_>,
+        frames: &mut EventFrames,
+        transcoded: &mut Transcoded,
+    ) -> Sent {
         let Some(connection) = self.connections.get(to) else { return Sent::Gone };
         let (Phase::Open, Some(encoding)) = (connection.phase, connection.encoding) else {
             return Sent::Gone;
@@ -442,20 +469,38 @@ impl<W: World> Effects for Core<W> {
         let peer_max = connection.peer_message_bytes_max as usize;
         self.deliveries += 1;
         self.deliveries_of_input += 1;
+        let levels = self.levels(0);
         let index = encoding_index(encoding);
         if frames.frames[index].is_none() {
-            let encoded = self.encode(message, encoding).map(|()| Bytes::copy_from_slice(&self.framed));
-            frames.frames[index] = Some(encoded);
+            // A full outbox costs neither a transcoding nor a copy.
+            if connection.outbox.is_full_for(0, levels) {
+                return Sent::Full;
+            }
+            let Some(payload) = self.payload_for(encoding.serializer, &event.payload, transcoded) else {
+                return Sent::NotRepresentable;
+            };
+            let outbox = self.connections.get(to).map(|connection| &connection.outbox);
+            if outbox.is_some_and(|outbox| outbox.is_full_for(payload.len(), levels)) {
+                return Sent::Full;
+            }
+            let message = Message::Event(Event { payload, details: event.details.clone(), ..*event });
+            if self.encode(&message, encoding).is_err() {
+                return Sent::NotRepresentable;
+            }
+            frames.frames[index] = Some(Bytes::copy_from_slice(&self.framed));
         }
-        let Some(Ok(frame)) = &frames.frames[index] else { return Sent::NotRepresentable };
+        let Some(frame) = &frames.frames[index] else { return Sent::NotRepresentable };
         if too_large(encoding, frame.len(), peer_max, &self.limits) {
             return Sent::TooLarge;
         }
-        let levels = self.levels(0);
         let Some(connection) = self.connections.get_mut(to) else { return Sent::Gone };
         let before = connection.outbox.bytes();
         let pushed = connection.outbox.push_shared(frame, levels, &mut self.pool);
         self.pushed(to, before, pushed, true)
+    }
+
+    fn searched(&mut self, shapes: usize) {
+        self.deliveries += shapes / SHAPES_A_DELIVERY;
     }
 
     fn peer(&mut self, to: CoreId, message: PeerMessage) {

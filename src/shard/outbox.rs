@@ -125,6 +125,12 @@ impl Outbox {
         }
     }
 
+    /// Whether a frame of at least `length` bytes would find no room: asked before it is made.
+    #[must_use]
+    pub fn is_full_for(&self, length: usize, levels: Levels) -> bool {
+        self.admit(length, levels) == Push::Full
+    }
+
     /// Queues one whole frame that other outboxes get too. An empty frame is nothing.
     pub fn push_shared(&mut self, frame: &Bytes, levels: Levels, pool: &mut Pool) -> Push {
         let push = self.admit(frame.len(), levels);

@@ -2,6 +2,9 @@
 
 use super::options::MatchPolicy;
 
+/// What no configuration can exceed: the most components of a URI.
+pub const COMPONENTS_MAX: usize = 128;
+
 /// Which characters a component may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UriRule {

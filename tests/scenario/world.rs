@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use crosspoint::metrics::Counters;
-use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent};
+use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crosspoint::router::{LinkInfo, Now, Router, RouterConfig, TableSizes};
 use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, Serializer, decode};
-use crosspoint::wamp::message::Message;
+use crosspoint::wamp::message::{Event, Message};
 use crosspoint::wamp::{CloseReason, MessageType, SessionId};
 
 use super::script::{Held, Outbox};
@@ -89,7 +89,13 @@ impl Effects for Recorder {
         sent
     }
 
-    fn event(&mut self, to: SessionKey, message: &Message<'_>, frames: &mut EventFrames) -> Sent {
+    fn event(
+        &mut self,
+        to: SessionKey,
+        event: &Event<'_>,
+        frames: &mut EventFrames,
+        _transcoded: &mut Transcoded,
+    ) -> Sent {
         let Some(connection) = self.connections.get(&to) else { return Sent::Gone };
         assert!(connection.open, "EVENT without a session");
         let (party, serializer) = (connection.party, connection.serializer);
@@ -97,10 +103,12 @@ impl Effects for Recorder {
         // Shared as a shard shares them, so that a message that differs from the first would be noticed.
         let index = serializer as usize * 3;
         if frames.frames[index].is_none() {
-            let encoded = self.encode(message, serializer).map(Bytes::from);
-            frames.frames[index] = Some(encoded.map_err(|_| crosspoint::wamp::codec::NotRepresentable));
+            let Ok(encoded) = self.encode(&Message::Event(event.clone()), serializer) else {
+                return Sent::NotRepresentable;
+            };
+            frames.frames[index] = Some(Bytes::from(encoded));
         }
-        let Some(Ok(frame)) = &frames.frames[index] else { return Sent::NotRepresentable };
+        let Some(frame) = &frames.frames[index] else { return Sent::NotRepresentable };
         if frame.len() > bytes_max {
             return Sent::TooLarge;
         }
@@ -110,6 +118,8 @@ impl Effects for Recorder {
         self.received.push((party, Received::Message(frame.to_vec())));
         Sent::Accepted
     }
+
+    fn searched(&mut self, _shapes: usize) {}
 
     fn peer(&mut self, to: CoreId, message: PeerMessage) {
         assert_ne!(to, self.core, "a message to oneself is a call inside the router");

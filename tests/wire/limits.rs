@@ -175,3 +175,46 @@ fn unfinished_messages_of_a_core_are_bounded() {
     bystanders.leave();
     router.stop();
 }
+
+#[test]
+fn a_publication_is_transcoded_once_for_all_its_subscriptions() {
+    let router = Router::start("");
+    let mut subscriber = Client::connect_as(&router.far, WebSocket, "wamp.2.msgpack", 2);
+    let mut ask = |message: &[&[u8]]| {
+        subscriber.send_raw(&websocket_frame(0x82, &message.concat()));
+        binary_message(&mut subscriber)
+    };
+    ask(&[&[0x93, 1, 0xa6], b"realm1", &[0x81, 0xa5], b"roles", &[0x81, 0xaa], b"subscriber", &[0x80]]);
+    // A topic of 60 characters, and a prefix subscription for each beginning of it.
+    let topic = "t".repeat(60);
+    for length in 1..=60 {
+        let prefix = &topic.as_bytes()[..usize::from(length)];
+        ask(&[&[0x94, 32, length, 0x81, 0xa5], b"match", &[0xa6], b"prefix", &[0xd9, length], prefix]);
+    }
+    let before = router.counters();
+    let mut publisher = Client::join(&router.near, WebSocket);
+    for _ in 0..3 {
+        publisher.publish_acknowledged(&topic, r#"[1,{"a":2.5}]"#);
+    }
+    for _ in 0..3 * 60 {
+        let event = binary_message(&mut subscriber);
+        assert_eq!(event[..2], [0x95, 36]);
+        assert!(event.ends_with(&[0x92, 1, 0x81, 0xa1, b'a', 0xcb, 0x40, 4, 0, 0, 0, 0, 0, 0]), "{event:x?}");
+    }
+    let transcoded = router.counters().get("events_transcoded") - before.get("events_transcoded");
+    assert_eq!(transcoded, 3);
+    drop(subscriber);
+    publisher.leave();
+    router.stop();
+}
+
+/// A short one, or one of up to 64 KiB.
+fn binary_message(client: &mut Client) -> Vec<u8> {
+    let head = client.read_exactly(2);
+    assert_eq!(head[0], 0x82);
+    let length = match head[1] {
+        126 => client.read_exactly(2).iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
+        length => usize::from(length),
+    };
+    client.read_exactly(length)
+}
