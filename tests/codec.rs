@@ -817,13 +817,10 @@ fn claims_of_many_elements_allocate_nothing_but_the_error() {
 /// What changing serializers takes is bounded, whatever the payload: beyond a million values it is not done.
 #[test]
 fn payloads_of_too_many_values_are_not_transcoded() {
-    let values = |serializer: Serializer, count: usize| {
-        let args = match serializer {
-            Serializer::Json => format!("[{}1]", "1,".repeat(count - 1)).into_bytes(),
-            Serializer::MsgPack => [&[0xdd][..], &(count as u32).to_be_bytes(), &vec![1; count]].concat(),
-            Serializer::Cbor => [&[0x9a][..], &(count as u32).to_be_bytes(), &vec![1; count]].concat(),
-        };
-        args
+    let values = |serializer: Serializer, count: usize| match serializer {
+        Serializer::Json => format!("[{}1]", "1,".repeat(count - 1)).into_bytes(),
+        Serializer::MsgPack => [&[0xdd][..], &(count as u32).to_be_bytes(), &vec![1; count]].concat(),
+        Serializer::Cbor => [&[0x9a][..], &(count as u32).to_be_bytes(), &vec![1; count]].concat(),
     };
     // The list is a value as well.
     let most = (1 << 20) - 1;

@@ -44,6 +44,18 @@ struct Subscription {
     subscribers: Vec<Subscriber>,
 }
 
+impl Subscription {
+    /// The place of this subscription in the list of a session, looked for in the shorter of the two lists: a gateway has
+    /// many subscriptions, and a news topic many subscribers.
+    fn place_of(&self, slot: u32, entry: EntryKey, held: &[Subscribed]) -> Option<usize> {
+        if self.subscribers.len() < held.len() {
+            let own = self.subscribers.iter().find(|subscriber| subscriber.slot == slot);
+            return own.map(|subscriber| subscriber.index as usize);
+        }
+        held.iter().position(|held| held.entry == entry)
+    }
+}
+
 /// This core's part of a realm's broker.
 #[derive(Debug)]
 pub(super) struct Broker {
@@ -109,7 +121,7 @@ impl Broker {
         };
         let Some(subscription) = self.subscriptions.get_mut(entry) else { return Subscribing::IdTaken };
         let id = subscription.id;
-        if session.subscriptions.iter().any(|held| held.entry == entry) {
+        if subscription.place_of(slot, entry, &session.subscriptions).is_some() {
             return Subscribing::Already(id);
         }
         let index = subscription.subscribers.len() as u32;
@@ -239,12 +251,11 @@ impl Router {
         let active = session.active(hash_seed);
         let at_limit = active.subscriptions.len() >= limits.subscriptions_per_session_max
             || active.uri_bytes as usize + topic.len() > limits.uri_bytes_per_session_max;
-        if at_limit
-            && !active
-                .subscriptions
-                .iter()
-                .any(|held| broker.subscriptions.uri(held.entry) == Some((topic, policy)))
-        {
+        let is_held = || {
+            let entry = broker.subscriptions.find(policy, topic)?;
+            broker.subscriptions.get(entry)?.place_of(key.slot, entry, &active.subscriptions)
+        };
+        if at_limit && is_held().is_none() {
             effects.counters().limit_reached += 1;
             let text = "the session has as many subscriptions, or as long ones, as it may have";
             self.refuse(key, MessageType::Subscribe, message.request, uri::LIMIT_REACHED, text, effects);
@@ -283,11 +294,11 @@ impl Router {
     ) -> Result<(), ProtocolError> {
         self.check_request(key, message.request)?;
         let session = self.sessions.at(key.slot);
-        let entry = self.realms[session.realm.0 as usize].broker.by_id.get(&message.subscription).copied();
-        let place = session
-            .active
-            .as_ref()
-            .and_then(|active| active.subscriptions.iter().position(|held| Some(held.entry) == entry));
+        let broker = &self.realms[session.realm.0 as usize].broker;
+        let place = broker.by_id.get(&message.subscription).and_then(|entry| {
+            let held = &session.active.as_ref()?.subscriptions;
+            broker.subscriptions.get(*entry)?.place_of(key.slot, *entry, held)
+        });
         let Some(place) = place else {
             let text = "the session does not hold this subscription";
             self.refuse(
@@ -468,7 +479,7 @@ impl Router {
         let audience = delivery.head.audience.as_deref();
         let mut transcoded = Transcoded::default();
         let mut matching = broker.subscriptions.matching(delivery.topic);
-        while let Some(entry) = matching.next() {
+        for entry in matching.by_ref() {
             let Some(subscription) = broker.subscriptions.get(entry) else { continue };
             let pattern =
                 broker.subscriptions.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
