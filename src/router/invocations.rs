@@ -143,6 +143,7 @@ impl Router {
             self.refuse(key, MessageType::Register, message.request, uri::INVALID_URI, error, effects);
             return Ok(());
         }
+        // R2 hooks in here: a dynamic authorizer makes this request, and those behind it, wait.
         if !realm.roles[session.role as usize].permissions.allows(Action::Register, procedure, match_policy) {
             self.not_authorized(key, MessageType::Register, message.request, effects);
             return Ok(());
