@@ -203,7 +203,13 @@ impl Fields<'_, '_> {
             if self.names.contains(&key) {
                 continue;
             }
-            meant.extend(closest(key, self.names.iter().copied()));
+            if let Some(name) = closest(key, self.names.iter().copied()) {
+                if table.entry(name).is_none() {
+                    // Nobody knows what would stand there.
+                    self.reader.problems.mark(&self.path.key(name));
+                }
+                meant.push(name);
+            }
             let hint = self.keys_like(key);
             self.reader.key_problem(&self.path.key(key), "unknown key", Some(hint));
         }
@@ -212,13 +218,11 @@ impl Fields<'_, '_> {
 
     fn refuse_missing_keys(&mut self, misspelt: &[&str]) {
         for (name, expects) in std::mem::take(&mut self.missing) {
-            let path = self.path.key(name);
             if misspelt.contains(&name) {
-                self.reader.problems.mark(&path);
                 continue;
             }
             let hint = format!("expected {expects}");
-            self.reader.problem(&path, "this key is missing", Some(hint));
+            self.reader.problem(&self.path.key(name), "this key is missing", Some(hint));
         }
     }
 
