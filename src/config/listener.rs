@@ -255,11 +255,14 @@ fn parse_url_path(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
-/// An origin as browsers write it (RFC 6454, section 6.2), a pattern for the hosts below one, or a star.
+/// What browsers send for pages that have no origin: those opened as files, and sandboxed frames.
+const NO_ORIGIN: &str = "null";
+
+/// An origin as browsers write it (RFC 6454, section 6.2), `null` included, a pattern for the hosts below one, or a star.
 fn parse_origin(text: &str) -> Result<String, Wrong> {
     let wrong =
         |hint: String| Err(("expected an origin such as \"https://example.com\"".to_owned(), Some(hint)));
-    if text == "*" {
+    if text == "*" || text == NO_ORIGIN {
         return Ok(text.to_owned());
     }
     if let Some(host) = text.strip_prefix("*.") {
@@ -325,6 +328,7 @@ mod tests {
     fn origins() {
         for good in [
             "*",
+            "null",
             "*.example.com",
             "http://localhost",
             "http://localhost:3000",
@@ -337,7 +341,8 @@ mod tests {
         }
         for bad in [
             "",
-            "null",
+            "Null",
+            "null:1",
             "*.",
             "*.*.com",
             "https://",

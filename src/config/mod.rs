@@ -247,7 +247,7 @@ pub enum Origins {
     SameHost,
     /// Any.
     Any,
-    /// None given, and these: `scheme://host[:port]`, or `*.host` for the hosts below one.
+    /// None given, and these: `scheme://host[:port]`, `*.host` for the hosts below one, or `null`.
     List(Vec<String>),
 }
 

@@ -241,10 +241,11 @@ fn origins_that_are_allowed_get_in_and_a_list_replaces_the_rule() {
     }
     assert!(opens(&router, ""), "whoever sends no Origin is no page");
     router.stop();
-    let listener = r#"origins = ["https://app.example", "*.b.example"]"#;
+    let listener = r#"origins = ["https://app.example", "*.b.example", "null"]"#;
     let router = Router::start_with(Settings { listener, ..Settings::default() });
     assert!(opens(&router, "Origin: https://app.example\r\n"));
     assert!(opens(&router, "Origin: http://x.b.example:8080\r\n"));
+    assert!(opens(&router, "Origin: null\r\n"), "what the 403 says to do helps");
     assert!(!opens(&router, "Origin: http://localhost\r\n"));
     assert!(!opens(&router, "Origin: https://app.example.evil.example\r\n"));
     router.stop();
