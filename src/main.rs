@@ -110,9 +110,9 @@ fn greet(started: &Started) {
 }
 
 fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
-    let environment: Vec<_> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
+    // No key has a name that is no text, so it may be told with its bytes replaced.
+    let environment: Vec<_> =
+        std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value)).collect();
     let (name, text) = match path {
         None => (String::new(), String::new()),
         Some(path) => {

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,11 +24,11 @@ fn files(extension: &str) -> BTreeSet<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
 }
 
-fn variables(text: &str) -> Vec<(String, String)> {
+fn variables(text: &str) -> Vec<(String, OsString)> {
     let lines = text.lines().map_while(|line| line.strip_prefix("#! "));
     lines
         .map(|line| line.split_once('=').unwrap())
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .map(|(name, value)| (name.to_owned(), value.into()))
         .collect()
 }
 
@@ -123,7 +124,7 @@ fn the_examples_of_the_docs_work_together() {
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let variables: Vec<_> = rows
         .filter_map(|(variable, _)| variable.split_once('='))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .map(|(name, value)| (name.to_owned(), value.into()))
         .collect();
     assert_eq!(variables.len(), 5);
     assert!(parse("", &blocks.concat(), &variables).is_ok());

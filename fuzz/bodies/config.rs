@@ -2,6 +2,8 @@
 //!
 //! A file of its own so that a target of cargo-fuzz and the tests run the same; tests/config is its corpus.
 
+use std::ffi::OsString;
+
 use crosspoint::config::parse;
 
 /// Lines at the top that begin with `#! ` are variables, the whole is the file.
@@ -11,9 +13,9 @@ use crosspoint::config::parse;
 pub(crate) fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let lines = text.lines().map_while(|line| line.strip_prefix("#! "));
-    let variables: Vec<(String, String)> = lines
+    let variables: Vec<(String, OsString)> = lines
         .map(|line| line.split_once('=').unwrap_or((line, "")))
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .map(|(name, value)| (name.to_owned(), value.into()))
         .collect();
     match parse("config", &text, &variables) {
         Ok(config) => {

@@ -1,5 +1,7 @@
 //! Variables that begin with `CROSSPOINT__` stand above the file: `CROSSPOINT__LISTENER__0__PORT=9000`.
 
+use std::ffi::OsString;
+
 use super::errors::Problems;
 use super::tree::{Entry, Node, Origin, Path, Step, Table, Value, Wanted};
 
@@ -11,22 +13,26 @@ pub(super) const SEPARATOR: &str = "__";
 const STEPS_MAX: usize = 16;
 
 /// Lays the variables over the tree of the file. A key that nobody knows is found later, when the tree is read.
-pub(super) fn apply(root: &mut Node, environment: &[(String, String)], problems: &mut Problems<'_>) {
-    let mut variables: Vec<(Vec<Step>, usize)> = Vec::new();
-    for (index, (name, _)) in environment.iter().enumerate() {
+pub(super) fn apply(root: &mut Node, environment: &[(String, OsString)], problems: &mut Problems<'_>) {
+    let mut variables: Vec<(Vec<Step>, usize, &str)> = Vec::new();
+    for (index, (name, words)) in environment.iter().enumerate() {
         let Some(path) = name.strip_prefix(PREFIX) else { continue };
-        match steps(path) {
-            Ok(steps) => variables.push((steps, index)),
-            Err((problem, hint)) => {
+        match (steps(path), words.to_str()) {
+            (Ok(steps), Some(words)) => variables.push((steps, index, words)),
+            (Ok(steps), None) => {
+                let path = steps.into_iter().fold(Path::default(), |path, step| path.with(step));
+                let problem = "the value is not UTF-8".to_owned();
+                problems.add_at(Origin::Variable(index), &path, problem, None);
+            }
+            (Err((problem, hint)), _) => {
                 problems.add_at(Origin::Variable(index), &Path::default(), problem, Some(hint));
             }
         }
     }
     // Tables before what is in them and the first element of a list before the second, in whatever order they were set.
     variables.sort();
-    for (steps, index) in variables {
-        let words = environment[index].1.clone();
-        if let Err((path, problem)) = set(root, &steps, Origin::Variable(index), words) {
+    for (steps, index, words) in variables {
+        if let Err((path, problem)) = set(root, &steps, Origin::Variable(index), words.to_owned()) {
             problems.add_at(Origin::Variable(index), &path, problem, None);
         }
     }

@@ -1,6 +1,7 @@
 //! What is wrong with a configuration, for people: every problem at once, each with its place and a way out.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 
 use super::tree::{Node, Origin, Path};
@@ -116,7 +117,7 @@ pub(super) enum Show {
 pub(super) struct Problems<'a> {
     file_name: &'a str,
     text: &'a str,
-    environment: &'a [(String, String)],
+    environment: &'a [(String, OsString)],
     /// With what they are sorted by: the file before the environment, then by place.
     errors: Vec<(Origin, ConfigError)>,
     paths: BTreeSet<Path>,
@@ -124,7 +125,7 @@ pub(super) struct Problems<'a> {
 }
 
 impl<'a> Problems<'a> {
-    pub(super) fn new(file_name: &'a str, text: &'a str, environment: &'a [(String, String)]) -> Self {
+    pub(super) fn new(file_name: &'a str, text: &'a str, environment: &'a [(String, OsString)]) -> Self {
         let (errors, paths) = (Vec::new(), BTreeSet::new());
         Self { file_name, text, environment, errors, paths, left_out: 0 }
     }

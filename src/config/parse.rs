@@ -1,5 +1,7 @@
 //! Text to [`Config`] and back, and what must hold between its tables.
 
+use std::ffi::OsString;
+
 use super::environment;
 use super::errors::{ConfigErrors, Problems};
 use super::kinds::{several, single};
@@ -24,7 +26,11 @@ section! {
 ///
 /// # Errors
 /// Everything that is wrong with it at once, but of a text that is no TOML only where its syntax first fails.
-pub fn parse(file_name: &str, text: &str, environment: &[(String, String)]) -> Result<Config, ConfigErrors> {
+pub fn parse(
+    file_name: &str,
+    text: &str,
+    environment: &[(String, OsString)],
+) -> Result<Config, ConfigErrors> {
     let mut problems = Problems::new(file_name, text, environment);
     let mut root = match read_toml(text) {
         Ok(root) => root,

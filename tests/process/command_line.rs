@@ -1,6 +1,8 @@
 //! What people type, and what they are told.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output, Stdio};
 
 use crate::harness::{Folder, Start};
@@ -129,4 +131,25 @@ fn variables_stand_above_the_file() {
     let (code, said) = Start::new("").variable("CROSSPOINT__NODE__CORES", "[999]").refusal();
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("node.cores names processor 999"), "{said}");
+}
+
+#[test]
+fn variables_that_are_no_text_are_named_like_the_other_problems() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crosspoint"));
+    let no_text = OsStr::from_bytes(b"info\xff");
+    command.arg("check").env("CROSSPOINT__NODE__LOG__LEVEL", no_text).env("OF_SOMEBODY_ELSE", no_text);
+    command.env(OsStr::from_bytes(b"CROSSPOINT__NODE__C\xd6RES"), "2");
+    command.env("CROSSPOINT__LISTENER__0__PORT", "70000");
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    for piece in [
+        "node.log.level: the value is not UTF-8",
+        "the environment variable CROSSPOINT__NODE__LOG__LEVEL",
+        "the environment variable CROSSPOINT__NODE__C\u{fffd}RES",
+        "listener[0].port: expected an integer",
+        "the configuration has 3 problems",
+    ] {
+        assert!(said.contains(piece), "{piece} is missing in:\n{said}");
+    }
 }
