@@ -40,6 +40,7 @@ enum Seen {
     Message { is_text: bool, bytes: Vec<u8> },
     Reply(Vec<u8>),
     Pong,
+    Violation(String),
     Close(Vec<u8>, CloseReason),
 }
 
@@ -82,6 +83,10 @@ fn feed(config: &LinkConfig, bytes: &[u8], size: usize) -> Vec<Seen> {
                 }
                 Step::Reply(reply) => Seen::Reply(reply.to_vec()),
                 Step::Pong => Seen::Pong,
+                Step::Violation(error) => {
+                    seen.push(Seen::Violation(error.message));
+                    return seen;
+                }
                 Step::Close { reply, reason } => {
                     seen.push(Seen::Close(reply.to_vec(), reason));
                     return seen;

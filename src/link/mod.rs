@@ -16,6 +16,7 @@ use self::websocket::{Bounds, WebSocket, handshake};
 use crate::config::{Limits, Listener, ListenerMode};
 use crate::wamp::CloseReason;
 use crate::wamp::codec::Serializer;
+use crate::wamp::error::ProtocolError;
 
 /// What the links of one listener have in common.
 #[derive(Clone, Debug)]
@@ -103,6 +104,9 @@ pub enum Step<'b> {
     Reply(Bytes),
     /// The peer answered a ping.
     Pong,
+    /// What holds messages cannot be taken apart: as wrong as a message that cannot be decoded. The link is still open, for
+    /// ABORT and [`Link::close`]; it must be given nothing more.
+    Violation(ProtocolError),
     /// The connection is over: send `reply`, then close. Nothing further is consumed.
     Close {
         /// An HTTP response, a Close frame, a RawSocket error; or nothing.
@@ -141,6 +145,7 @@ enum Event {
     Message(Received),
     Reply(Vec<u8>),
     Pong,
+    Violation(ProtocolError),
     Close { reply: Vec<u8>, reason: CloseReason },
 }
 
@@ -171,8 +176,8 @@ impl Link {
     }
 
     /// Takes bytes from the beginning of `input` until they come to something: how many, and what. To be
-    /// called with the rest (and more behind it) until it returns [`Step::Idle`] or [`Step::Close`]. Bytes
-    /// are unmasked in place, so the rest must be given again as this call left it.
+    /// called with the rest (and more behind it) until it returns [`Step::Idle`], [`Step::Violation`] or
+    /// [`Step::Close`]. Bytes are unmasked in place, so the rest must be given again as this call left it.
     ///
     /// `message_bytes_max` bounds a message in bytes, all fragments or the whole batch together. Whoever
     /// sends more is refused before anything is allocated for it.
@@ -205,6 +210,7 @@ impl Link {
             Event::Idle => return (taken, Step::Idle),
             Event::Reply(reply) => return (taken, Step::Reply(reply.into())),
             Event::Pong => return (taken, Step::Pong),
+            Event::Violation(error) => return (taken, Step::Violation(error)),
             Event::Close { reply, reason } => return (taken, self.end(reply.into(), reason)),
             Event::Message(Received::Text(text)) => MessageBytes::TextOwned(text),
             Event::Message(Received::Binary(bytes)) => MessageBytes::BinaryOwned(bytes),

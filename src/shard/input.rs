@@ -81,6 +81,10 @@ impl<W: World> Shard<W> {
                     }
                 }
                 Step::Pong => self.core.counters.pongs += 1,
+                Step::Violation(error) => {
+                    self.router.handle_violation(self.core.now, key, &error, &mut self.core);
+                    return at;
+                }
                 Step::Close { reply, reason } => {
                     let _ = self.core.push_bytes(key, &reply, ECHO_RESERVE_BYTES);
                     self.close(key, reason);

@@ -217,6 +217,41 @@ fn what_is_no_message_or_comes_at_the_wrong_time() {
 }
 
 #[test]
+fn batches_that_cannot_be_taken_apart_end_like_messages_that_cannot_be_decoded() {
+    let router = Router::start("");
+    let mut bystanders = Bystanders::join(&router);
+    let before = router.counters();
+    let subscribe = r#"[32,1,{},"a.topic"]"#;
+    let hello = hello("realm1");
+    for (batches, answers) in [
+        // Before HELLO as well.
+        (vec![String::new()], vec![]),
+        (vec![hello.clone()], vec![]),
+        (vec![format!("{hello}\x1e"), String::new()], vec!["[2,"]),
+        (vec![format!("{hello}\x1e"), format!("{subscribe}\x1e{subscribe}")], vec!["[2,", "[33,1,"]),
+    ] {
+        let mut client = Client::connect_as(&router.near, WebSocket, "wamp.2.json.batched", 1);
+        for batch in &batches {
+            client.send_raw(&websocket_frame(0x81, batch.as_bytes()));
+        }
+        // What is behind it must not be handled: it would be answered.
+        client.send_raw(&websocket_frame(0x81, format!("{hello}\x1e").as_bytes()));
+        let (said, ended) = client.read_to_end();
+        let close = said.windows(4).rposition(|four| four[0] == 0x88 && four[2..] == 1002_u16.to_be_bytes());
+        let said = String::from_utf8_lossy(&said[..close.expect("a Close frame")]).into_owned();
+        assert_eq!(said.matches('\x1e').count(), answers.len() + 1, "{said:?}");
+        assert!(answers.iter().all(|answer| said.contains(answer)), "{said:?}");
+        let abort = said.rsplit("[3,").next().unwrap();
+        assert!(abort.contains("batch") && abort.contains("wamp.error.protocol_violation"), "{said:?}");
+        assert!(ended, "{said:?}");
+    }
+    bystanders.check();
+    router.expect_closed(&before, [("protocol_violation", 4)]);
+    bystanders.leave();
+    router.stop();
+}
+
+#[test]
 fn nesting_and_numbers_without_end() {
     let router = Router::start("");
     let mut bystanders = Bystanders::join(&router);

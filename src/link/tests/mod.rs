@@ -16,6 +16,7 @@ enum Seen {
     Binary(Vec<u8>),
     Reply(Vec<u8>),
     Pong,
+    Violation(String),
     Close(Vec<u8>, CloseReason),
 }
 
@@ -31,6 +32,7 @@ impl Seen {
             Step::Message(MessageBytes::BinaryOwned(bytes)) => Self::Binary(bytes),
             Step::Reply(reply) => Self::Reply(reply.to_vec()),
             Step::Pong => Self::Pong,
+            Step::Violation(error) => Self::Violation(error.message),
             Step::Close { reply, reason } => Self::Close(reply.to_vec(), reason),
         })
     }
@@ -78,9 +80,16 @@ fn feed_cut(
             let step = Seen::of(step);
             let is_idle = step.is_none();
             let is_closed = matches!(step, Some(Seen::Close(..)));
+            let is_violated = matches!(step, Some(Seen::Violation(_)));
             seen.extend(step);
             pending.drain(..consumed);
-            if is_closed {
+            if is_violated {
+                assert_eq!(link.partial_bytes(), 0);
+                let mut farewell = Vec::new();
+                link.close(CloseReason::ProtocolViolation, "why", &mut farewell);
+                assert_eq!(close_frame(&farewell), (1002, "why"));
+            }
+            if is_closed || is_violated {
                 assert_is_over(link, config);
                 return seen;
             }

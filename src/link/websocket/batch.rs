@@ -1,8 +1,9 @@
 //! The `.batched` subprotocols: a WebSocket message that holds several WAMP messages, given out one by one.
 
+use super::Received;
 use super::assembly::Assembled;
-use super::{Received, Violation};
 use crate::wamp::codec::{Serializer, next_of_batch};
+use crate::wamp::error::ProtocolError;
 
 /// A message within a batch, as offsets into what is left of it.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,10 +18,8 @@ pub(super) struct Piece {
 ///
 /// # Errors
 /// When `rest` is empty (so is an empty batch), has no separator, or a length that is not there.
-pub(super) fn first_of(serializer: Serializer, rest: &[u8]) -> Result<Piece, Violation> {
-    let Ok((message, others)) = next_of_batch(serializer, rest) else {
-        return Err(Violation::frame("the batch is empty, or its last message is not complete"));
-    };
+pub(super) fn first_of(serializer: Serializer, rest: &[u8]) -> Result<Piece, ProtocolError> {
+    let (message, others) = next_of_batch(serializer, rest)?;
     let used = rest.len() - others.len();
     // What is around the message stands behind it in JSON, and before it otherwise.
     let start = if serializer == Serializer::Json { 0 } else { used - message.len() };
@@ -61,7 +60,7 @@ impl Batch {
     }
 
     /// The next message, copied out. To be asked once for an empty batch, to learn that it is wrong.
-    pub(super) fn next(&mut self) -> Result<Received, Violation> {
+    pub(super) fn next(&mut self) -> Result<Received, ProtocolError> {
         let piece = first_of(self.serializer, &self.bytes()[self.at..])?;
         let (start, end) = (self.at + piece.start, self.at + piece.end);
         self.at += piece.used;

@@ -142,7 +142,7 @@ impl WebSocket {
         if self.batch_left > 0 {
             return self.next_in_batch(0, input);
         }
-        if let Some(event) = self.next_of_assembled_batch()? {
+        if let Some(event) = self.next_of_assembled_batch() {
             return Ok((0, event));
         }
         let mut at = 0;
@@ -202,21 +202,33 @@ impl WebSocket {
         let Some(rest) = input.get(start..end) else { return Ok((0, Event::Idle)) };
         let Some(serializer) = self.batch_serializer() else { return Ok((0, Event::Idle)) };
         let is_text = serializer == Serializer::Json;
-        let piece = batch::first_of(serializer, rest)?;
+        let piece = match batch::first_of(serializer, rest) {
+            Ok(piece) => piece,
+            Err(error) => {
+                self.batch_left = 0;
+                return Ok((end, Event::Violation(error)));
+            }
+        };
         self.batch_left = (rest.len() - piece.used) as u32;
         let message = Received::Whole { start: start + piece.start, end: start + piece.end, is_text };
         Ok((start + piece.used, Event::Message(message)))
     }
 
-    fn next_of_assembled_batch(&mut self) -> Result<Option<Event>, Violation> {
-        let Some(partial) = &mut self.partial else { return Ok(None) };
-        let Some(batch) = &mut partial.batch else { return Ok(None) };
-        let message = batch.next()?;
-        if batch.is_empty() {
+    fn next_of_assembled_batch(&mut self) -> Option<Event> {
+        let partial = self.partial.as_mut()?;
+        let message = partial.batch.as_mut()?.next();
+        let event = match message {
+            Ok(message) => Event::Message(message),
+            Err(error) => {
+                partial.batch = None;
+                Event::Violation(error)
+            }
+        };
+        if partial.batch.as_ref().is_none_or(Batch::is_empty) {
             partial.batch = None;
             self.free_partial();
         }
-        Ok(Some(Event::Message(message)))
+        Some(event)
     }
 
     fn is_within_frame(&self) -> bool {
@@ -290,12 +302,8 @@ impl WebSocket {
                 Assembled::Binary(bytes) => Received::Binary(bytes),
             })));
         };
-        let batch = partial.batch.insert(Batch::new(serializer, assembled));
-        let message = batch.next()?;
-        if batch.is_empty() {
-            partial.batch = None;
-        }
-        Ok(Some(Event::Message(message)))
+        partial.batch = Some(Batch::new(serializer, assembled));
+        Ok(self.next_of_assembled_batch())
     }
 
     /// An idle link holds no heap.
