@@ -329,6 +329,15 @@ impl Link {
         }
     }
 
+    /// There is no room for this connection: by its first byte [`Self::close`] knows how to say so, and nothing is taken.
+    pub fn turn_away(&mut self, first: u8) {
+        self.state = match first {
+            rawsocket::MAGIC => State::RawSocketHandshake(rawsocket::Handshake::default()),
+            b'A'..=b'Z' => State::Http(Box::default()),
+            _ => State::Closed,
+        };
+    }
+
     /// Appends a ping to `out`; [`Step::Pong`] will answer. `false`, and nothing, when the link is not open.
     pub fn ping(&self, out: &mut Vec<u8>) -> bool {
         match &self.state {
@@ -358,6 +367,7 @@ impl Link {
                 out.extend_from_slice(&response.into_bytes(false));
             }
             State::Http(_) if is_full => {
+                let message = if message.is_empty() { NO_ROOM } else { message };
                 let response = Response::text("503 Service Unavailable", message);
                 out.extend_from_slice(&response.with_header("Retry-After", "5").into_bytes(false));
             }
@@ -368,6 +378,9 @@ impl Link {
         }
     }
 }
+
+/// What people read who are turned away.
+const NO_ROOM: &str = "This server takes no more connections now. Try again later.";
 
 fn head_too_long(config: &LinkConfig) -> Response {
     http1::head_too_long(config.limits.http_head_bytes_max)

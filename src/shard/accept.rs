@@ -12,6 +12,11 @@ use crate::link::Link;
 /// How many connections one listener may bring in one turn.
 const ACCEPTS_A_TURN: usize = 64;
 
+/// Connections beyond a limit are told so, once their first bytes say in which protocol: so many of a core at a time, and the
+/// rest is cut off. All cores together stay well below the descriptors that are reserved beside the connections.
+const REFUSED_PER_CORE_MAX: usize = 64;
+const REFUSED_PER_PROCESS_MAX: usize = 128;
+
 /// After a lack of descriptors accepting pauses for this long, twice as long each time, in microseconds.
 const BACKOFF_MIN_US: u64 = 10_000;
 const BACKOFF_MAX_US: u64 = 1_000_000;
@@ -72,22 +77,31 @@ impl<W: World> Core<W> {
         self.accept_backoff_us = 0;
         let connections_max =
             self.limits.connections_max.map_or(usize::MAX, |max| max.div_ceil(usize::from(self.cores)));
-        let address = if self.connections.len() < connections_max {
+        let address = if self.connections.len() - self.refused < connections_max {
             self.addresses.opened(accepted.address, self.now.monotonic_us)
         } else {
             None
         };
-        let Some(address) = address else {
+        let refused = address.is_none();
+        let refused_max = REFUSED_PER_CORE_MAX.min(REFUSED_PER_PROCESS_MAX / usize::from(self.cores));
+        if refused && self.refused >= refused_max {
             self.counters.connections_refused += 1;
             return;
-        };
+        }
+        // Of those that are refused none counts for its address.
+        let address = address.unwrap_or(UNLIMITED);
         let key = self.connections.next_key();
         if self.world.register(&accepted.socket, key.slot, key.generation).is_err() {
             self.addresses.closed(address);
             self.counters.connections_refused += 1;
             return;
         }
-        self.counters.connections_accepted += 1;
+        if refused {
+            self.counters.connections_refused += 1;
+            self.refused += 1;
+        } else {
+            self.counters.connections_accepted += 1;
+        }
         let tick = self.lived.tick();
         let key = self.connections.insert(Connection {
             socket: accepted.socket,
@@ -97,6 +111,7 @@ impl<W: World> Core<W> {
             encoding: None,
             phase: Phase::Handshake,
             paused: Paused::default(),
+            refused,
             listener,
             holds: 0,
             dirty: false,

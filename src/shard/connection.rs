@@ -104,6 +104,8 @@ pub(super) struct Connection<S> {
     pub(super) encoding: Option<Encoding>,
     pub(super) phase: Phase,
     pub(super) paused: Paused,
+    /// Beyond a limit: it is told so and can open nothing.
+    pub(super) refused: bool,
     pub(super) listener: u16,
     /// Publications of this session that met an outbox more than half full and are held.
     pub(super) holds: u16,

@@ -100,6 +100,8 @@ pub(super) struct Core<W: World> {
     pub(super) deliveries: usize,
     pub(super) deliveries_of_input: u32,
     pub(super) lingering: usize,
+    /// Connections beyond a limit that are there to be told so.
+    pub(super) refused: usize,
     /// Input that is kept for connections that are read, in bytes, and for those that are not (R9).
     pub(super) partial_bytes: usize,
     pub(super) paused_bytes: usize,
@@ -161,6 +163,7 @@ impl<W: World> Core<W> {
             deliveries: 0,
             deliveries_of_input: 0,
             lingering: 0,
+            refused: 0,
             partial_bytes: 0,
             paused_bytes: 0,
             memory: MemoryLevel::Normal,
@@ -338,6 +341,7 @@ impl<W: World> Core<W> {
         if connection.phase == Phase::Lingering {
             self.lingering -= 1;
         }
+        self.refused -= usize::from(connection.refused);
         *self.input_account(connection.kept_paused) -= connection.kept_bytes as usize;
         self.addresses.closed(connection.address);
     }
@@ -348,7 +352,10 @@ impl<W: World> Core<W> {
         if matches!(connection.phase, Phase::Closing | Phase::Lingering) {
             return;
         }
-        self.counters.closed[reason as usize] += 1;
+        // One that was refused was never accepted: all that is counted of its end is that it was told.
+        if !connection.refused || reason == CloseReason::TooManyConnections {
+            self.counters.closed[reason as usize] += 1;
+        }
         recorder::closed(self.now.monotonic_us, key, reason);
         let was_linked = connection.phase != Phase::Handshake;
         if matches!(reason, CloseReason::Reset) {

@@ -11,7 +11,7 @@ use super::world::World;
 use crate::config::ListenerMode;
 use crate::link::{MessageBytes, Opened, Step, frame_echo};
 use crate::router::LinkInfo;
-use crate::router::effects::Sent;
+use crate::router::effects::{Effects, Sent};
 use crate::router::peer::SessionKey;
 use crate::wamp::codec::{DecodeLimits, Input, Serializer, decode};
 use crate::wamp::message::Message;
@@ -47,6 +47,9 @@ impl<W: World> Shard<W> {
                 self.close(key, CloseReason::Reset);
                 return;
             }
+        }
+        if self.core.turn_away(key, &scratch[..filled]) {
+            return;
         }
         let consumed = self.feed(key, &mut scratch[..filled], &budget);
         self.after_feed(key, &scratch[consumed..filled], &budget);
@@ -336,6 +339,20 @@ impl<W: World> Core<W> {
             Err(error) if error.kind() == ErrorKind::Interrupted => Received::Bytes(0),
             Err(_) => Received::Broken,
         }
+    }
+
+    /// Whether the connection is one beyond a limit; its first bytes are its last.
+    fn turn_away(&mut self, key: SessionKey, input: &[u8]) -> bool {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.refused) else {
+            return false;
+        };
+        if let Some(first) = input.first() {
+            connection.link.turn_away(*first);
+            Effects::close(self, key, CloseReason::TooManyConnections, None);
+        } else if connection.ended {
+            Effects::close(self, key, CloseReason::EndOfStream, None);
+        }
+        true
     }
 
     /// Reads on where the bound of paused input is kept again.

@@ -1,29 +1,81 @@
 //! Bounds that a session or a process meets, and what happens there (docs/limits.md).
 
 use super::bystanders::Bystanders;
-use super::client::{Client, RawSocket, WebSocket, websocket_frame};
+use super::client::{Client, RawSocket, WebSocket, hello, rawsocket_frame, upgrade, websocket_frame};
 use super::router::{Router, eventually, reasons};
 
 #[test]
-fn connections_above_the_limit_are_closed_at_once_and_room_is_used_again() {
+fn connections_above_the_limit_are_told_so_and_room_is_used_again() {
     // Half of them for each core.
-    let router = Router::start("connections = 8");
+    let router = Router::start("connections = 8\nhandshake_timeout_ms = 1000");
     let before = router.counters();
     let mut clients: Vec<_> = (0..4).map(|_| Client::join(&router.near, WebSocket)).collect();
-    for _ in 0..3 {
+    let answer = |bytes: &[u8]| {
         let mut refused = Client::socket(&router.near);
-        assert!(refused.read_to_end().0.is_empty());
+        refused.send_raw(bytes);
+        let (said, is_end) = refused.read_to_end();
+        assert!(is_end, "{said:?}");
+        said
+    };
+    // Whatever stands behind the handshake, no session comes of it.
+    let opening = [&[0x7f, 0xf1, 0, 0], &rawsocket_frame(0, hello("realm1").as_bytes())[..]].concat();
+    for bytes in [&[0x7f][..], &[0x7f, 0xf1, 0, 0], &opening] {
+        assert_eq!(answer(bytes), [0x7f, 0x40, 0, 0]);
     }
-    let counters = router.wait_for("connections_refused", 3);
-    assert_eq!(counters.closed_since(&before), reasons([]), "whoever was there stays");
+    for request in ["G", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", &upgrade("wamp.2.json", "")] {
+        let said = String::from_utf8(answer(request.as_bytes())).unwrap();
+        assert!(said.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{said}");
+        assert!(said.contains("\r\nRetry-After: 5\r\n") && said.ends_with("Try again later.\n"), "{said}");
+    }
+    assert!(answer(&[0x16, 3, 1]).is_empty(), "it would not be understood");
+    // These say nothing, and one of them leaves.
+    let mut silent = Client::socket(&router.near);
+    assert_eq!(silent.read_to_end(), (Vec::new(), true));
+    let mut leaving = Client::socket(&router.near);
+    leaving.shutdown_write();
+    assert_eq!(leaving.read_to_end(), (Vec::new(), true));
+    let counters = router.wait_for("connections_refused", 9);
+    assert_eq!(
+        counters.closed_since(&before),
+        reasons([("too_many_connections", 7)]),
+        "whoever was there stays"
+    );
+    assert_eq!(counters.get("connections_accepted") - before.get("connections_accepted"), 4);
+    drop((silent, leaving));
     clients.pop().unwrap().leave();
     eventually("the place is free again", || {
         let mut client = Client::socket(&router.near);
-        client.try_send_raw(&[0x7f, 0xf1, 0, 0]) && client.read_some(4).is_ok_and(|count| count == 4)
+        client.try_send_raw(&[0x7f, 0xf1, 0, 0]) && client.read_exactly(4)[1] == 0xb1
     });
     for client in clients {
         client.leave();
     }
+    router.stop();
+}
+
+#[test]
+fn so_many_are_told_at_a_time_and_the_rest_is_cut_off() {
+    let router = Router::start("connections = 2\nhandshake_timeout_ms = 20000");
+    let holder = Client::join(&router.near, RawSocket);
+    let told = |client: &mut Client| {
+        client.try_send_raw(&[0x7f, 0xf1, 0, 0]);
+        client.read_to_end().0 == [0x7f, 0x40, 0, 0]
+    };
+    let sockets = router.sockets();
+    let mut silent: Vec<_> = (0..64).map(|_| Client::socket(&router.near)).collect();
+    router.wait_for("connections_refused", 64);
+    assert_eq!(router.sockets(), sockets + 64);
+    for _ in 0..10 {
+        assert!(!told(&mut Client::socket(&router.near)));
+    }
+    assert_eq!(router.sockets(), sockets + 64);
+    // A place is free again with each that was told, or left.
+    assert!(told(&mut silent.pop().unwrap()));
+    eventually("there is a place", || told(&mut Client::socket(&router.near)));
+    drop(silent);
+    eventually("nobody is left", || router.sockets() == sockets);
+    assert!(told(&mut Client::socket(&router.near)));
+    holder.leave();
     router.stop();
 }
 

@@ -321,3 +321,25 @@ fn a_head_that_was_begun_is_answered_at_the_end() {
         assert_eq!(out, b"");
     }
 }
+
+#[test]
+fn whoever_is_turned_away_hears_it_in_his_protocol() {
+    for first in 0..=u8::MAX {
+        let (mut link, mut out) = (Link::new(), Vec::new());
+        link.turn_away(first);
+        link.close(CloseReason::TooManyConnections, "", &mut out);
+        match first {
+            0x7f => assert_eq!(out, [0x7f, 0x40, 0, 0]),
+            b'A'..=b'Z' => {
+                let reply = String::from_utf8(out).unwrap();
+                assert!(reply.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{reply}");
+                assert!(
+                    reply.contains("Retry-After: 5\r\n") && reply.ends_with("Try again later.\n"),
+                    "{reply}"
+                );
+            }
+            _ => assert_eq!(out, b""),
+        }
+        assert_is_over(&mut link, &config());
+    }
+}
