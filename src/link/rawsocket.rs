@@ -15,10 +15,6 @@ const HEADER_BYTES: usize = 4;
 /// The longest payload that a frame can have.
 const PAYLOAD_BYTES_MAX: usize = 1 << 24;
 
-/// The longest PING that is answered. The specification allows as much as a message; nothing needs that, and
-/// every byte of it is a byte of answer.
-const PING_BYTES_MAX: usize = 16 * 1024;
-
 const TYPE_MESSAGE: u8 = 0;
 const TYPE_PING: u8 = 1;
 const TYPE_PONG: u8 = 2;
@@ -200,9 +196,9 @@ impl RawSocket {
             _ => return Err(CloseReason::LinkViolation),
         };
         let bytes_max = match kind {
-            Kind::Message => message_bytes_max,
+            Kind::Message | Kind::Pong => message_bytes_max,
             // The answer is as long, and must not be longer than the peer takes.
-            Kind::Ping | Kind::Pong => PING_BYTES_MAX.min(self.peer_message_bytes_max()),
+            Kind::Ping => message_bytes_max.min(self.peer_message_bytes_max()),
         };
         if length > bytes_max {
             return Err(CloseReason::MessageTooLarge);
@@ -213,7 +209,10 @@ impl RawSocket {
     fn take_payload(&mut self, input: &[u8]) -> (usize, Event) {
         let Some(partial) = &mut self.partial else { return (0, Event::Idle) };
         let taken = partial.payload_left.min(input.len());
-        partial.payload.extend_from_slice(&input[..taken]);
+        // Nobody asks what a PONG holds.
+        if partial.kind != Kind::Pong {
+            partial.payload.extend_from_slice(&input[..taken]);
+        }
         partial.payload_left -= taken;
         if partial.payload_left > 0 {
             return (taken, Event::Idle);

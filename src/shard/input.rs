@@ -79,7 +79,9 @@ impl<W: World> Shard<W> {
                     self.handle_bytes(key, &bytes);
                 }
                 Step::Reply(reply) => {
-                    if self.core.push_bytes(key, &reply, 0) == Sent::Full {
+                    // A PONG may be as long as a message, and an outbox no longer than that.
+                    let reserve = self.core.tuning.reply_reserve_bytes;
+                    if self.core.push_bytes(key, &reply, reserve) == Sent::Full {
                         self.core.doomed.push(key);
                     }
                 }

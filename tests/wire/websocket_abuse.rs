@@ -121,8 +121,8 @@ fn rawsocket_frames_against_the_rules_close() {
         ("the bit of 2^24 and a length", vec![8, 0, 0, 1, b'a'], "link_violation"),
         ("2^24 bytes", vec![8, 0, 0, 0], "message_too_large"),
         ("a byte more than allowed", vec![0, 0x10, 0, 1], "message_too_large"),
-        ("a long ping", vec![1, 0x10, 0, 0], "message_too_large"),
-        ("a long pong", vec![2, 0x10, 0, 0], "message_too_large"),
+        ("a long ping", vec![1, 0x10, 0, 1], "message_too_large"),
+        ("a long pong", vec![2, 0x10, 0, 1], "message_too_large"),
     ];
     for (what, bytes, _) in &table {
         for at in [&router.near, &router.far, &router.unix] {
@@ -245,5 +245,27 @@ fn pings_are_answered_with_what_they_hold() {
     raw.send_raw(&rawsocket_frame(1, b"are you there"));
     assert_eq!(raw.read_exactly(17), rawsocket_frame(2, b"are you there"));
     drop((client, raw));
+    router.stop();
+}
+
+#[test]
+fn a_rawsocket_ping_as_long_as_was_announced_is_answered() {
+    // No outbox is longer than the longest message here.
+    let router = Router::start("outbox_hard_bytes = \"1 MiB\"\noutbox_soft_bytes = \"64 KiB\"");
+    let mut client = Client::join(&router.near, RawSocket);
+    let payload = vec![b'p'; 1 << 20];
+    for _ in 0..3 {
+        client.send_raw(&rawsocket_frame(1, &payload));
+        assert!(client.read_exactly(4 + payload.len()) == rawsocket_frame(2, &payload));
+    }
+    client.send_raw(&rawsocket_frame(2, &payload));
+    client.leave();
+    // Before WELCOME nothing is longer than a HELLO may be.
+    let mut client = Client::connect(&router.near, RawSocket);
+    client.send_raw(&rawsocket_frame(1, &payload[..16 * 1024]));
+    assert_eq!(client.read_exactly(4 + 16 * 1024).len(), 4 + 16 * 1024);
+    client.send_raw(&[1, 0, 0x40, 1]);
+    assert!(client.read_to_end().0.is_empty());
+    drop(client);
     router.stop();
 }

@@ -119,9 +119,8 @@ fn lengths_above_the_limit_are_refused_by_the_header() {
     let too_large = [Seen::Close(Vec::new(), CloseReason::MessageTooLarge)];
     assert_eq!(fed(&[&[0, 0x10, 0, 1]]), too_large);
     assert_eq!(fed(&[&[8, 0, 0, 0]]), too_large);
-    // Pings have a limit of their own.
-    assert_eq!(fed(&[&[1, 0, 0x40, 1]]), too_large);
-    assert_eq!(fed(&[&[2, 0, 0x40, 1]]), too_large);
+    assert_eq!(fed(&[&[1, 0x10, 0, 1]]), too_large);
+    assert_eq!(fed(&[&[2, 0x10, 0, 1]]), too_large);
     let config = config();
     let mut link = open_rawsocket(&config, 1);
     assert_eq!(feed(&mut link, &config, &[0, 0x10, 0, 0, 1, 2, 3]), []);
@@ -130,6 +129,21 @@ fn lengths_above_the_limit_are_refused_by_the_header() {
     let mut link = Link::new();
     feed(&mut link, &config, &[0x7f, 0x01, 0, 0]);
     assert_eq!(feed(&mut link, &config, &[1, 0, 2, 1]), too_large);
+}
+
+#[test]
+fn a_ping_may_be_as_long_as_was_announced() {
+    let config = config();
+    let payload = vec![b'p'; 1 << 20];
+    let (ping, pong) = ([&[1, 0x10, 0, 0], &payload[..]].concat(), [&[2, 0x10, 0, 0], &payload[..]].concat());
+    let mut link = open_rawsocket(&config, 1);
+    let sizes = std::iter::repeat(1 << 16);
+    let seen = feed_cut(&mut link, &config, 1 << 20, &ping, sizes.clone());
+    assert!(seen == [Seen::Reply(pong.clone())]);
+    // What a PONG holds is kept nowhere.
+    assert_eq!(feed_cut(&mut link, &config, 1 << 20, &pong[..1 << 19], sizes.clone()), []);
+    assert!(link.partial_bytes() < 100);
+    assert_eq!(feed_cut(&mut link, &config, 1 << 20, &pong[1 << 19..], sizes), [Seen::Pong]);
 }
 
 #[test]
