@@ -1,5 +1,6 @@
 //! Limits by address: how many connections it has, and how fast it opens them. IPv6 counts by /64.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 
 use foldhash::fast::FixedState;
@@ -9,6 +10,9 @@ use crate::config::Limits;
 
 /// No entry: addresses without limits.
 pub(super) const UNLIMITED: u32 = u32::MAX;
+
+/// A table with room for no more entries than this is not made smaller.
+const KEPT_MIN: usize = 64;
 
 /// What is known of one address.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +28,8 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Addresses {
     entries: Vec<Entry>,
-    free: Vec<u32>,
+    /// Those of no address. The lowest are taken first, so that the end of the table becomes free and can be given back.
+    free: BTreeSet<u32>,
     /// An entry ends when its last connection is closed and its tokens are full again.
     by_address: HashMap<IpAddr, u32, FixedState>,
     connections_max: u32,
@@ -40,7 +45,7 @@ impl Addresses {
         let share = |limit: usize| limit.div_ceil(usize::from(cores));
         Self {
             entries: Vec::new(),
-            free: Vec::new(),
+            free: BTreeSet::new(),
             by_address: HashMap::with_hasher(FixedState::with_seed(0)),
             connections_max: share(limits.connections_per_address_max) as u32,
             tokens_max_milli: share(limits.connects_per_address_burst as usize) as u64 * 1000,
@@ -77,7 +82,7 @@ impl Addresses {
     fn insert(&mut self, address: IpAddr, now_us: u64) -> u32 {
         let entry =
             Entry { address, connections: 0, tokens_milli: self.tokens_max_milli, refilled_us: now_us };
-        let index = if let Some(index) = self.free.pop() {
+        let index = if let Some(index) = self.free.pop_first() {
             self.entries[index as usize] = entry;
             index
         } else {
@@ -98,9 +103,12 @@ impl Addresses {
         entry.tokens_milli = entry.tokens_milli.saturating_add(gained).min(self.tokens_max_milli);
     }
 
-    /// Looks at two entries for every connect, so that the table never grows beyond the addresses of late.
+    /// Looks at two entries for every connect, so that the table never grows beyond twice the addresses of late.
     fn forget_some(&mut self, now_us: u64) {
-        for _ in 0..2.min(self.entries.len()) {
+        for _ in 0..2 {
+            if self.entries.is_empty() {
+                return;
+            }
             self.sweep = (self.sweep + 1) % self.entries.len();
             let index = self.sweep as u32;
             let address = self.entries[self.sweep].address;
@@ -111,8 +119,23 @@ impl Addresses {
             let entry = &self.entries[self.sweep];
             if entry.connections == 0 && entry.tokens_milli >= self.tokens_max_milli {
                 self.by_address.remove(&address);
-                self.free.push(index);
+                self.free.insert(index);
+                self.shrink();
             }
+        }
+    }
+
+    /// Gives back the end of the table, as far as it is free.
+    fn shrink(&mut self) {
+        while let Some(last) = self.entries.len().checked_sub(1)
+            && self.free.remove(&(last as u32))
+        {
+            self.entries.pop();
+        }
+        // Not at once, so that few that come and go do not make it grow and shrink.
+        if self.entries.capacity() > KEPT_MIN.max(self.entries.len() * 4) {
+            self.entries.shrink_to(self.entries.len() * 2);
+            self.by_address.shrink_to(self.by_address.len() * 2);
         }
     }
 }
@@ -179,6 +202,26 @@ mod tests {
             addresses.closed(index);
         }
         assert!(addresses.by_address.len() < 20, "{}", addresses.by_address.len());
+    }
+
+    #[test]
+    fn the_table_shrinks_when_many_are_forgotten() {
+        let mut addresses = addresses(10, 100, 10);
+        let host = |index: u32| Some(IpAddr::from(index.to_be_bytes()));
+        // All at once, so that none can be forgotten; one of the first stays.
+        let indices: Vec<_> = (0..10_000).map(|index| addresses.opened(host(index), 0).unwrap()).collect();
+        for index in &indices[1..] {
+            addresses.closed(*index);
+        }
+        assert_eq!(addresses.entries.len(), 10_000);
+        for second in 3600..13_600 {
+            let index = addresses.opened(host(7), second * 1_000_000).unwrap();
+            addresses.closed(index);
+        }
+        assert!(addresses.entries.len() <= 2 && addresses.free.is_empty(), "{}", addresses.entries.len());
+        assert!(addresses.entries.capacity() <= KEPT_MIN && addresses.by_address.capacity() <= 2 * KEPT_MIN);
+        assert_eq!(addresses.entries[indices[0] as usize].address, host(0).unwrap());
+        addresses.closed(indices[0]);
     }
 
     #[test]
