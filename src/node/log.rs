@@ -122,6 +122,8 @@ impl<W: Write> Writer<W> {
     fn run(mut self) {
         let mut unwritten = 0;
         while let Ok(first) = self.waiting.recv() {
+            // Asked before it is seen whether that is all: what comes while this is written, and before the end, counts.
+            let is_ending = self.ending.load(Ordering::SeqCst);
             let (text, lines, is_all) = self.gather(first);
             if lines > 0 {
                 match self.output.write_all(&text).and_then(|()| self.output.flush()) {
@@ -129,7 +131,7 @@ impl<W: Write> Writer<W> {
                     Err(_) => unwritten += lines,
                 }
             }
-            if is_all && self.ending.load(Ordering::SeqCst) {
+            if is_all && is_ending {
                 break;
             }
         }
@@ -166,12 +168,14 @@ mod tests {
 
     /// A reader that takes something when the test says so, and then all of it.
     struct Gate {
+        begin: Sender<()>,
         open: Receiver<()>,
         written: Sender<Vec<u8>>,
     }
 
     impl Write for Gate {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.begin.send(()).map_err(io::Error::other)?;
             self.open.recv().map_err(io::Error::other)?;
             self.written.send(bytes.to_vec()).map_err(io::Error::other)?;
             Ok(bytes.len())
@@ -184,8 +188,8 @@ mod tests {
 
     #[test]
     fn a_reader_that_takes_nothing_costs_lines_and_nobody_waits_for_it() {
-        let ((open, gate), (written, output)) = (channel(), channel());
-        let (mut lines, guard) = start_writer(Gate { open: gate, written }).unwrap();
+        let ((open, gate), (written, output), (begin, _began)) = (channel(), channel(), channel());
+        let (mut lines, guard) = start_writer(Gate { begin, open: gate, written }).unwrap();
         // The writer holds one write's worth beside what waits: WRITE_BYTES in lines of seven bytes.
         for _ in 0..LINES_MAX + WRITE_BYTES / 7 + 2 {
             lines.write_all(b"a line\n").unwrap();
@@ -200,15 +204,23 @@ mod tests {
 
     #[test]
     fn what_waits_at_the_end_is_written_in_order() {
-        let ((open, gate), (written, output)) = (channel(), channel());
-        let (mut lines, guard) = start_writer(Gate { open: gate, written }).unwrap();
-        for number in 0..100 {
+        let ((open, gate), (written, output), (begin, began)) = (channel(), channel(), channel());
+        let (mut lines, guard) = start_writer(Gate { begin, open: gate, written }).unwrap();
+        // The writer has taken the first line, and waits for its reader, when the others and the end come.
+        lines.write_all(b"0\n").unwrap();
+        began.recv().unwrap();
+        for number in 1..100 {
             lines.write_all(format!("{number}\n").as_bytes()).unwrap();
+        }
+        let ending = Arc::clone(&guard.ending);
+        let end = std::thread::spawn(move || drop(guard));
+        while !ending.load(Ordering::SeqCst) {
+            std::thread::yield_now();
         }
         for _ in 0..100 {
             open.send(()).unwrap();
         }
-        drop(guard);
+        end.join().unwrap();
         let text: Vec<u8> = output.try_iter().flatten().collect();
         let expected: String = (0..100).map(|number| format!("{number}\n")).collect();
         assert_eq!(String::from_utf8(text).unwrap(), expected);
