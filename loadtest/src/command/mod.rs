@@ -1,0 +1,57 @@
+//! One file for each command.
+
+pub(crate) mod connect;
+pub(crate) mod mixed;
+pub(crate) mod pubsub;
+pub(crate) mod rpc;
+pub(crate) mod stall;
+pub(crate) mod storm;
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::arguments::IdleArguments;
+use crate::plan::{IdleJob, Job, Plan};
+use crate::stage::Stage;
+
+/// Plans for as many processes as the sessions need, and how many sessions each has.
+fn idle_plans(
+    stage: &Stage,
+    arguments: &IdleArguments,
+    subscribe: bool,
+    reconnect_within_ms: Option<u64>,
+) -> (Vec<Plan>, Vec<usize>) {
+    let processes = arguments.sessions.div_ceil(arguments.per_process.max(1)).max(1);
+    let mut first = 0;
+    let mut plans = Vec::new();
+    let mut shares = Vec::new();
+    for number in 0..processes {
+        let share = arguments.sessions * (number + 1) / processes - arguments.sessions * number / processes;
+        let job = IdleJob {
+            first: first as u32,
+            subscribe,
+            window: arguments.window.div_ceil(processes),
+            sources: sources(stage, arguments, number),
+            reconnect_within_ms,
+            patience_ms: (arguments.patience * 1000.0) as u64,
+        };
+        plans.push(stage.plan(Job::Idle(job)));
+        shares.push(share);
+        first += share;
+    }
+    (plans, shares)
+}
+
+/// Addresses of loopback have 64,512 ports each at the most, so each process has one of its own there.
+fn sources(stage: &Stage, arguments: &IdleArguments, process: usize) -> Vec<IpAddr> {
+    if !arguments.sources.is_empty() {
+        return arguments.sources.clone();
+    }
+    let is_loopback =
+        stage.targets[0].address().is_some_and(|address| address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST));
+    if is_loopback {
+        let [high, low] = (process as u16 + 2).to_be_bytes();
+        vec![IpAddr::V4(Ipv4Addr::new(127, 0, high, low))]
+    } else {
+        Vec::new()
+    }
+}
