@@ -142,14 +142,17 @@ impl Control {
         self.recorder_wanted.load(Ordering::SeqCst) > number
     }
 
-    pub(super) fn publish(&self, number: u32, counters: Counters, recorder: Option<String>) {
-        if let Ok(mut snapshot) = self.snapshot.lock() {
-            snapshot.number = number;
-            snapshot.counters = counters;
-            if let Some(recorder) = recorder {
-                snapshot.recorder = recorder;
-            }
+    /// Answers with what `make` gives: counters, and the flight recorder if it was asked for. Whether it did: while the
+    /// node reads an earlier answer a turn does not wait for it, and the next one is to try again.
+    pub(super) fn publish(&self, number: u32, make: impl FnOnce() -> (Counters, Option<String>)) -> bool {
+        let Ok(mut snapshot) = self.snapshot.try_lock() else { return false };
+        let (counters, recorder) = make();
+        snapshot.number = number;
+        snapshot.counters = counters;
+        if let Some(recorder) = recorder {
+            snapshot.recorder = recorder;
         }
+        true
     }
 
     pub(super) fn note(&self, noteworthy: u64) {
@@ -162,5 +165,24 @@ impl Control {
 
     pub(super) fn turn_ended(&self) {
         self.turn_began_us.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_does_not_wait_for_a_reader_of_the_last_answer() {
+        let control = Control::default();
+        let number = control.want_recorder();
+        let answer = || (Counters { turns: 7, ..Counters::default() }, Some("a line".to_owned()));
+        let reader = control.snapshot.lock().unwrap();
+        assert!(!control.publish(number, answer));
+        drop(reader);
+        assert!(!control.has_answered(number));
+        assert!(control.publish(number, answer));
+        assert!(control.has_answered(number));
+        assert_eq!((control.counters().turns, control.take_recorder()), (7, "a line".to_owned()));
     }
 }

@@ -385,10 +385,13 @@ impl<W: World> Shard<W> {
     fn report(&mut self) {
         self.control.note(self.core.counters.noteworthy());
         let wanted = self.control.snapshot_wanted();
-        if wanted != self.snapshot {
+        let answer = || {
             let recorder = self.control.recorder_wanted_after(self.snapshot).then(recorder::dump);
+            (self.counters(), recorder)
+        };
+        // One that is not answered keeps the shard awake.
+        if wanted != self.snapshot && self.control.publish(wanted, answer) {
             self.snapshot = wanted;
-            self.control.publish(wanted, self.counters(), recorder);
         }
     }
 
