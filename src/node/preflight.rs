@@ -9,6 +9,10 @@ use crate::shard::park::Host;
 /// Descriptors that are not connections: standard streams, listeners, epoll sets, rings, logs.
 pub(super) const DESCRIPTORS_RESERVED: u64 = 256;
 
+/// The first kernel that has every operation which glommio asks for: where one is missing it ends the process itself.
+/// Asking the kernel for the operations one by one would take another unsafe call.
+const KERNEL_MIN: (u32, u32) = (5, 8);
+
 /// What glommio's rings must be able to lock, in bytes.
 const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
@@ -41,7 +45,7 @@ pub(super) fn choose_host(runtime: Runtime) -> Result<(Host, Option<String>), St
 /// Whether io_uring may be used; if not, why.
 fn io_uring() -> Result<(), String> {
     match uring::probe() {
-        Ok(()) => Ok(()),
+        Ok(()) => recent_enough(&rustix::system::uname().release().to_string_lossy()),
         Err(Errno::NOSYS) => {
             Err("io_uring is not there: the kernel is older than 5.1 or built without it".to_owned())
         }
@@ -54,6 +58,18 @@ fn io_uring() -> Result<(), String> {
             })
         }
         Err(error) => Err(format!("io_uring does not work here: {error}")),
+    }
+}
+
+/// Whether this kernel has every operation that glommio asks for; if not, why. Threads are there on any.
+fn recent_enough(release: &str) -> Result<(), String> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) if (major, minor) >= KERNEL_MIN => Ok(()),
+        _ => Err(format!(
+            "io_uring of Linux {release} lacks operations that glommio needs, which {}.{} has",
+            KERNEL_MIN.0, KERNEL_MIN.1
+        )),
     }
 }
 
@@ -125,6 +141,17 @@ mod tests {
         assert_eq!(memlock(Some(8 << 20)), Ok(()));
         let error = memlock(Some(65536)).unwrap_err();
         assert!(error.contains("65536") && error.contains("ulimit -l"), "{error}");
+    }
+
+    #[test]
+    fn an_old_kernel_is_named() {
+        for release in ["5.8.0", "5.10.0-8-amd64", "6.1.55", "10.0", "6.18-custom"] {
+            assert_eq!(recent_enough(release), Ok(()), "{release}");
+        }
+        for release in ["5.7.19", "5.4.0-150-generic", "4.18.0-553.el8_10.x86_64", "2.6.32", "mine"] {
+            let error = recent_enough(release).unwrap_err();
+            assert!(error.contains(release) && error.contains("5.8"), "{error}");
+        }
     }
 
     #[test]
