@@ -116,8 +116,8 @@ pub struct Node {
     shutdown_timeout: Duration,
     started: Started,
     signals: signal_hook::iterator::Handle,
-    /// Removed when the node ends.
-    _unix_paths: Vec<UnixPath>,
+    /// Removed when the node begins to end.
+    unix_paths: Vec<UnixPath>,
 }
 
 impl Node {
@@ -173,7 +173,7 @@ impl Node {
             shutdown_timeout: config.node.shutdown_timeout,
             started,
             signals,
-            _unix_paths: sockets.unix_paths,
+            unix_paths: sockets.unix_paths,
         })
     }
 
@@ -235,6 +235,8 @@ impl Node {
         // The second half of the time is for the farewell of those whose calls did not end in the first.
         let until_us = after(self.shutdown_timeout);
         self.ending = Ending::WaitsUntil(after(self.shutdown_timeout / 2), until_us);
+        // Before the cores close their listeners: from then on another router may have sockets of its own there.
+        self.unix_paths.clear();
         self.order(Order::Stop);
     }
 

@@ -66,6 +66,13 @@ impl<W: World> Core<W> {
         }
     }
 
+    /// Nobody comes in any more, and whoever tries is told so at once by the kernel.
+    pub(super) fn close_listeners(&mut self) {
+        for listener in 0..self.links.len() as u16 {
+            self.world.close_listener(listener);
+        }
+    }
+
     /// Whether some other core is so far behind that nothing new may come in (R8).
     pub(super) fn mesh_is_full(&self) -> bool {
         (0..usize::from(self.cores))

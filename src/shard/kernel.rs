@@ -15,7 +15,7 @@ use crate::router::Now;
 #[derive(Debug)]
 pub struct Kernel {
     poller: Poller,
-    /// By the number of the listener; `None` where it is not for this core.
+    /// By the number of the listener; `None` where it is not for this core, or closed.
     listeners: Vec<Option<Listening>>,
 }
 
@@ -70,6 +70,13 @@ impl World for Kernel {
         if on {
             // It was there before: the kernel has had the memory for it.
             let _ = self.watch(listener);
+        }
+    }
+
+    fn close_listener(&mut self, listener: u16) {
+        // Removed first: a socket that other cores share stays open, and would stay in this set.
+        if let Some(listening) = self.listeners[listener as usize].take() {
+            self.poller.remove_listener(&listening);
         }
     }
 

@@ -132,7 +132,7 @@ fn probe(address: SocketAddr) -> io::Result<()> {
     TcpListener::bind(address).map(drop)
 }
 
-/// A Unix socket that is removed again when the router ends, unless somebody has put another one in its place.
+/// A Unix socket that is removed again when the router stops, unless somebody has put another one in its place.
 #[derive(Debug)]
 pub struct UnixPath {
     path: PathBuf,

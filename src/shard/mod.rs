@@ -226,6 +226,7 @@ impl<W: World> Shard<W> {
         if order > self.obeyed {
             if self.obeyed == Order::Run {
                 self.core.stopping = true;
+                self.core.close_listeners();
                 self.goodbyes = self.core.connections.keys().collect();
             }
             self.obeyed = order;

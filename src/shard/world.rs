@@ -68,6 +68,11 @@ pub trait World {
     /// Stops or resumes hearing of a listener's connections.
     fn listen(&mut self, listener: u16, on: bool);
 
+    /// Closes a listener: from here on the kernel refuses those who come, and others may listen there.
+    fn close_listener(&mut self, listener: u16) {
+        self.listen(listener, false);
+    }
+
     /// Watches a socket for as long as it lives, edge-triggered.
     ///
     /// # Errors

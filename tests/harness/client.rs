@@ -77,11 +77,6 @@ impl Client {
         Self::handshake(Box::new(stream), PATIENCE)
     }
 
-    /// A link, or an error if there is none after this time.
-    pub fn connect_within(address: SocketAddr, patience: Duration) -> io::Result<Self> {
-        Self::handshake(Box::new(TcpStream::connect_timeout(&address, patience)?), patience)
-    }
-
     /// A session whose kernel takes little of what it does not read.
     pub fn join_with_small_buffer(address: SocketAddr, realm: &str) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();

@@ -1,11 +1,13 @@
 //! Stopping: everybody is told, nobody can prevent it.
 
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::harness::{Client, PATIENCE, Received, Router, Start, WebSocketClient, wait_until};
+use crate::harness::{Client, Folder, PATIENCE, Received, Router, Start, WebSocketClient, wait_until};
 
 const THREADS: usize = 4;
 
@@ -150,11 +152,31 @@ fn a_second_signal_ends_it_at_once() {
 
 #[test]
 fn nobody_comes_in_while_it_stops() {
-    let mut router = Start::new("[node]\nshutdown_timeout_ms = 600000\n").router();
-    let _reader = stalled(router.address());
+    let folder = Folder::new();
+    let path = folder.path().join("socket");
+    let listeners =
+        |port| format!("[[listener]]\nport = {port}\n[[listener]]\nunix = \"{}\"\n", path.display());
+    let node = "[node]\nshutdown_timeout_ms = 600000\n";
+    let mut router = Start::new(&format!("{node}{}", listeners(0))).router();
+    let address = router.address();
+    let _reader = stalled(address);
     router.signal(Signal::TERM);
-    // The cores hear of it one after the other.
-    let is_let_in = || Client::connect_within(router.address(), Duration::from_millis(200)).is_ok();
-    wait_until("nobody is let in", || !(0..5).any(|_| is_let_in()));
-    ends_within(&mut router, Duration::from_secs(5));
+    // The cores hear of it one after the other, and the last one that listens has all who come.
+    let is_refused = |result: io::Result<()>| {
+        matches!(
+            result.map_err(|error| error.kind()),
+            Err(ErrorKind::ConnectionRefused | ErrorKind::NotFound)
+        )
+    };
+    wait_until("TCP refuses", || is_refused(TcpStream::connect(address).map(drop)));
+    wait_until("the Unix socket refuses", || is_refused(UnixStream::connect(&path).map(drop)));
+    // Others may have its places before its last client is gone, and keep them when it goes.
+    let next = Start::new(&listeners(address.port())).router();
+    Client::join(address, "realm1");
+    assert!(router.wait(Duration::ZERO).is_none(), "there is a client to wait for");
+    router.stop();
+    Client::join(address, "realm1");
+    Client::connect_unix(&path).unwrap().with_session("realm1").unwrap();
+    next.stop();
+    assert!(!path.exists());
 }
