@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::CLOSES_A_TURN;
 use super::addresses::Addresses;
-use super::connection::{Connections, NEVER, Paused, Phase};
+use super::connection::{Connection, Connections, NEVER, Paused, Phase};
 use super::credit::Credits;
 use super::lived::LivedTime;
 use super::mesh::MeshEnd;
@@ -110,6 +111,10 @@ pub(super) struct Core<W: World> {
     pub(super) pressed: Vec<bool>,
     /// When the largest outboxes of this core are closed if publishers still wait for them, in ticks.
     pub(super) pressed_until: u32,
+    /// The largest outboxes are closed until all of them hold no more than this, in bytes.
+    pub(super) shed_to_bytes: Option<usize>,
+    /// A bound is still exceeded after as many closes as one turn may make.
+    pub(super) closes_are_left: bool,
     /// Publishers that wait for memory.
     pub(super) memory_waiting: Vec<SessionKey>,
     pub(super) stopping: bool,
@@ -169,6 +174,8 @@ impl<W: World> Core<W> {
             memory: MemoryLevel::Normal,
             pressed: vec![false; cores as usize],
             pressed_until: 0,
+            shed_to_bytes: None,
+            closes_are_left: false,
             memory_waiting: Vec::new(),
             stopping: false,
             accept_paused_until_us: None,
@@ -328,6 +335,29 @@ impl<W: World> Core<W> {
     /// Whether publishers wait: memory is short here, or outboxes are over their bound on some core.
     pub(super) fn publishers_wait(&self) -> bool {
         self.memory >= MemoryLevel::High || self.pressed.iter().any(|pressed| *pressed)
+    }
+
+    /// The largest outboxes are to be closed until all of them hold no more than this.
+    pub(super) fn shed_outboxes(&mut self, to_bytes: usize) {
+        let to_bytes = self.shed_to_bytes.map_or(to_bytes, |before| before.min(to_bytes));
+        self.shed_to_bytes = Some(to_bytes);
+    }
+
+    /// The connections that measure largest and not 0, as many as one turn may close, the largest last.
+    pub(super) fn largest(
+        &self,
+        measure: impl Fn(&Connection<W::Socket>) -> usize,
+    ) -> Vec<(usize, SessionKey)> {
+        let sized = |key| Some((measure(self.connections.get(key)?), key));
+        let mut sizes: Vec<_> =
+            self.connections.keys().filter_map(sized).filter(|(bytes, _)| *bytes > 0).collect();
+        let smaller = sizes.len().saturating_sub(CLOSES_A_TURN);
+        if smaller > 0 {
+            sizes.select_nth_unstable(smaller);
+            sizes.drain(..smaller);
+        }
+        sizes.sort_unstable();
+        sizes
     }
 
     /// Forgets a connection and closes its socket.

@@ -20,6 +20,8 @@ mod output;
 pub mod park;
 pub mod poller;
 pub mod recorder;
+#[cfg(test)]
+mod tests;
 mod timers;
 pub mod world;
 
@@ -47,8 +49,9 @@ const PEER_MESSAGES_A_TURN: usize = 4096;
 /// How many events of other cores' publications one turn queues; the publication that passes it is delivered whole.
 const PEER_DELIVERIES_A_TURN: usize = 65_536;
 
-/// How many connections one turn of a stopping shard says goodbye to.
-const GOODBYES_A_TURN: usize = 512;
+/// How many connections one turn ends for the same cause: the stop, a timer, a bound of the core. The others are ended in
+/// the next turns.
+const CLOSES_A_TURN: usize = 512;
 
 /// While another core is far behind, this one looks again after this time, in microseconds.
 const MESH_FULL_RETRY_US: u64 = 1000;
@@ -200,6 +203,7 @@ impl<W: World> Shard<W> {
             && core.broken.is_empty()
             && core.doomed.is_empty()
             && self.goodbyes.is_empty()
+            && !core.closes_are_left
             && !core.lived.is_due()
     }
 
@@ -244,7 +248,7 @@ impl<W: World> Shard<W> {
             self.core.memory = memory;
             if memory == MemoryLevel::Critical {
                 let half = self.core.outbox_bytes / 2;
-                self.close_largest(half);
+                self.core.shed_outboxes(half);
             }
             self.core.resume_publishers();
         }
@@ -355,7 +359,7 @@ impl<W: World> Shard<W> {
             let later = waits && self.router.has_calls_under_way(key);
             if later { self.goodbyes_later.push(key) } else { self.goodbyes.push(key) }
         }
-        for _ in 0..GOODBYES_A_TURN.min(self.goodbyes.len()) {
+        for _ in 0..CLOSES_A_TURN.min(self.goodbyes.len()) {
             let Some(key) = self.goodbyes.pop() else { return };
             if waits && self.router.has_calls_under_way(key) {
                 self.goodbyes_later.push(key);
@@ -370,16 +374,15 @@ impl<W: World> Shard<W> {
         self.core.feed_starved();
         let bound = self.core.limits.outbox_bytes_per_core_max;
         if self.core.outbox_bytes > bound / 4 * 5 {
-            self.close_largest(bound);
+            self.core.shed_outboxes(bound);
         }
         // Readers that take just enough to stay must not stop all publishers for good.
         if self.core.pressed[usize::from(self.core.id.0)] && self.core.pressed_until <= self.core.lived.tick()
         {
-            self.close_largest(bound / 4 * 3);
+            self.core.shed_outboxes(bound / 4 * 3);
         }
-        if self.core.partial_bytes > self.core.limits.partial_bytes_per_core_max {
-            self.bound_partial_input();
-        }
+        self.close_largest_outboxes();
+        self.close_largest_inputs();
     }
 
     /// Writes what the node asked for, if it asked.

@@ -2,10 +2,10 @@
 
 use std::io::{ErrorKind, IoSlice};
 
-use super::Shard;
 use super::connection::{Paused, Phase};
 use super::core::Core;
 use super::world::World;
+use super::{CLOSES_A_TURN, Shard};
 use crate::router::effects::Effects;
 use crate::router::peer::SessionKey;
 use crate::wamp::CloseReason;
@@ -233,21 +233,18 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Closes the connections with the largest outboxes, until all outboxes are back at their bound.
-    pub(super) fn close_largest(&mut self, until_bytes: usize) {
-        let mut sizes: Vec<_> = self
-            .core
-            .connections
-            .keys()
-            .filter_map(|key| {
-                let connection = self.core.connections.get(key)?;
-                Some((connection.outbox.bytes(), key))
-            })
-            .collect();
-        sizes.sort_unstable();
-        while self.core.outbox_bytes > until_bytes
-            && let Some((bytes, key)) = sizes.pop()
-            && bytes > 0
+    /// Closes the connections with the largest outboxes, until all outboxes hold what they are to be shed to; in the next
+    /// turn it goes on.
+    pub(super) fn close_largest_outboxes(&mut self) {
+        self.core.closes_are_left = false;
+        let Some(to_bytes) = self.core.shed_to_bytes else { return };
+        let mut largest = Vec::new();
+        if self.core.outbox_bytes > to_bytes {
+            largest = self.core.largest(|connection| connection.outbox.bytes());
+        }
+        let is_cut = largest.len() == CLOSES_A_TURN;
+        while self.core.outbox_bytes > to_bytes
+            && let Some((_, key)) = largest.pop()
         {
             let phase = self.core.connections.get(key).map(|connection| connection.phase);
             if phase == Some(Phase::Closing) {
@@ -257,25 +254,28 @@ impl<W: World> Shard<W> {
                 self.close(key, CloseReason::OutOfMemory);
             }
         }
+        if is_cut && self.core.outbox_bytes > to_bytes {
+            self.core.closes_are_left = true;
+        } else {
+            self.core.shed_to_bytes = None;
+        }
     }
 
-    /// Closes the connection that keeps the most input, when all of it is over its bound.
-    pub(super) fn bound_partial_input(&mut self) {
-        while self.core.partial_bytes > self.core.limits.partial_bytes_per_core_max {
-            let largest = self
-                .core
-                .connections
-                .keys()
-                .filter_map(|key| {
-                    let connection = self.core.connections.get(key)?;
-                    (!connection.kept_paused).then_some((connection.kept_bytes, key))
-                })
-                .max();
-            let Some((bytes, key)) = largest else { return };
-            if bytes == 0 {
-                return;
-            }
+    /// Closes the connections that keep the most input, while all of it is over its bound.
+    pub(super) fn close_largest_inputs(&mut self) {
+        let bound = self.core.limits.partial_bytes_per_core_max;
+        if self.core.partial_bytes <= bound {
+            return;
+        }
+        let mut largest = self
+            .core
+            .largest(|connection| if connection.kept_paused { 0 } else { connection.kept_bytes as usize });
+        let is_cut = largest.len() == CLOSES_A_TURN;
+        while self.core.partial_bytes > bound
+            && let Some((_, key)) = largest.pop()
+        {
             self.close(key, CloseReason::OutOfMemory);
         }
+        self.core.closes_are_left |= is_cut && self.core.partial_bytes > bound;
     }
 }

@@ -1,9 +1,9 @@
 //! Timers of connections: handshakes, keepalive, readers that take nothing, farewells. On lived time.
 
-use super::Shard;
 use super::connection::{NEVER, Phase};
 use super::core::Core;
 use super::world::World;
+use super::{CLOSES_A_TURN, Shard};
 use crate::link::Framing;
 use crate::router::peer::SessionKey;
 use crate::wamp::CloseReason;
@@ -24,13 +24,13 @@ enum Verdict {
 }
 
 impl<W: World> Shard<W> {
-    /// Looks at the connections whose time has come; at most 64 pings a turn, the rest is due in the next.
+    /// Looks at the connections whose time has come, until a turn has sent or ended enough: the rest is due in the next.
     pub(super) fn check_timers(&mut self) {
         if !self.core.lived.is_due() {
             return;
         }
         let tick = self.core.lived.tick();
-        let mut pings = 0;
+        let (mut pings, mut closes) = (0, 0);
         // Whatever is looked at here may start a timer of another connection, so the next look is only ever brought forward.
         self.core.lived.forget_check();
         for slot in 0..self.core.connections.check_at.len() {
@@ -38,7 +38,7 @@ impl<W: World> Shard<W> {
             if at == NEVER {
                 continue;
             }
-            if at > tick || pings >= PINGS_A_TURN {
+            if at > tick || pings >= PINGS_A_TURN || closes >= CLOSES_A_TURN {
                 self.core.lived.check_by(at);
                 continue;
             }
@@ -52,8 +52,14 @@ impl<W: World> Shard<W> {
                     self.core.ping(key);
                     self.core.check_by(key, at);
                 }
-                Verdict::Close(reason) => self.close(key, reason),
-                Verdict::Free => self.core.free(key),
+                Verdict::Close(reason) => {
+                    closes += 1;
+                    self.close(key, reason);
+                }
+                Verdict::Free => {
+                    closes += 1;
+                    self.core.free(key);
+                }
             }
         }
     }
