@@ -1,7 +1,7 @@
 //! The real world of a shard: the kernel's sockets, its clock and its epoll.
 
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown};
 
@@ -49,6 +49,10 @@ impl World for Kernel {
 
     fn wait(&mut self, block: bool, ready: &mut Vec<Ready>) {
         self.poller.wait(block, ready);
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.poller.as_fd())
     }
 
     fn set_deadline(&mut self, deadline_us: Option<u64>) {

@@ -186,11 +186,16 @@ impl<W: World> Shard<W> {
     fn wait(&mut self, sleep: bool) {
         self.core.world.wait(sleep, &mut self.ready);
         if sleep {
-            self.core.mesh.awake();
+            self.wake_up();
         }
         self.core.now = self.core.world.now();
         self.core.lived.advance(self.core.now.monotonic_us);
         self.control.turn_began(self.core.now.monotonic_us);
+    }
+
+    /// Takes the announcement of sleep back: after every return from waiting.
+    fn wake_up(&self) {
+        self.core.mesh.awake();
     }
 
     /// Whether nothing is left that no event will announce.

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
@@ -140,6 +140,12 @@ impl Poller {
     pub fn remove_listener(&self, socket: impl AsFd) {
         // It is not in the set if adding it had failed.
         let _ = epoll::delete(&self.epoll, socket);
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
 
 use crate::router::Now;
 
@@ -54,6 +55,12 @@ pub trait World {
     /// Appends what became ready. With `block`, waits until something does, the doorbell rings, or the time that
     /// [`Self::set_deadline`] last said has come; spurious returns are fine.
     fn wait(&mut self, block: bool, ready: &mut Vec<Ready>);
+
+    /// What can be read when a blocking wait would return at once, to be waited for in some other way. A world that has none
+    /// keeps its shard from sleeping while its host has something else to do.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// When the next blocking wait must end, in monotonic microseconds; `None` is never.
     fn set_deadline(&mut self, deadline_us: Option<u64>);

@@ -4,7 +4,7 @@
 //! as a child: the router that people run has no such switch.
 
 use std::io::{self, IoSlice, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,10 @@ impl World for Faulty {
 
     fn wait(&mut self, block: bool, ready: &mut Vec<Ready>) {
         self.0.wait(block, ready);
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.0.descriptor()
     }
 
     fn set_deadline(&mut self, deadline_us: Option<u64>) {
