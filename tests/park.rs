@@ -93,6 +93,10 @@ impl World for Watched {
         self.kernel.listen(listener, on);
     }
 
+    fn close_listener(&mut self, listener: u16) {
+        self.kernel.close_listener(listener);
+    }
+
     fn register(&mut self, socket: &OwnedFd, slot: u32, generation: u32) -> io::Result<()> {
         self.kernel.register(socket, slot, generation)
     }

@@ -53,6 +53,10 @@ impl World for Faulty {
         self.0.listen(listener, on);
     }
 
+    fn close_listener(&mut self, listener: u16) {
+        self.0.close_listener(listener);
+    }
+
     fn register(&mut self, socket: &OwnedFd, slot: u32, generation: u32) -> io::Result<()> {
         self.0.register(socket, slot, generation)
     }
