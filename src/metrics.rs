@@ -125,6 +125,12 @@ counters! {
     paused_outbox
     /// Sessions that waited because memory was short.
     paused_memory
+    /// Sessions that were not read because too many of their requests waited.
+    paused_waiting
+    /// Sessions that were not received from because the core kept too much input that may not be handled yet.
+    paused_input
+    /// Turns that read nothing because another core was far behind.
+    paused_mesh
     /// Messages that a peer core's ring had no place for at once.
     ring_full
     /// Messages sent to other cores.

@@ -314,6 +314,7 @@ impl<W: World> Core<W> {
             if !connection.starved {
                 // Not on the still-readable list, where it would keep the core awake.
                 connection.starved = true;
+                self.counters.paused_input += 1;
                 self.starved.push(key);
             }
             return Received::Bytes(0);
@@ -421,8 +422,8 @@ impl<W: World> Core<W> {
         let backlog = connection.backlog.get_or_insert_default();
         backlog.waiting.push_back(request.into());
         backlog.waiting_bytes += request.len();
-        if backlog.waiting_bytes >= self.tuning.waiting_bytes_max {
-            connection.paused.insert(Paused::WAITING);
+        if backlog.waiting_bytes >= self.tuning.waiting_bytes_max && connection.paused.insert(Paused::WAITING) {
+            self.counters.paused_waiting += 1;
         }
     }
 

@@ -297,6 +297,7 @@ impl<W: World> Shard<W> {
     fn handle_ready(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
         let reading = !self.core.mesh_is_full();
+        self.core.counters.paused_mesh += u64::from(!reading);
         for event in ready.drain(..) {
             match event.token {
                 Token::Listener(listener) => self.core.accept(listener),
