@@ -11,6 +11,8 @@
 mod client;
 #[path = "simulation/content.rs"]
 mod content;
+#[path = "simulation/directed.rs"]
+mod directed;
 #[path = "simulation/history.rs"]
 mod history;
 #[path = "simulation/profile.rs"]
@@ -152,7 +154,7 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
 }
 
 /// Seeds that failed until something was mended, and what.
-const ONCE_BROKEN: [(u64, &str); 10] = [
+const ONCE_BROKEN: [(u64, &str); 11] = [
     (16, "a callee was interrupted twice for one call"),
     (110, "a callee was interrupted twice for one call"),
     (235, "CANCEL overtook the CALL that it cancels"),
@@ -163,6 +165,7 @@ const ONCE_BROKEN: [(u64, &str); 10] = [
     (216, "who was not received from was not read again, because its own requests waited"),
     (257, "a connection that lingered was held for a slow reader, and written to"),
     (669, "who was not received from was not read again, because its own requests waited"),
+    (8263, "a shard that was about to look again for a ring that had been full was taken for stuck"),
 ];
 
 #[test]

@@ -81,6 +81,17 @@ impl Credits {
             .collect()
     }
 
+    /// When the first and the last publication go on that are held.
+    pub(super) fn holds_until_us(&self) -> Option<(u64, u64)> {
+        let deadlines = || self.held.iter().map(|held| held.deadline_us);
+        Some((deadlines().min()?, deadlines().max()?))
+    }
+
+    /// How many publications are held although their time is over.
+    pub(super) fn overdue_holds(&self, now_us: u64) -> usize {
+        self.held.iter().filter(|held| held.deadline_us <= now_us).count()
+    }
+
     pub(super) fn next_deadline_us(&self) -> Option<u64> {
         self.held.front().map(|held| held.deadline_us)
     }

@@ -422,7 +422,8 @@ impl<W: World> Core<W> {
         let backlog = connection.backlog.get_or_insert_default();
         backlog.waiting.push_back(request.into());
         backlog.waiting_bytes += request.len();
-        if backlog.waiting_bytes >= self.tuning.waiting_bytes_max && connection.paused.insert(Paused::WAITING) {
+        if backlog.waiting_bytes >= self.tuning.waiting_bytes_max && connection.paused.insert(Paused::WAITING)
+        {
             self.counters.paused_waiting += 1;
         }
     }

@@ -464,7 +464,21 @@ impl<W: World> Shard<W> {
         peaks.forgotten_timers = core.connections.check_at.iter().filter(|at| **at < next_check).count();
         let queued = (0..usize::from(core.cores)).map(|core| self.core.mesh.bytes_queued(core));
         peaks.queued_bytes = queued.max().unwrap_or(0) as usize;
+        peaks.holds_until_us = core.credits.holds_until_us();
+        peaks.overdue_holds = core.credits.overdue_holds(core.now.monotonic_us);
         peaks
+    }
+
+    /// Whether the outboxes are over their bound and a large fan-out is still to be flushed; for tests.
+    #[must_use]
+    pub fn flushes_first(&self) -> bool {
+        self.core.pressed[usize::from(self.core.id.0)] && !self.core.bulk.is_empty()
+    }
+
+    /// How many messages of other cores were taken so far; for tests.
+    #[must_use]
+    pub fn peer_messages_taken(&self) -> u64 {
+        self.core.mesh.counters().drained
     }
 
     /// Credit that sessions of this shard have not got back, and credit that rests here for those of others; for tests.
@@ -507,6 +521,10 @@ pub struct Peaks {
     pub paused: usize,
     /// Timers of connections that are due before anybody looks.
     pub forgotten_timers: usize,
+    /// When the first and when the last of the publications go on that are held for a slow reader.
+    pub holds_until_us: Option<(u64, u64)>,
+    /// How many of them should have gone on before the last turn ended.
+    pub overdue_holds: usize,
 }
 
 /// What a shard keeps beside its router's tables; see [`Shard::held`].

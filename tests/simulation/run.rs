@@ -12,7 +12,7 @@ use crosspoint::router::peer::CoreId;
 use crosspoint::router::{Router, RouterConfig, TableSizes};
 use crosspoint::shard::control::{Control, Order};
 use crosspoint::shard::mesh::{self, CoreWaker, Fault as MeshFault, SharedDoorbell};
-use crosspoint::shard::{Held, MemoryLevel, Shard, ShardParts, Turn};
+use crosspoint::shard::{Held, MemoryLevel, Peaks, Shard, ShardParts, Turn};
 use crosspoint::wamp::error::uri;
 
 use super::client::{Client, REALMS, Stage, State, Trace};
@@ -60,29 +60,35 @@ impl Totals {
 }
 
 /// A shard and whether it sleeps.
-struct Core {
-    shard: Shard<Simulated>,
-    control: Arc<Control>,
+pub struct Core {
+    pub shard: Shard<Simulated>,
+    pub control: Arc<Control>,
     waker: CoreWaker,
-    is_asleep: bool,
+    pub is_asleep: bool,
     is_stopped: bool,
+    /// Turns that began with outboxes over their bound, and still took something from other cores.
+    took_first: u64,
 }
 
 impl Core {
     /// A shard falls asleep, or does one turn.
-    fn turn(&mut self) {
+    pub fn turn(&mut self) {
         if !self.is_asleep && self.shard.fall_asleep() {
             self.is_asleep = true;
             return;
         }
+        let (flushes_first, taken) = (self.shard.flushes_first(), self.shard.peer_messages_taken());
         let turn = self.shard.pass(self.is_asleep);
         self.is_asleep = false;
         self.is_stopped = turn == Turn::Stopped;
+        if flushes_first {
+            self.took_first += u64::from(self.shard.peer_messages_taken() > taken);
+        }
     }
 }
 
 /// The shards. One is borrowed while it has a turn, so that others can have theirs within.
-type Cores = Rc<Vec<RefCell<Core>>>;
+pub type Cores = Rc<Vec<RefCell<Core>>>;
 
 /// Everything of one run.
 pub struct Run {
@@ -109,8 +115,20 @@ enum Step {
     Time,
 }
 
+/// Whether a core may read, and how much it did.
+#[derive(Debug)]
+struct Reading {
+    is_full: bool,
+    turns_of_others: u64,
+    received: u64,
+    accepted: u64,
+}
+
 /// How much time may pass until all is settled, in microseconds.
 const SETTLE_US: u64 = 60_000_000;
+
+/// A shard that could not read for a full ring looks again after so long at the latest, in microseconds.
+const LOOK_AGAIN_US: u64 = 1000;
 
 /// A run that takes more steps than this turns in circles.
 const STEPS_MAX: u64 = 400_000;
@@ -261,8 +279,34 @@ impl Run {
     }
 
     fn turn(&mut self, number: usize) -> Kept {
+        let before = self.reading(number);
         self.cores[number].borrow_mut().turn();
+        let after = self.reading(number);
+        // No other core has made room within the turn, so it was full for all of it (R8).
+        let was_full = before.is_full && before.turns_of_others == after.turns_of_others;
+        if was_full && (before.received, before.accepted) != (after.received, after.accepted) {
+            return broken(
+                "bound",
+                format!("core {number} takes more for a full ring: {before:?} {after:?}"),
+            );
+        }
+        if self.core(number).took_first > 0 {
+            return broken("bound", format!("core {number} takes from its rings before it has flushed"));
+        }
         (0..self.cores.len()).try_for_each(|core| self.check_bounds(core))
+    }
+
+    fn reading(&self, number: usize) -> Reading {
+        let others = self.cores.iter().enumerate().filter(|(other, _)| *other != number);
+        let turns = others.map(|(_, core)| core.borrow().shard.counters().turns);
+        let (turns_of_others, core) = (turns.sum(), self.core(number));
+        let counters = core.shard.counters();
+        Reading {
+            is_full: core.shard.peaks().queued_bytes > self.profile.limits.ring_bytes_max,
+            turns_of_others,
+            received: counters.bytes_received,
+            accepted: counters.connections_accepted,
+        }
     }
 
     fn core(&self, number: usize) -> Ref<'_, Core> {
@@ -290,7 +334,7 @@ impl Run {
 
     /// Bounds hold after every turn.
     fn check_bounds(&self, core: usize) -> Kept {
-        let peaks = self.core(core).shard.peaks();
+        let (peaks, held) = (self.core(core).shard.peaks(), self.core(core).shard.held());
         let (limits, tuning) = (&self.profile.limits, self.profile.tuning);
         let cores = self.cores.len();
         // Strings keep their length in every serializer, numbers and heads do not.
@@ -298,23 +342,40 @@ impl Run {
         let charge = (limits.message_bytes_max + 512) * cores;
         let farewell = 1024;
         let session = limits.credit_bytes_per_session + charge;
+        let sessions = self.clients.iter().filter(|client| client.core == core).count();
+        let unread = 2 * limits.turn_bytes_per_session.max(4096);
+        let waiting = tuning.waiting_bytes_max + limits.message_bytes_max;
         if peaks.forgotten_timers > 0 {
             return broken("stuck", format!("core {core}: {peaks:?}"));
         }
+        self.check_holds(core, &peaks)?;
         for (what, held, bound) in [
             (
                 "outbox",
                 peaks.outbox_bytes,
                 (limits.outbox_hard_bytes + tuning.reply_reserve_bytes).max(message_bytes) + farewell,
             ),
-            ("unread input", peaks.unread_bytes, 2 * limits.turn_bytes_per_session.max(4096)),
-            ("waiting requests", peaks.waiting_bytes, tuning.waiting_bytes_max + limits.message_bytes_max),
+            ("unread input", peaks.unread_bytes, unread),
+            ("waiting requests", peaks.waiting_bytes, waiting),
             ("credit", peaks.owed_bytes, session),
             // Interrupts and the like are not charged: there are at most as many as calls.
             (
                 "ring",
                 peaks.queued_bytes,
                 limits.ring_bytes_max + self.clients.len() * session * 2 + 64 * 1024,
+            ),
+            // What is above is closed before the turn ends.
+            (
+                "all outboxes",
+                held.outbox_bytes,
+                limits.outbox_bytes_per_core_max / 4 * 5 + sessions * farewell,
+            ),
+            ("partial input", held.partial_bytes, limits.partial_bytes_per_core_max),
+            // The last that was received from may have been paused by that, and whatever was partial until then.
+            (
+                "paused input",
+                held.paused_bytes,
+                limits.paused_bytes_per_core_max + sessions * (unread + waiting + limits.message_bytes_max),
             ),
         ] {
             if held > bound {
@@ -323,6 +384,19 @@ impl Run {
                     format!("core {core}: {what} holds {held} bytes, the bound is {bound}"),
                 );
             }
+        }
+        Ok(())
+    }
+
+    /// A publication is held for so long and no longer, and whoever holds one wakes up in time.
+    fn check_holds(&self, core: usize, peaks: &Peaks) -> Kept {
+        let Some((first_us, last_us)) = peaks.holds_until_us else { return Ok(()) };
+        let net = self.kernel.borrow();
+        let oversleeps = self.core(core).is_asleep
+            && net.deadline_us(core).is_none_or(|deadline_us| deadline_us > first_us);
+        let hold_us = self.profile.limits.publisher_hold.as_micros() as u64;
+        if peaks.overdue_holds > 0 || oversleeps || last_us > net.now_us + hold_us {
+            return broken("hold", format!("core {core} at {} us: {peaks:?}", net.now_us));
         }
         Ok(())
     }
@@ -368,8 +442,11 @@ impl Run {
                     format!("core {number} sleeps, and so does who should take what it sent"),
                 );
             }
-            let unread = self.kernel.borrow().has_unread(number);
-            if peaks.paused == 0 && (unread.is_some() || peaks.stuck_bytes > 0) {
+            let net = self.kernel.borrow();
+            let unread = net.has_unread(number);
+            // Who waits for room in a ring looks again by itself, although there may be room since.
+            let looks_again = net.deadline_us(number).is_some_and(|at| at <= net.now_us + LOOK_AGAIN_US);
+            if peaks.paused == 0 && !looks_again && (unread.is_some() || peaks.stuck_bytes > 0) {
                 return broken(
                     "stuck",
                     format!("core {number} sleeps and has not read wire {unread:?}: {peaks:?}"),
@@ -536,7 +613,7 @@ impl Run {
     }
 }
 
-fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 32]) -> Cores {
+pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 32]) -> Cores {
     let limits: &Limits = &profile.limits;
     let mut config = config::parse("simulation", "", &[]).expect("the empty configuration is sound");
     let listener = config.listeners.remove(0);
@@ -572,7 +649,7 @@ fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 32])
             control: Arc::clone(&control),
         });
         shard.tune(profile.tuning);
-        Core { shard, control, waker, is_asleep: false, is_stopped: false }
+        Core { shard, control, waker, is_asleep: false, is_stopped: false, took_first: 0 }
     };
     let cores: Cores = Rc::new(ends.into_iter().enumerate().map(build).map(RefCell::new).collect());
     let (others, of_kernel) = (Rc::downgrade(&cores), Rc::downgrade(kernel));

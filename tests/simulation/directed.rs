@@ -1,0 +1,289 @@
+//! Shards that are brought to one of their bounds on purpose, turn by turn: what chance meets too seldom, or not exactly.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crosspoint::config::{self, Limits, SlowPolicy};
+use crosspoint::metrics::Counters;
+use crosspoint::shard::{MemoryLevel, Tuning};
+use crosspoint::wamp::CloseReason;
+use crosspoint::wamp::codec::Serializer;
+
+use super::profile::Profile;
+use super::random::Random;
+use super::run::{Cores, Wrong, build_cores};
+use super::transport::{Frame, Framing, Transport};
+use super::world::{Kernel, Net};
+
+/// More than any client here sends or is sent.
+const WIDE: usize = 1 << 20;
+
+/// What a client that reads nothing has taken for it, in bytes.
+const NARROW: usize = 512;
+
+/// Until then everything that can be done without time is done.
+const TURNS_MAX: usize = 200;
+
+/// One core, and clients that do as they are told.
+struct Scene {
+    kernel: Kernel,
+    cores: Cores,
+    random: Random,
+}
+
+/// A client that speaks JSON.
+struct Peer {
+    wire: usize,
+    transport: Transport,
+    input: Vec<u8>,
+    is_open: bool,
+}
+
+fn limits() -> Limits {
+    config::parse("scene", "", &[]).expect("the empty configuration is sound").limits
+}
+
+impl Scene {
+    fn new(limits: Limits) -> Self {
+        let mut random = Random::new(0, 0);
+        let kernel = Net::new(Random::new(0, 1));
+        let profile = Profile {
+            cores: 1,
+            clients: 0,
+            actions: 0,
+            limits,
+            tuning: Tuning::default(),
+            slow: SlowPolicy::Close,
+            home: 0,
+            two_realms: false,
+            impatient: false,
+            memory_runs_short: false,
+            ends_by_order: false,
+            long_once_in: 1,
+            may_close: Vec::new(),
+        };
+        let cores = build_cores(&profile, &kernel, Wrong::default(), random.seed());
+        kernel.borrow_mut().unkind = false;
+        Self { kernel, cores: Rc::clone(&cores), random }
+    }
+
+    /// One turn; false when the shard fell asleep instead.
+    fn turn(&mut self) -> bool {
+        let mut core = self.cores[0].borrow_mut();
+        core.turn();
+        !core.is_asleep
+    }
+
+    /// Turns until nothing is left to do.
+    fn settle(&mut self) {
+        // It wakes up first, if it sleeps. One wait may report a part of what is ready.
+        self.turn();
+        let is_quiet = |scene: &mut Self| !scene.turn() && !scene.kernel.borrow().wakes(0);
+        assert!((0..TURNS_MAX).any(|_| is_quiet(self)), "it goes on for ever");
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.kernel.borrow_mut().now_us += time.as_micros() as u64;
+    }
+
+    fn counters(&self) -> Counters {
+        self.cores[0].borrow().shard.counters()
+    }
+
+    fn closed(&self, reason: CloseReason) -> u64 {
+        self.counters().closed[reason as usize]
+    }
+
+    fn set_memory(&mut self, level: MemoryLevel) {
+        self.cores[0].borrow().control.set_memory(level);
+    }
+
+    /// A connection on which a session was asked for.
+    fn knock(&mut self, framing: Framing, to_client_max: usize) -> Peer {
+        let wire = self.kernel.borrow_mut().connect(0, WIDE, to_client_max);
+        let transport = Transport { serializer: Serializer::Json, framing };
+        self.arrive(wire, transport.handshake());
+        let mut peer = Peer { wire, transport, input: Vec::new(), is_open: false };
+        self.say(&mut peer, r#"[1,"realm1",{"roles":{"caller":{},"publisher":{},"subscriber":{}}}]"#);
+        peer
+    }
+
+    /// A session.
+    fn join(&mut self, framing: Framing, to_client_max: usize) -> Peer {
+        let mut peer = self.knock(framing, to_client_max);
+        self.settle();
+        let heard = self.hear(&mut peer);
+        assert!(heard.len() == 1 && heard[0].starts_with("[2,"), "{heard:?}");
+        peer
+    }
+
+    fn arrive(&mut self, wire: usize, bytes: Vec<u8>) {
+        self.kernel.borrow_mut().arrive(wire, bytes.into_iter());
+    }
+
+    fn say(&mut self, peer: &mut Peer, message: &str) {
+        let frame = peer.transport.frame(message.as_bytes(), &mut self.random);
+        self.arrive(peer.wire, frame);
+    }
+
+    /// Everything that has come.
+    fn hear(&mut self, peer: &mut Peer) -> Vec<String> {
+        self.kernel.borrow_mut().read(peer.wire, usize::MAX, &mut peer.input);
+        let mut heard = Vec::new();
+        loop {
+            match peer.transport.next(&mut peer.input, peer.is_open, &mut self.random).unwrap() {
+                Some(Frame::Messages(messages)) => {
+                    heard.extend(messages.into_iter().map(|bytes| String::from_utf8(bytes).unwrap()));
+                }
+                Some(_) => peer.is_open = true,
+                None => return heard,
+            }
+        }
+    }
+
+    /// Sessions that subscribed to `topic` and read no more.
+    fn stalled_subscribers(&mut self, count: usize) -> Vec<Peer> {
+        (0..count)
+            .map(|_| {
+                let mut peer = self.join(Framing::RawSocket, NARROW);
+                self.say(&mut peer, r#"[32,1,{},"topic"]"#);
+                self.settle();
+                let heard = self.hear(&mut peer);
+                assert!(heard.len() == 1 && heard[0].starts_with("[33,1,"), "{heard:?}");
+                peer
+            })
+            .collect()
+    }
+
+    fn publish(&mut self, publisher: &mut Peer, request: u32, bytes: usize) {
+        let payload = "x".repeat(bytes);
+        self.say(publisher, &format!(r#"[16,{request},{{"acknowledge":true}},"topic",["{payload}"]]"#));
+    }
+}
+
+#[test]
+fn at_most_64_pings_leave_in_one_turn() {
+    let mut limits = limits();
+    // Too short to be spread: all are due at once.
+    limits.ping_interval = Duration::from_millis(200);
+    let mut scene = Scene::new(limits);
+    let mut peers: Vec<_> = (0..150).map(|_| scene.knock(Framing::WebSocket, WIDE)).collect();
+    scene.settle();
+    assert!(peers.iter_mut().all(|peer| scene.hear(peer).len() == 1));
+    scene.pass(Duration::from_millis(200));
+    let mut pings = Vec::new();
+    while pings.iter().sum::<u64>() < 150 {
+        let before = scene.counters().pings;
+        if scene.turn() {
+            pings.push(scene.counters().pings - before);
+        }
+        assert!(pings.len() < TURNS_MAX, "{pings:?}");
+    }
+    pings.retain(|count| *count > 0);
+    assert_eq!(pings, [64, 64, 22]);
+}
+
+#[test]
+fn at_the_bound_of_paused_input_nobody_is_received_from_and_nobody_closed() {
+    let mut limits = limits();
+    limits.paused_bytes_per_core_max = 1000;
+    let mut scene = Scene::new(limits);
+    let mut publisher = scene.join(Framing::RawSocket, WIDE);
+    let mut other = scene.join(Framing::RawSocket, WIDE);
+    scene.set_memory(MemoryLevel::High);
+    // The first publication finds out that memory is short; the others are kept, and more than may be.
+    (1..=30).for_each(|request| scene.publish(&mut publisher, request, 100));
+    scene.settle();
+    assert_eq!(scene.hear(&mut publisher).len(), 1);
+    let kept = scene.cores[0].borrow().shard.held().paused_bytes;
+    assert!(kept > 1000, "{kept} bytes are kept");
+    scene.say(&mut other, r#"[48,1,{},"nowhere"]"#);
+    let received = scene.counters().bytes_received;
+    scene.settle();
+    assert_eq!((scene.counters().bytes_received - received, scene.counters().paused_input), (0, 1));
+    scene.set_memory(MemoryLevel::Normal);
+    scene.settle();
+    assert!(scene.hear(&mut other)[0].starts_with("[8,48,1,"));
+    assert_eq!(scene.hear(&mut publisher).len(), 29);
+    assert_eq!(scene.counters().closed.iter().sum::<u64>(), 0);
+}
+
+#[test]
+fn over_the_bound_of_partial_input_the_largest_is_closed() {
+    let mut limits = limits();
+    limits.partial_bytes_per_core_max = 16_384;
+    let mut scene = Scene::new(limits);
+    let mut frames = Vec::new();
+    let mut peers: Vec<_> = [5000, 6000, 7000]
+        .map(|bytes| {
+            let peer = scene.join(Framing::RawSocket, WIDE);
+            let call = format!(r#"[48,1,{{}},"nowhere",["{}"]]"#, "x".repeat(bytes));
+            frames.push(peer.transport.frame(call.as_bytes(), &mut scene.random));
+            peer
+        })
+        .into();
+    for (peer, frame) in peers.iter().zip(&frames) {
+        assert_eq!(scene.closed(CloseReason::OutOfMemory), 0);
+        scene.arrive(peer.wire, frame[..frame.len() - 1].to_vec());
+        scene.settle();
+    }
+    assert_eq!(scene.closed(CloseReason::OutOfMemory), 1);
+    assert!(scene.hear(&mut peers[2])[0].contains("out_of_memory"));
+    for (peer, frame) in peers.iter_mut().zip(&frames).take(2) {
+        scene.arrive(peer.wire, frame[frame.len() - 1..].to_vec());
+        scene.settle();
+        assert!(scene.hear(peer)[0].starts_with("[8,48,1,"));
+    }
+}
+
+/// One core whose outboxes may hold 40,000 bytes.
+fn scene_of_outboxes() -> Scene {
+    let mut limits = limits();
+    limits.outbox_bytes_per_core_max = 40_000;
+    limits.slow_consumer_timeout = Duration::from_secs(1);
+    Scene::new(limits)
+}
+
+#[test]
+fn over_five_quarters_of_the_bound_of_outboxes_the_largest_are_closed() {
+    let mut scene = scene_of_outboxes();
+    let mut publisher = scene.join(Framing::RawSocket, WIDE);
+    let _subscribers = scene.stalled_subscribers(10);
+    // What the first leaves is half sent, and has to go out whole; the second can be taken back.
+    scene.publish(&mut publisher, 1, 3000);
+    scene.settle();
+    scene.publish(&mut publisher, 2, 3000);
+    scene.settle();
+    assert_eq!(scene.hear(&mut publisher).len(), 2);
+    let held = scene.cores[0].borrow().shard.held().outbox_bytes;
+    assert!((30_000..=40_000).contains(&held), "{held} bytes are queued");
+    // As many as had to be, and no more.
+    assert_eq!(scene.closed(CloseReason::OutOfMemory), 6);
+}
+
+#[test]
+fn publishers_do_not_wait_for_ever_for_readers_that_take_just_enough_to_stay() {
+    let mut scene = scene_of_outboxes();
+    let mut publisher = scene.join(Framing::RawSocket, WIDE);
+    let mut subscribers = scene.stalled_subscribers(8);
+    // The second brings the outboxes over their bound, the third finds out, the fourth waits.
+    for (request, bytes) in [(1, 2800), (2, 2800), (3, 10), (4, 10)] {
+        scene.publish(&mut publisher, request, bytes);
+        scene.settle();
+    }
+    assert_eq!(scene.hear(&mut publisher).len(), 3);
+    assert_eq!(scene.closed(CloseReason::OutOfMemory), 0);
+    let mut answered = 0;
+    for _ in 0..15 {
+        for peer in &mut subscribers {
+            let mut bytes = Vec::new();
+            scene.kernel.borrow_mut().read(peer.wire, NARROW / 4, &mut bytes);
+        }
+        scene.pass(Duration::from_millis(100));
+        scene.settle();
+        answered += scene.hear(&mut publisher).len();
+    }
+    assert_eq!(answered, 1);
+    assert!(scene.closed(CloseReason::OutOfMemory) > 0);
+    assert_eq!(scene.closed(CloseReason::SlowConsumer), 0);
+}
