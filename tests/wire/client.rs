@@ -201,8 +201,8 @@ impl Client {
         self.stream.write_all(bytes).is_ok()
     }
 
-    /// Sends what fits now; how much that was. The rest would have to wait.
-    pub(super) fn send_some(&mut self, bytes: &[u8]) -> usize {
+    /// Sends what fits now; how much that was. The rest would have to wait. `None` when the router has ended it.
+    pub(super) fn send_some(&mut self, bytes: &[u8]) -> Option<usize> {
         self.stream.socket().set_nonblocking(true).unwrap();
         let mut sent = 0;
         while sent < bytes.len() {
@@ -213,11 +213,14 @@ impl Client {
             match written {
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
+                    return None;
+                }
                 Err(error) => panic!("{error}"),
             }
         }
         self.stream.socket().set_nonblocking(false).unwrap();
-        sent
+        Some(sent)
     }
 
     pub(super) fn request(&mut self) -> u64 {

@@ -343,7 +343,7 @@ fn a_publisher_that_waits_and_is_reset_is_gone_at_once() {
         let paused = before.get("paused_memory") + number as u64 + 1;
         let mut sent = 0;
         eventually("the publisher waits", || {
-            sent += publisher.send_some(&frames[sent..]);
+            sent += publisher.send_some(&frames[sent..]).expect("it waits, and is not closed");
             router.counters().get("paused_memory") >= paused
         });
         publisher.reset();
