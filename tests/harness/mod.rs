@@ -6,8 +6,10 @@
 mod client;
 mod process_state;
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +25,31 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The line of the log that says where the router listens.
 pub const READY: &str = "Crosspoint is ready";
+
+/// The file that `tests/run` shows at its end: what was not tested.
+const NOT_TESTED: &str = "CROSSPOINT_NOT_TESTED";
+
+/// Says that this test leaves something out on this machine, and why. The test harness keeps what tests print, so this
+/// goes past it: to the file that is named for it, or to standard error itself.
+pub fn not_tested(why: &str) {
+    let thread = std::thread::current();
+    let line = format!("NOT RUN {}: {why}\n", thread.name().unwrap_or("a test"));
+    match std::env::var_os(NOT_TESTED) {
+        Some(path) => {
+            let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+            // In one piece: other tests write to it, too.
+            file.write_all(line.as_bytes()).unwrap();
+        }
+        // Not by a macro, whose output would be kept.
+        None => std::io::stderr().write_all(line.as_bytes()).unwrap(),
+    }
+}
+
+/// The processors that this process may run on. By itself a router takes no more of them than its control group pays
+/// for, so whoever counts on them names them in `node.cores`.
+pub fn processors() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
+}
 
 /// A folder for one test, removed with it.
 #[derive(Debug)]
@@ -108,6 +135,9 @@ impl Start {
         let folder = Folder::new();
         let config_path = folder.path().join("config.toml");
         fs::write(&config_path, &self.config).unwrap();
+        // A wrapper may make it another user, who has to read this whatever the umask is.
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&config_path, Permissions::from_mode(0o644)).unwrap();
         let log_path = folder.path().join("log");
         let log = File::create(&log_path).unwrap();
         let mut words = self.wrapper;

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
 
-use crate::harness::{Client, Folder, PATIENCE, Received, Router, Start, WebSocketClient, wait_until};
+use crate::harness::{
+    Client, Folder, PATIENCE, Received, Router, Start, WebSocketClient, not_tested, wait_until,
+};
 
 /// Sends a RawSocket handshake and does not wait for the answer.
 fn knock(address: SocketAddr) -> TcpStream {
@@ -89,7 +91,9 @@ fn router_with_memory(folder: &Folder) -> Option<Router> {
         .stderr(Stdio::null())
         .status();
     if !tried.is_ok_and(|status| status.success()) {
-        eprintln!("not tested: no namespace can be made here");
+        not_tested(
+            "no namespace of mounts can be made here, so nothing stands in for a control group that is short of memory",
+        );
         return None;
     }
     let router = Start::new("[limits]\nslow_consumer_timeout_ms = 60000\n")
@@ -157,7 +161,7 @@ fn a_machine_that_has_just_been_started() {
     let wrapper = ["unshare", "-rT", "--monotonic", &offset, "--fork", "--kill-child"];
     let tried = Command::new(wrapper[0]).args(&wrapper[1..]).arg("true").stderr(Stdio::null()).status();
     if !tried.is_ok_and(|status| status.success()) {
-        eprintln!("not tested: no namespace of time can be made here");
+        not_tested("no namespace of time can be made here");
         return;
     }
     let router =
