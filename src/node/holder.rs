@@ -68,8 +68,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let this = format!("(process {})", std::process::id());
         assert!(of_port(port).unwrap().ends_with(&this));
-        let listener6 = TcpListener::bind(("::1", 0)).unwrap();
-        assert!(of_port(listener6.local_addr().unwrap().port()).unwrap().ends_with(&this));
+        // Without IPv6 there is nothing that could be asked; the suite on real sockets says so.
+        if let Ok(listener6) = TcpListener::bind(("::1", 0)) {
+            assert!(of_port(listener6.local_addr().unwrap().port()).unwrap().ends_with(&this));
+        }
         let path = std::env::temp_dir().join(format!("crosspoint-holder-{}", std::process::id()));
         let _socket = UnixListener::bind(&path).unwrap();
         assert!(of_unix(&path).unwrap().ends_with(&this));

@@ -5,7 +5,7 @@ use super::router::{Router, Settings, open_realm};
 
 /// Two realms that everybody may use, with their dealers on core 0 and on the last core.
 fn realms_with_homes() -> String {
-    let cores = core_affinity::get_core_ids().unwrap_or_default().len().clamp(1, 2);
+    let cores = crate::harness::processors().len().clamp(1, 2);
     let realm = |name, home: usize| open_realm(name, &format!("home = {home}"), "");
     realm("realm.near", 0) + &realm("realm.far", cores - 1)
 }

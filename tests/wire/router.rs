@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
 use std::process::Stdio;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,7 @@ pub(super) struct Router {
     pub(super) far: Address,
     /// A Unix socket of all cores.
     pub(super) unix: Address,
-    /// TCP on `[::1]`, all cores.
+    /// TCP on `[::1]`, all cores (127.0.0.1 where there is no IPv6).
     pub(super) ipv6: Address,
     sockets_at_start: usize,
 }
@@ -269,14 +270,28 @@ fn read_lines(stream: impl Read + Send + 'static, log: Arc<Log>) -> JoinHandle<(
 
 fn config_text(settings: Settings<'_>, socket: &str) -> String {
     let Settings { node, limits, realms, listener } = settings;
-    let processors = core_affinity::get_core_ids().unwrap_or_default();
-    let cores: Vec<_> = processors.iter().take(2).map(|core| core.id).collect();
+    let cores: Vec<_> = harness::processors().into_iter().take(2).collect();
     let far = cores.len().saturating_sub(1);
     format!(
         "[node]\ncores = {cores:?}\n{node}\n[node.log]\nformat = \"json\"\n[limits]\n{limits}\n\
          [[listener]]\nport = 0\ncores = [0]\n{listener}\n\
          [[listener]]\nport = 0\ncores = [{far}]\n{listener}\n\
          [[listener]]\nunix = \"{socket}\"\n{listener}\n\
-         [[listener]]\nhost = \"::1\"\nport = 0\n{listener}\n{realms}\n"
+         [[listener]]\nhost = \"{}\"\nport = 0\n{listener}\n{realms}\n",
+        loopback_of_ipv6()
     )
+}
+
+/// Where the listener for IPv6 listens; said once where that is not IPv6.
+fn loopback_of_ipv6() -> &'static str {
+    static LOOPBACK: OnceLock<&str> = OnceLock::new();
+    LOOPBACK.get_or_init(|| match TcpListener::bind(("::1", 0)) {
+        Ok(_) => "::1",
+        Err(error) => {
+            harness::not_tested(&format!(
+                "[::1] cannot be bound ({error}): 127.0.0.1 stands in for IPv6 in all tests"
+            ));
+            "127.0.0.1"
+        }
+    })
 }
