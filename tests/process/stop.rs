@@ -120,22 +120,20 @@ fn stalled(address: SocketAddr) -> Client {
     reader
 }
 
-fn ends_within(router: &mut Router, time: Duration) -> Duration {
-    let started = Instant::now();
+fn ends(router: &mut Router) {
     router.signal(Signal::TERM);
     let status = router.wait(PATIENCE).unwrap_or_else(|| panic!("it does not end:\n{}", router.log()));
     assert_eq!(status.code(), Some(0), "{}", router.log());
-    assert!(started.elapsed() < time, "it took {:?}:\n{}", started.elapsed(), router.log());
-    started.elapsed()
 }
 
 #[test]
 fn a_client_that_reads_nothing_does_not_prevent_the_end() {
-    let mut router = Start::new("[node]\nshutdown_timeout_ms = 1500\n").router();
+    // The reader itself would be waited for for ten minutes.
+    let patient = "[limits]\nlinger_timeout_ms = 60000\nslow_consumer_timeout_ms = 600000\n";
+    let mut router = Start::new(&format!("[node]\nshutdown_timeout_ms = 1500\n{patient}")).router();
     let _reader = stalled(router.address());
     let mut other = Client::join(router.address(), "realm1");
-    let took = ends_within(&mut router, Duration::from_millis(1500) + Duration::from_secs(4));
-    assert!(took >= Duration::from_millis(1400), "it waited {took:?} for what was queued");
+    ends(&mut router);
     assert!(is_goodbye(&other.receive()));
     assert!(router.log().contains("the time to stop in is over"), "{}", router.log());
 }
@@ -147,7 +145,7 @@ fn a_second_signal_ends_it_at_once() {
     router.signal(Signal::INT);
     router.wait_for_log("stopping");
     assert!(router.wait(Duration::from_millis(500)).is_none(), "there is a client to wait for");
-    ends_within(&mut router, Duration::from_secs(5));
+    ends(&mut router);
 }
 
 #[test]

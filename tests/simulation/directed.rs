@@ -131,9 +131,10 @@ impl Scene {
         self.kernel.borrow_mut().read(peer.wire, usize::MAX, &mut peer.input);
         let mut heard = Vec::new();
         loop {
-            match peer.transport.next(&mut peer.input, peer.is_open, &mut self.random).unwrap() {
+            match peer.transport.next(&mut peer.input, peer.is_open, &mut self.random).expect("whole frames")
+            {
                 Some(Frame::Messages(messages)) => {
-                    heard.extend(messages.into_iter().map(|bytes| String::from_utf8(bytes).unwrap()));
+                    heard.extend(messages.into_iter().map(|bytes| String::from_utf8(bytes).expect("JSON")));
                 }
                 Some(_) => peer.is_open = true,
                 None => return heard,
