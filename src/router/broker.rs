@@ -14,8 +14,8 @@ use super::authorize::Action;
 use super::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use super::fault::Fault;
 use super::peer::{
-    Audience, Body, Charge, CoreId, Letter, MESSAGE_OVERHEAD_BYTES, PeerMessage, PublicationHead, SessionKey,
-    SessionRef,
+    Audience, Body, Charge, CoreId, Eras, Letter, MESSAGE_OVERHEAD_BYTES, PeerMessage, PublicationHead,
+    RealmIndex, SessionKey, SessionRef,
 };
 use super::session::{Session, Subscribed};
 use super::uri_map::{EntryKey, UriMap};
@@ -41,6 +41,8 @@ struct Subscriber {
 #[derive(Debug)]
 struct Subscription {
     id: SubscriptionId,
+    /// The era of this core's interest that it began in.
+    era: u32,
     subscribers: Vec<Subscriber>,
 }
 
@@ -72,6 +74,19 @@ struct Delivery<'a> {
     head: &'a PublicationHead,
     topic: &'a str,
     payload: Payload<'a>,
+    /// Where it came from another core.
+    eras: Option<Eras>,
+}
+
+impl Delivery<'_> {
+    /// Whether it was sent before the interest began that a subscription belongs to.
+    fn is_older_than(&self, subscription: &Subscription, is_pattern: bool) -> bool {
+        self.eras.is_some_and(|eras| {
+            let era = if is_pattern { eras.patterns } else { eras.exact };
+            // Eras go round after four thousand million of them.
+            era.wrapping_sub(subscription.era) > u32::MAX / 2
+        })
+    }
 }
 
 impl Broker {
@@ -86,6 +101,18 @@ impl Broker {
     /// The same on every core, without a word between them. Realms have tables of their own, so their ids may meet.
     fn subscription_id(&self, topic: &str, policy: MatchPolicy) -> SubscriptionId {
         SubscriptionId(self.id_hasher.hash_one((policy as u8, topic)) % ID_MAX + 1)
+    }
+
+    /// What the other cores are told of when the first of this core subscribes, and asked for when somebody publishes: a
+    /// number for each topic of a realm, and one for all its patterns, any of which may match.
+    fn interest(&self, realm: RealmIndex, topic: &str, policy: MatchPolicy) -> u64 {
+        let topic = if policy == MatchPolicy::Exact { topic } else { "" };
+        self.id_hasher.hash_one((realm.0, policy == MatchPolicy::Exact, topic))
+    }
+
+    /// Those of a topic, and of the patterns that may match it.
+    fn interests(&self, realm: RealmIndex, topic: &str) -> [u64; 2] {
+        [MatchPolicy::Exact, MatchPolicy::Prefix].map(|policy| self.interest(realm, topic, policy))
     }
 
     /// How many topics and patterns have subscribers here.
@@ -113,8 +140,11 @@ impl Broker {
                 if self.by_id.contains_key(&id) {
                     return Subscribing::IdTaken;
                 }
-                let entry =
-                    self.subscriptions.insert(policy, topic, Subscription { id, subscribers: Vec::new() });
+                let entry = self.subscriptions.insert(
+                    policy,
+                    topic,
+                    Subscription { id, era: 0, subscribers: Vec::new() },
+                );
                 self.by_id.insert(id, entry);
                 entry
             }
@@ -127,7 +157,7 @@ impl Broker {
         let index = subscription.subscribers.len() as u32;
         subscription.subscribers.push(Subscriber { slot, index: session.subscriptions.len() as u32 });
         session.subscriptions.push(Subscribed { entry, index });
-        Subscribing::Added(id)
+        Subscribing::Added { id, first: (index == 0).then_some(entry) }
     }
 
     /// Removes a subscriber by its place; returns whose back-reference must be mended, and the length of the URI.
@@ -158,8 +188,35 @@ pub(super) enum Part {
     Rest,
 }
 
+/// Which of the other cores a publication goes to.
+#[derive(Clone, Copy, Debug)]
+struct Interested {
+    own: CoreId,
+    cores: u16,
+    /// A bit for each of the first cores.
+    first: u64,
+}
+
+impl Interested {
+    /// Cores above this number are not asked: they want everything.
+    const ASKED_MAX: u16 = 64;
+
+    fn has(self, core: CoreId) -> bool {
+        core != self.own && (core.0 >= Self::ASKED_MAX || self.first & 1 << core.0 != 0)
+    }
+
+    fn count(self) -> u32 {
+        let others = self.cores.saturating_sub(Self::ASKED_MAX) - u16::from(self.own.0 >= Self::ASKED_MAX);
+        self.first.count_ones() + u32::from(others)
+    }
+}
+
 enum Subscribing {
-    Added(SubscriptionId),
+    /// And the entry, where it was made for this subscriber.
+    Added {
+        id: SubscriptionId,
+        first: Option<EntryKey>,
+    },
     Already(SubscriptionId),
     IdTaken,
     TooManyShapes,
@@ -263,8 +320,15 @@ impl Router {
         }
         let subscription = match broker.subscribe(active, key.slot, topic, policy, limits.wildcard_shapes_max)
         {
-            Subscribing::Added(id) => {
+            Subscribing::Added { id, first } => {
                 active.uri_bytes += topic.len() as u32;
+                if let Some(entry) = first {
+                    // Before SUBSCRIBED: who publishes after it was received finds that this core wants it (O5).
+                    let era = effects.announce(broker.interest(session.realm, topic, policy), true);
+                    if let Some(subscription) = broker.subscriptions.get_mut(entry) {
+                        subscription.era = era;
+                    }
+                }
                 id
             }
             Subscribing::Already(id) => id,
@@ -311,22 +375,29 @@ impl Router {
             );
             return Ok(());
         };
-        self.remove_subscription(key, place);
+        self.remove_subscription(key, place, effects);
         let reply = Unsubscribed { request: message.request, details: None };
         let _ = effects.reply(key, &Message::Unsubscribed(reply));
         Ok(())
     }
 
     /// Takes one subscription out of both lists, and mends the two entries that moved into the gaps.
-    fn remove_subscription(&mut self, key: SessionKey, place: usize) {
+    fn remove_subscription(&mut self, key: SessionKey, place: usize, effects: &mut impl Effects) {
         let session = self.sessions.at_mut(key.slot);
-        let broker = &mut self.realms[session.realm.0 as usize].broker;
+        let realm = session.realm;
+        let broker = &mut self.realms[realm.0 as usize].broker;
         let Some(active) = session.active.as_mut() else { return };
         let held = active.subscriptions.swap_remove(place);
         if let Some(moved) = active.subscriptions.get(place)
             && let Some(subscription) = broker.subscriptions.get_mut(moved.entry)
         {
             subscription.subscribers[moved.index as usize].index = place as u32;
+        }
+        let left = broker.subscriptions.get(held.entry).map(|subscription| subscription.subscribers.len());
+        if left == Some(1)
+            && let Some((uri, policy)) = broker.subscriptions.uri(held.entry)
+        {
+            effects.announce(broker.interest(realm, uri, policy), false);
         }
         let (moved, uri_bytes) = broker.remove_subscriber(held);
         active.uri_bytes -= uri_bytes;
@@ -338,7 +409,7 @@ impl Router {
     }
 
     /// The session ends: O(1) for each of its subscriptions.
-    pub(super) fn remove_subscriptions(&mut self, key: SessionKey) {
+    pub(super) fn remove_subscriptions(&mut self, key: SessionKey, effects: &mut impl Effects) {
         while let Some(last) = self
             .sessions
             .at(key.slot)
@@ -346,7 +417,7 @@ impl Router {
             .as_ref()
             .and_then(|active| active.subscriptions.len().checked_sub(1))
         {
-            self.remove_subscription(key, last);
+            self.remove_subscription(key, last, effects);
         }
     }
 
@@ -384,7 +455,8 @@ impl Router {
         };
         let listed = head.audience.as_deref().map_or(0, Audience::bytes);
         let bytes = (topic.len() + message.payload.len() + listed) as u32 + MESSAGE_OVERHEAD_BYTES;
-        let paused = effects.charge(key, bytes.saturating_mul(u32::from(self.cores)));
+        let wanted = self.interested_cores(realm_index, topic, effects);
+        let paused = effects.charge(key, bytes.saturating_mul(1 + wanted.count()));
         let excluded_slot = message.options.exclude_me.then_some(key.slot);
         if self.is_broken(Fault::PublishByTopic) {
             let letter = Arc::new(Letter { head: head.clone(), body: Body::new(topic, message.payload) });
@@ -392,21 +464,46 @@ impl Router {
                 return Ok(());
             }
         }
-        let delivery = Delivery { head: &head, topic, payload: message.payload };
+        let delivery = Delivery { head: &head, topic, payload: message.payload, eras: None };
         self.fan_out(delivery, excluded_slot, effects);
         effects.credit(head.publisher, Charge { bytes, paused }, CreditTime::AfterFlush);
         if acknowledge {
             let reply = Published { request: message.request, publication };
             let _ = effects.reply(key, &Message::Published(reply));
         }
-        if self.cores > 1 {
+        if wanted.count() > 0 {
             let letter = Arc::new(Letter { head, body: Body::new(topic, message.payload) });
-            for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+            for core in (0..self.cores).map(CoreId).filter(|core| wanted.has(*core)) {
                 let charge = Charge { bytes, paused };
-                effects.peer(core, PeerMessage::Publish { publication: Arc::clone(&letter), charge });
+                let eras = self.eras(core, realm_index, topic, effects);
+                effects.peer(core, PeerMessage::Publish { publication: Arc::clone(&letter), charge, eras });
             }
         }
         Ok(())
+    }
+
+    /// The other cores that may have subscribers of a topic, asked once: the answer may be another one a moment later.
+    fn interested_cores(&self, realm: RealmIndex, topic: &str, effects: &impl Effects) -> Interested {
+        let mut interested = Interested { own: self.core, cores: self.cores, first: 0 };
+        if self.cores == 1 {
+            return interested;
+        }
+        let numbers = self.realms[usize::from(realm.0)].broker.interests(realm, topic);
+        let relays = self.is_broken(Fault::PublishByTopic);
+        for core in (0..self.cores.min(Interested::ASKED_MAX)).map(CoreId).filter(|core| *core != self.core) {
+            if relays || numbers.iter().any(|number| effects.interest(core, *number).0) {
+                interested.first |= 1 << core.0;
+            }
+        }
+        interested
+    }
+
+    /// When a publication is sent to a core, in that one's measure. Read behind the decision to send it: so of two
+    /// publications the later one never has the earlier era.
+    pub(super) fn eras(&self, core: CoreId, realm: RealmIndex, topic: &str, effects: &impl Effects) -> Eras {
+        let numbers = self.realms[usize::from(realm.0)].broker.interests(realm, topic);
+        let [exact, patterns] = numbers.map(|number| effects.interest(core, number).1);
+        Eras { exact, patterns }
     }
 
     /// A PUBLISH without acknowledge is never answered, not even with ERROR (basic profile, "Publishing and Events").
@@ -430,12 +527,14 @@ impl Router {
         &mut self,
         publication: &Letter<PublicationHead>,
         charge: Charge,
+        eras: Eras,
         effects: &mut impl Effects,
     ) {
         let delivery = Delivery {
             head: &publication.head,
             topic: publication.body.uri(),
             payload: publication.body.payload(),
+            eras: Some(eras),
         };
         self.fan_out(delivery, None, effects);
         effects.credit(publication.head.publisher, charge, CreditTime::AfterFlush);
@@ -462,7 +561,8 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         let (topic, payload) = (letter.body.uri(), letter.body.payload());
-        self.fan_out_part(Delivery { head: &letter.head, topic, payload }, excluded_slot, part, effects);
+        let delivery = Delivery { head: &letter.head, topic, payload, eras: None };
+        self.fan_out_part(delivery, excluded_slot, part, effects);
     }
 
     fn fan_out_part(
@@ -483,6 +583,9 @@ impl Router {
             let Some(subscription) = broker.subscriptions.get(entry) else { continue };
             let pattern =
                 broker.subscriptions.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
+            if delivery.is_older_than(subscription, pattern) {
+                continue;
+            }
             let mut event = Event {
                 subscription: subscription.id,
                 publication: delivery.head.publication,

@@ -74,6 +74,15 @@ pub trait Effects {
     /// of whoever caused it.
     fn searched(&mut self, shapes: usize);
 
+    /// This core has subscribers of a topic, or has no more; or of a pattern of a realm ([`super::Router`] makes the number,
+    /// the same on every core). The performer tells the other cores at once, and returns the era of this interest: it
+    /// begins when there was none.
+    fn announce(&mut self, topic: u64, wanted: bool) -> u32;
+
+    /// Whether another core may have subscribers of a topic, and the era. One that had told so before the message that is
+    /// being handled was sent has.
+    fn interest(&self, core: CoreId, topic: u64) -> (bool, u32);
+
     /// Sends to another core, never to this one.
     fn peer(&mut self, to: CoreId, message: PeerMessage);
 

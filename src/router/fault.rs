@@ -110,7 +110,8 @@ impl Router {
         if owner == self.core {
             return false;
         }
-        effects.peer(owner, PeerMessage::Publish { publication: Arc::clone(letter), charge });
+        let eras = self.eras(owner, letter.head.realm, letter.body.uri(), effects);
+        effects.peer(owner, PeerMessage::Publish { publication: Arc::clone(letter), charge, eras });
         true
     }
 
@@ -128,7 +129,8 @@ impl Router {
         }
         for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
             let publication = Arc::clone(letter);
-            effects.peer(core, PeerMessage::Publish { publication, charge: Charge::default() });
+            let eras = self.eras(core, letter.head.realm, letter.body.uri(), effects);
+            effects.peer(core, PeerMessage::Publish { publication, charge: Charge::default(), eras });
         }
     }
 

@@ -350,11 +350,11 @@ impl Router {
     pub fn handle_peer(&mut self, now: Now, from: CoreId, message: PeerMessage, effects: &mut impl Effects) {
         let _ = now;
         match message {
-            PeerMessage::Publish { publication, charge } => {
+            PeerMessage::Publish { publication, charge, eras } => {
                 if self.is_broken(Fault::PublishByTopic) {
                     self.relay_publication(from, &publication, effects);
                 }
-                self.handle_peer_publish(&publication, charge, effects);
+                self.handle_peer_publish(&publication, charge, eras, effects);
             }
             PeerMessage::Call(call) => self.route_call(Parcel::Owned(call), effects),
             PeerMessage::Invoke { callee, registration, pattern, call } => {
@@ -460,7 +460,7 @@ impl Router {
         // First its own calls, so that answers to itself find nobody.
         self.forget_calls(key, effects);
         self.abandon_invocations(key, effects);
-        self.remove_subscriptions(key);
+        self.remove_subscriptions(key, effects);
         let session = self.sessions.at_mut(key.slot);
         let realm = session.realm;
         let registered = session.active.as_ref().is_some_and(|active| active.ever_registered);

@@ -268,6 +268,17 @@ pub enum RegisterOutcome {
     NoSuchRegistration,
 }
 
+/// The eras of a core's interest in a topic, and in all patterns of its realm, in which a publication was sent to it.
+///
+/// A subscription takes nothing from before the era that it began in: between that and the next publication there may be
+/// some that the core was not sent, because nobody there wanted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Eras {
+    pub exact: u32,
+    pub patterns: u32,
+}
+
 /// Everything that one core says to another. Small, because thousands lie in a ring.
 #[derive(Debug)]
 pub enum PeerMessage {
@@ -277,6 +288,8 @@ pub enum PeerMessage {
         publication: Arc<Letter<PublicationHead>>,
         /// This receiver's part.
         charge: Charge,
+        /// When it was sent, in the receiver's own measure.
+        eras: Eras,
     },
     /// To the dealer: find a callee.
     Call(Box<Letter<CallHead>>),

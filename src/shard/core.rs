@@ -536,6 +536,14 @@ impl<W: World> Effects for Core<W> {
         self.pushed(to, before, pushed, true)
     }
 
+    fn announce(&mut self, topic: u64, wanted: bool) -> u32 {
+        self.mesh.announce_interest(topic, wanted)
+    }
+
+    fn interest(&self, core: CoreId, topic: u64) -> (bool, u32) {
+        self.mesh.interest(usize::from(core.0), topic)
+    }
+
     fn searched(&mut self, shapes: usize) {
         self.deliveries += shapes / SHAPES_A_DELIVERY;
     }

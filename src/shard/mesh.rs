@@ -4,6 +4,7 @@
 //! (R1 in ARCHITECTURE.md): nothing is dropped, nobody waits. The mesh counts bytes but bounds nothing: who has too much on
 //! its way is not read any more (R8), and that is the shard's to decide by [`MeshEnd::bytes_queued`].
 
+mod interest;
 mod sleep;
 
 use std::collections::VecDeque;
@@ -13,6 +14,7 @@ use std::sync::atomic::{self, AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
+use interest::Interest;
 use sleep::Sleep;
 
 /// Wakes the thread of a core.
@@ -59,6 +61,7 @@ struct Padded<T>(T);
 struct Core {
     sleep: Padded<Sleep>,
     doorbell: SharedDoorbell,
+    interest: Interest,
 }
 
 impl Core {
@@ -121,8 +124,10 @@ pub struct MeshEnd<T> {
 /// Connects cores, one for each doorbell, with rings of `ring_entries` messages (at least 1). One end for each core.
 #[must_use]
 pub fn connect<T: Send>(ring_entries: usize, doorbells: Vec<SharedDoorbell>) -> Vec<MeshEnd<T>> {
-    let cores: Arc<[Core]> =
-        doorbells.into_iter().map(|doorbell| Core { sleep: Padded(Sleep::new()), doorbell }).collect();
+    let cores: Arc<[Core]> = doorbells
+        .into_iter()
+        .map(|doorbell| Core { sleep: Padded(Sleep::new()), doorbell, interest: Interest::new() })
+        .collect();
     let count = cores.len();
     // rings[from][to]; the diagonal stays unused and small.
     let rings: Vec<Vec<Arc<Ring<T>>>> = (0..count)
@@ -272,6 +277,25 @@ impl<T> MeshEnd<T> {
         lane.map_or(0, |lane| {
             lane.sent_bytes.saturating_sub(lane.outbound.drained_bytes.0.load(Ordering::Relaxed))
         })
+    }
+
+    /// Tells all cores that this one wants a topic, by a number that is the same on all of them, or no longer. Once for
+    /// every topic that it has subscribers of; the era of its interest (`mesh/interest.rs`).
+    pub fn announce_interest(&self, topic: u64, wanted: bool) -> u32 {
+        self.cores[self.core].interest.set(topic, wanted)
+    }
+
+    /// Whether a core may want a topic, and the era. It may turn out not to; what it announced is never missed.
+    #[must_use]
+    pub fn interest(&self, core: usize, topic: u64) -> (bool, u32) {
+        self.cores.get(core).map_or((false, 0), |core| core.interest.get(topic))
+    }
+
+    /// How much this core wants, for tests: nothing when nobody subscribes.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn interest_count(&self) -> usize {
+        self.cores[self.core].interest.len()
     }
 
     /// What wakes a core from other threads.

@@ -415,6 +415,13 @@ impl<W: World> Shard<W> {
         counters
     }
 
+    /// What this core told the others that it wants, for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn interest_count(&self) -> usize {
+        self.core.mesh.interest_count()
+    }
+
     /// The sizes of the router's tables, for tests.
     #[must_use]
     pub fn table_sizes(&self) -> TableSizes {

@@ -42,6 +42,8 @@ struct Recorder {
     accounts: BTreeMap<SessionRef, i64>,
     /// Sessions that could not even take a small reply.
     doomed: Vec<SessionKey>,
+    /// What this core told the others that it wants, and how often.
+    interest: BTreeMap<u64, i64>,
     encoder: Encoder,
     counters: Counters,
     share: i64,
@@ -117,6 +119,21 @@ impl Effects for Recorder {
         }
         self.received.push((party, Received::Message(frame.to_vec())));
         Sent::Accepted
+    }
+
+    fn announce(&mut self, topic: u64, wanted: bool) -> u32 {
+        let count = self.interest.entry(topic).or_default();
+        *count += if wanted { 1 } else { -1 };
+        assert!(*count >= 0, "no interest was announced");
+        if *count == 0 {
+            self.interest.remove(&topic);
+        }
+        0
+    }
+
+    /// Everything, so that what a core does not want is seen to do no harm.
+    fn interest(&self, _core: CoreId, _topic: u64) -> (bool, u32) {
+        (true, 0)
     }
 
     fn searched(&mut self, _shapes: usize) {}
@@ -219,6 +236,7 @@ impl World {
                 received: Vec::new(),
                 sent_to_peers: Vec::new(),
                 accounts: BTreeMap::new(),
+                interest: BTreeMap::new(),
                 doomed: Vec::new(),
                 encoder: Encoder::new(),
                 counters: Counters::default(),
@@ -384,6 +402,7 @@ impl World {
     pub(crate) fn assert_empty(&self) {
         for core in &self.cores {
             assert_eq!(core.router.table_sizes(), TableSizes::default(), "left on {:?}", core.recorder.core);
+            assert!(core.recorder.interest.is_empty(), "wanted on {:?} by nobody", core.recorder.core);
             assert_eq!(core.router.next_deadline(), None);
             assert_eq!(core.recorder.counters.sessions_opened, core.recorder.counters.sessions_ended);
         }

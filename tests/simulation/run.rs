@@ -579,6 +579,9 @@ impl Run {
             if held != Held::default() || tables != TableSizes::default() {
                 return broken("held", format!("core {number}, which nobody is at: {held:?} {tables:?}"));
             }
+            if core.shard.interest_count() > 0 {
+                return broken("held", format!("core {number} still wants what nobody subscribes to"));
+            }
             if core.is_stopped != self.is_stopping {
                 return broken("stuck", format!("core {number} did not stop"));
             }

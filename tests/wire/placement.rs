@@ -111,3 +111,43 @@ fn a_session_may_end_and_another_begin_on_the_same_connection() {
     subscriber.leave();
     router.stop();
 }
+
+#[test]
+fn a_core_is_told_only_of_what_somebody_there_may_want() {
+    let router = Router::start("");
+    let mut publisher = Client::join(&router.near, WebSocket);
+    let mut near = Client::join(&router.near, WebSocket);
+    let mut far = Client::join(&router.far, WebSocket);
+    near.subscribe("news.a");
+    let crossed = |publisher: &mut Client| {
+        let before = router.counters().get("peer_messages");
+        for number in 0..20 {
+            publisher.publish_acknowledged("news.a", &number.to_string());
+        }
+        router.counters().get("peer_messages") - before
+    };
+    assert_eq!(crossed(&mut publisher), 0);
+    let other = far.subscribe("news.b");
+    assert_eq!(crossed(&mut publisher), 0, "another topic");
+    // Wanted from SUBSCRIBED on, and no longer once it is left.
+    let topic = far.subscribe("news.a");
+    assert_eq!(crossed(&mut publisher), 20);
+    for number in 0..20 {
+        assert_eq!(far.message()[4][0], number);
+    }
+    assert_eq!(far.ask(|request| format!("[34,{request},{topic}]"))[0], 35);
+    assert_eq!(crossed(&mut publisher), 0);
+    // Any pattern may match.
+    let pattern = far.ask(|request| format!(r#"[32,{request},{{"match":"prefix"}},"other"]"#));
+    assert_eq!(pattern[0], 33);
+    assert_eq!(crossed(&mut publisher), 20);
+    assert_eq!(far.ask(|request| format!("[34,{request},{other}]"))[0], 35);
+    far.leave();
+    assert_eq!(crossed(&mut publisher), 0, "what a session leaves is wanted by nobody");
+    for number in 0..120 {
+        assert_eq!(near.message()[4][0], number % 20);
+    }
+    publisher.leave();
+    near.leave();
+    router.stop();
+}
