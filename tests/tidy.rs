@@ -31,6 +31,11 @@ const IMPURE: [&str; 14] = [
 const RANDOM_TABLES: [&str; 3] = ["HashMap", "HashSet", "hash_map"];
 const UNFINISHED: [&str; 5] = ["dbg!", "todo!", "unimplemented!", "FIXME", "XXX"];
 
+/// What jumps when somebody sets the clock. No timeout may read it: all of them run on `monotonic_us`.
+const WALL_CLOCK: [&str; 3] = ["wall_us", "Realtime", "SystemTime"];
+/// Where it is read, and where it is handed over.
+const WALL_CLOCK_PLACES: [&str; 2] = ["src/shard/clock.rs", "src/router/mod.rs"];
+
 /// A line that breaks a rule: its number from 1, and what is wrong.
 type Finding = (usize, String);
 
@@ -80,6 +85,14 @@ fn impurities(text: &str) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Who reads the wall clock.
+fn wall_clock(text: &str) -> Vec<Finding> {
+    let word = |code: &str| WALL_CLOCK.iter().find(|word| has_word(code, word)).copied();
+    code_lines(text)
+        .filter_map(|(number, code)| Some((number, format!("names {}, which may jump", word(&code)?))))
+        .collect()
 }
 
 /// What is left of unfinished work.
@@ -179,6 +192,16 @@ fn pure_modules_stay_pure() {
 }
 
 #[test]
+fn nothing_goes_by_the_wall_clock() {
+    let mut files = sources("src");
+    files.retain(|path| !WALL_CLOCK_PLACES.iter().any(|place| path.ends_with(place)));
+    require(&files, wall_clock);
+    // Where it is handed over it is declared, and no more.
+    let router = std::fs::read_to_string(root().join("src/router/mod.rs")).unwrap();
+    assert_eq!(wall_clock(&router).len(), 1, "{:?}", wall_clock(&router));
+}
+
+#[test]
 fn nothing_is_left_unfinished() {
     require(&files_under("src", ".rs"), unfinished);
 }
@@ -267,6 +290,14 @@ fn impurities_are_found() {
     ] {
         assert_eq!(impurities(good), [], "{good}");
     }
+}
+
+#[test]
+fn readers_of_the_wall_clock_are_found() {
+    for bad in ["now.wall_us + 1", "ClockId::Realtime", "std::time::SystemTime::now()"] {
+        assert_eq!(lines(&wall_clock(&format!("fn f() {{}}\n{bad}\n"))), [2], "{bad}");
+    }
+    assert_eq!(wall_clock("now.monotonic_us + 1 // wall_us would jump\n"), []);
 }
 
 #[test]
