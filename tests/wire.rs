@@ -10,6 +10,7 @@
 mod harness;
 
 mod wire {
+    mod before_welcome;
     mod bystanders;
     mod client;
     mod router;
@@ -20,6 +21,7 @@ mod wire {
     mod placement;
     mod slow_reader;
     mod slow_replies;
+    mod vanished;
     mod wamp_abuse;
     mod websocket_abuse;
 }

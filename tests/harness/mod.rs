@@ -335,6 +335,19 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// So many sockets for the clients of a test, or as many as the system gives, which is said.
+pub fn sockets_for(wanted: usize) -> usize {
+    // Those of the router's and of tests at the same time.
+    const OTHERS: u64 = 1000;
+    raise_descriptors();
+    let given =
+        getrlimit(Resource::Nofile).current.map_or(wanted, |limit| limit.saturating_sub(OTHERS) as usize);
+    if given < wanted {
+        not_tested(&format!("descriptors for {wanted} clients: there are {given}"));
+    }
+    wanted.min(given.max(100))
+}
+
 /// As many descriptors for the clients of a test as the system gives.
 pub fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);

@@ -394,7 +394,12 @@ impl Client {
 
     /// FIN from this side.
     pub(super) fn shutdown_write(&mut self) {
-        self.stream.socket().shutdown(Shutdown::Write).unwrap();
+        self.try_shutdown_write().unwrap();
+    }
+
+    /// FIN from this side; it may have been closed already.
+    pub(super) fn try_shutdown_write(&mut self) -> io::Result<()> {
+        self.stream.socket().shutdown(Shutdown::Write)
     }
 
     /// Closes with RST (TCP).

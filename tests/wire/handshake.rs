@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::bystanders::Bystanders;
 use super::client::{Address, Client, RawSocket, WebSocket, hello, upgrade};
 use super::router::{Router, Settings};
+use crate::harness::sockets_for;
 
 /// A generator of rubbish that replays: xorshift64*.
 struct Rubbish(u64);
@@ -82,27 +83,32 @@ fn rubbish_is_closed_on_every_listener_and_nobody_else() {
 
 #[test]
 fn heads_that_drip_in_end_at_the_handshake_timeout() {
-    let router = Router::start("handshake_timeout_ms = 500");
+    let router = Router::start("handshake_timeout_ms = 2000");
     let mut bystanders = Bystanders::join(&router);
     let before = router.counters();
     let request = upgrade("wamp.2.json", "");
-    let mut drips: Vec<_> = (0..100)
-        .map(|index| Client::socket(if index % 2 == 0 { &router.near } else { &router.far }))
+    let count = sockets_for(1000);
+    let mut drips: Vec<_> = (0..count)
+        .map(|index| {
+            let mut drip = Client::socket(if index % 2 == 0 { &router.near } else { &router.far });
+            drip.send_raw(&request.as_bytes()[..1]);
+            drip
+        })
         .collect();
-    // Ten bytes in ten times a tenth of the timeout: each of them on its own would be in time.
-    for at in 0..10 {
+    // Ten bytes in ten times an eighth of the timeout: each of them on its own would be in time.
+    for at in 1..11 {
         for drip in &mut drips {
             drip.try_send_raw(&request.as_bytes()[at..=at]);
         }
         bystanders.check();
-        std::thread::sleep(Duration::from_millis(60));
+        std::thread::sleep(Duration::from_millis(250));
     }
     for drip in &mut drips {
         let (said, _) = drip.read_to_end();
         let said = String::from_utf8(said).unwrap();
         assert!(said.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{said}");
     }
-    router.expect_closed(&before, [("handshake_timeout", 100)]);
+    router.expect_closed(&before, [("handshake_timeout", count as u64)]);
     drop(drips);
     bystanders.leave();
     router.stop();
@@ -114,14 +120,15 @@ fn silent_connections_end_and_leave_nothing() {
     let mut bystanders = Bystanders::join(&router);
     let before = router.counters();
     let sockets = router.sockets();
-    let silent: Vec<_> = (0..400)
+    let count = sockets_for(1000);
+    let silent: Vec<_> = (0..count)
         .map(|index| Client::socket(if index % 2 == 0 { &router.near } else { &router.far }))
         .collect();
     bystanders.check();
     for mut client in silent {
         assert_eq!(client.read_to_end(), (Vec::new(), true));
     }
-    router.expect_closed(&before, [("handshake_timeout", 400)]);
+    router.expect_closed(&before, [("handshake_timeout", count as u64)]);
     bystanders.check();
     // One byte of RawSocket's handshake is no handshake either.
     let mut begun = Client::socket(&router.near);
@@ -137,7 +144,7 @@ fn silent_connections_end_and_leave_nothing() {
     client.send(r#"[6,{},"wamp.close.close_realm"]"#);
     assert_eq!(client.message()[0], 6);
     client.expect_abort("no second HELLO", "crosspoint.error.handshake_timeout", 1008);
-    router.expect_closed(&before, [("handshake_timeout", 401), ("hello_timeout", 3)]);
+    router.expect_closed(&before, [("handshake_timeout", count as u64 + 1), ("hello_timeout", 3)]);
     drop((begun, client));
     crate::wire::router::eventually("sockets come back", || router.sockets() == sockets);
     bystanders.leave();

@@ -30,7 +30,7 @@ fn expect_violations(router: &Router, bystanders: &mut Bystanders, messages: &[S
 }
 
 /// A valid message of each type as its layout says; the ids are where `9` stands.
-const LAYOUTS: &[&str] = &[
+pub(super) const LAYOUTS: &[&str] = &[
     r#"[1,"realm1",{"roles":{"caller":{}}}]"#,
     r#"[2,9,{"roles":{"broker":{}}}]"#,
     r#"[3,{},"a.reason"]"#,
