@@ -112,8 +112,7 @@ fn the_corpus_of_the_fuzzers_leaves_nothing_behind_on_any_listener() {
     let sockets = router.sockets();
     let cases = corpus();
     let mut memory = Vec::new();
-    // The first time is for what the process keeps for good.
-    for _ in 0..5 {
+    for _ in 0..9 {
         for at in [&router.near, &router.far, &router.unix, &router.ipv6] {
             let before = router.counters();
             let connect = |case: &Case| {
@@ -139,8 +138,8 @@ fn the_corpus_of_the_fuzzers_leaves_nothing_behind_on_any_listener() {
         }
         memory.push(router.memory_bytes());
     }
-    // Less than 2 KiB for each of six thousand connections.
-    assert!(memory[4] < memory[0] + (8 << 20), "{memory:?}");
+    // The first rounds are for what the process keeps for good; then less than 2 KiB for each of nine thousand connections.
+    assert!(memory[8] < memory[2] + (16 << 20), "{memory:?}");
     bystanders.leave();
     router.stop();
 }
