@@ -128,6 +128,7 @@ impl<W: World> Core<W> {
             readable: false,
             hangup: false,
             ended: false,
+            answered: false,
             pinged: false,
             over_half: false,
             owed: 0,

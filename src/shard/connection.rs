@@ -123,6 +123,8 @@ pub(super) struct Connection<S> {
     pub(super) hangup: bool,
     /// The end of the stream was read; what came before it is still waiting.
     pub(super) ended: bool,
+    /// The kernel took something of it: the answer to its handshake at least in part.
+    pub(super) answered: bool,
     /// A ping is out.
     pub(super) pinged: bool,
     /// Its outbox counts among those over half.

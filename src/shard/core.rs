@@ -397,6 +397,11 @@ impl<W: World> Core<W> {
             connection.outbox.clear_but_partial_head(&mut self.pool);
             let after = connection.outbox.bytes();
             self.outbox_bytes -= before - after;
+            if !connection.answered {
+                // With the rest goes the answer to its handshake, and nothing can be said before that.
+                self.free(key);
+                return;
+            }
             // No publisher waits for it any more.
             self.update_half(key);
         }

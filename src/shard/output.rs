@@ -70,6 +70,7 @@ impl<W: World> Core<W> {
             }
         };
         self.counters.bytes_sent += taken as u64;
+        connection.answered |= taken > 0;
         let tick = self.lived.tick();
         let was_refused = connection.outbox.last_accepted_us().is_some();
         if taken > 0 || !was_refused {
