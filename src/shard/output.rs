@@ -10,6 +10,9 @@ use crate::router::effects::Effects;
 use crate::router::peer::SessionKey;
 use crate::wamp::CloseReason;
 
+/// What a farewell takes of an outbox, at most: ABORT with its text, and the link's own close.
+const FAREWELL_BYTES_MAX: usize = 1024;
+
 /// How many pieces one system call takes.
 const SLICES_MAX: usize = 64;
 
@@ -245,14 +248,17 @@ impl<W: World> Shard<W> {
         }
         let is_cut = largest.len() == CLOSES_A_TURN;
         while self.core.outbox_bytes > to_bytes
-            && let Some((_, key)) = largest.pop()
+            && let Some((bytes, key)) = largest.pop()
         {
             let phase = self.core.connections.get(key).map(|connection| connection.phase);
-            if phase == Some(Phase::Closing) {
-                // It ends already: its reason is counted, and what it does not take is not worth anybody else's end.
-                self.core.free(key);
-            } else {
+            if phase != Some(Phase::Closing) {
                 self.close(key, CloseReason::OutOfMemory);
+            }
+            // It ends, its reason is counted, and what it does not take is not worth anybody else's end: neither what waits
+            // for a farewell to be read, nor the rest of a long frame that is half sent.
+            let left = self.core.connections.get(key).map_or(0, |connection| connection.outbox.bytes());
+            if phase == Some(Phase::Closing) || left > bytes / 2 + FAREWELL_BYTES_MAX {
+                self.core.free(key);
             }
         }
         if is_cut && self.core.outbox_bytes > to_bytes {

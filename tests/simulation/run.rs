@@ -364,11 +364,11 @@ impl Run {
                 peaks.queued_bytes,
                 limits.ring_bytes_max + self.clients.len() * session * 2 + 64 * 1024,
             ),
-            // What is above is closed before the turn ends; a frame that is half sent goes out whole, and a farewell.
+            // What is above is closed before the turn ends, what is half sent included.
             (
                 "all outboxes",
                 held.outbox_bytes,
-                limits.outbox_bytes_per_core_max / 4 * 5 + sessions * (message_bytes + farewell),
+                limits.outbox_bytes_per_core_max / 4 * 5 + sessions * farewell,
             ),
             ("partial input", held.partial_bytes, limits.partial_bytes_per_core_max),
             // The last that was received from may have been paused by that, and whatever was partial until then.
