@@ -526,18 +526,8 @@ impl<'o> JsonWriter<'o> {
     }
 
     #[inline]
-    fn digits(&mut self, mut value: u64) {
-        let mut digits = [0u8; 20];
-        let mut at = digits.len();
-        loop {
-            at -= 1;
-            digits[at] = b'0' + (value % 10) as u8;
-            value /= 10;
-            if value == 0 {
-                break;
-            }
-        }
-        self.out.extend_from_slice(&digits[at..]);
+    fn digits(&mut self, value: u64) {
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 }
 
