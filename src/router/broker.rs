@@ -595,7 +595,8 @@ impl Router {
                 },
                 payload: delivery.payload,
             };
-            let mut frames = EventFrames::default();
+            let is_sole = subscription.subscribers.len() == 1;
+            let mut frames = if is_sole { EventFrames::sole() } else { EventFrames::default() };
             let receivers = match (part, subscription.subscribers.split_first()) {
                 (Part::All, _) | (_, None) => &subscription.subscribers[..],
                 (Part::First, Some((first, _))) => std::slice::from_ref(first),
@@ -616,7 +617,7 @@ impl Router {
                     effects.event(key, &event, &mut frames, &mut transcoded)
                 } else {
                     event.details.lost = active.events_lost;
-                    let sent = effects.event(key, &event, &mut EventFrames::default(), &mut transcoded);
+                    let sent = effects.event(key, &event, &mut EventFrames::sole(), &mut transcoded);
                     event.details.lost = 0;
                     if sent == Sent::Accepted {
                         active.events_lost = 0;

@@ -35,11 +35,38 @@ pub enum CreditTime {
 
 /// The frames of one EVENT, encoded at most once for each way that messages travel.
 ///
-/// Lives as long as the delivery of one publication to one subscription.
+/// Lives as long as the delivery of one publication to one subscription, and allocates nothing while its receivers have
+/// one encoding.
 #[derive(Default)]
 pub struct EventFrames {
-    /// One for each encoding, by `serializer x framing`; filled by who performs [`Effects::event`].
-    pub frames: [Option<Bytes>; 9],
+    /// There is one receiver, so that nothing has to be kept for others.
+    pub is_sole: bool,
+    first: Option<(u8, Bytes)>,
+    others: Vec<(u8, Bytes)>,
+}
+
+impl EventFrames {
+    /// For one receiver alone.
+    #[must_use]
+    pub fn sole() -> Self {
+        Self { is_sole: true, ..Self::default() }
+    }
+
+    /// The frame of an encoding, by a number that whoever performs [`Effects::event`] gives it.
+    #[must_use]
+    pub fn get(&self, encoding: u8) -> Option<&Bytes> {
+        let mut all = self.first.iter().chain(&self.others);
+        all.find(|(other, _)| *other == encoding).map(|(_, frame)| frame)
+    }
+
+    /// Keeps a frame for the next receivers.
+    pub fn keep(&mut self, encoding: u8, frame: Bytes) {
+        if self.first.is_none() {
+            self.first = Some((encoding, frame));
+        } else {
+            self.others.push((encoding, frame));
+        }
+    }
 }
 
 /// The payload of one publication in the serializers that it did not come in, each made at most once.

@@ -214,14 +214,46 @@ impl<W: World> Core<W> {
     /// Encodes and frames into `self.framed`.
     fn encode(&mut self, message: &Message<'_>, encoding: Encoding) -> Result<(), NotRepresentable> {
         self.encoded.clear();
-        self.framed.clear();
         self.encoder.encode(message, encoding.serializer, &mut self.encoded)?;
+        self.frame(encoding);
+        Ok(())
+    }
+
+    /// The same for an EVENT, with this payload instead of its own.
+    fn encode_event(
+        &mut self,
+        event: &Event<'_>,
+        payload: &Payload<'_>,
+        encoding: Encoding,
+    ) -> Result<(), NotRepresentable> {
+        self.encoded.clear();
+        self.encoder.encode_event(event, payload, encoding.serializer, &mut self.encoded)?;
+        self.frame(encoding);
+        Ok(())
+    }
+
+    fn frame(&mut self, encoding: Encoding) {
+        self.framed.clear();
         frame(encoding, &self.encoded, &mut self.framed);
         // One large message must not pin its size for good.
         if self.encoded.capacity() > SCRATCH_BYTES_MAX {
             self.encoded = Vec::new();
         }
-        Ok(())
+    }
+
+    /// Queues the EVENT in `self.framed`, which nobody else gets: a copy, where a reference would have to be allocated.
+    fn push_sole_event(&mut self, to: SessionKey, encoding: Encoding, peer_max: usize) -> Sent {
+        if too_large(encoding, self.framed.len(), peer_max, &self.limits) {
+            return Sent::TooLarge;
+        }
+        let levels = self.levels(0);
+        let Some(connection) = self.connections.get_mut(to) else { return Sent::Gone };
+        let before = connection.outbox.bytes();
+        let pushed = connection.outbox.push_copy(&self.framed, levels, &mut self.pool);
+        if self.framed.capacity() > SCRATCH_BYTES_MAX {
+            self.framed = Vec::new();
+        }
+        self.pushed(to, before, pushed, true)
     }
 
     /// Queues one message for one connection.
@@ -460,7 +492,7 @@ const FRAME_BYTES_MAX: usize = 4096;
 const RAWSOCKET_HEAD_BYTES: usize = 4;
 
 /// The place of an encoding among the frames of an event.
-fn encoding_index(encoding: Encoding) -> usize {
+fn encoding_index(encoding: Encoding) -> u8 {
     let serializer = match encoding.serializer {
         Serializer::Json => 0,
         Serializer::MsgPack => 1,
@@ -513,7 +545,7 @@ impl<W: World> Effects for Core<W> {
         self.deliveries_of_input += 1;
         let levels = self.levels(0);
         let index = encoding_index(encoding);
-        if frames.frames[index].is_none() {
+        if frames.get(index).is_none() {
             // A full outbox costs neither a transcoding nor a copy.
             if connection.outbox.is_full_for(0, levels) {
                 return Sent::Full;
@@ -525,13 +557,15 @@ impl<W: World> Effects for Core<W> {
             if outbox.is_some_and(|outbox| outbox.is_full_for(payload.len(), levels)) {
                 return Sent::Full;
             }
-            let message = Message::Event(Event { payload, details: event.details.clone(), ..*event });
-            if self.encode(&message, encoding).is_err() {
+            if self.encode_event(event, &payload, encoding).is_err() {
                 return Sent::NotRepresentable;
             }
-            frames.frames[index] = Some(Bytes::copy_from_slice(&self.framed));
+            if frames.is_sole {
+                return self.push_sole_event(to, encoding, peer_max);
+            }
+            frames.keep(index, Bytes::copy_from_slice(&self.framed));
         }
-        let Some(frame) = &frames.frames[index] else { return Sent::NotRepresentable };
+        let Some(frame) = frames.get(index) else { return Sent::NotRepresentable };
         if too_large(encoding, frame.len(), peer_max, &self.limits) {
             return Sent::TooLarge;
         }

@@ -103,14 +103,14 @@ impl Effects for Recorder {
         let (party, serializer) = (connection.party, connection.serializer);
         let (outbox, bytes_max) = (connection.outbox, connection.bytes_max);
         // Shared as a shard shares them, so that a message that differs from the first would be noticed.
-        let index = serializer as usize * 3;
-        if frames.frames[index].is_none() {
+        let index = serializer as u8;
+        if frames.get(index).is_none() {
             let Ok(encoded) = self.encode(&Message::Event(event.clone()), serializer) else {
                 return Sent::NotRepresentable;
             };
-            frames.frames[index] = Some(Bytes::from(encoded));
+            frames.keep(index, Bytes::from(encoded));
         }
-        let Some(frame) = &frames.frames[index] else { return Sent::NotRepresentable };
+        let Some(frame) = frames.get(index) else { return Sent::NotRepresentable };
         if frame.len() > bytes_max {
             return Sent::TooLarge;
         }

@@ -1,7 +1,7 @@
 //! Every message into any writer: what is default is not written.
 
 use crate::wamp::features::{ClientFeatures, Feature, RouterFeatures};
-use crate::wamp::message::{Message, Value};
+use crate::wamp::message::{Event, Message, MessageType, Value};
 use crate::wamp::options::{
     CallOptions, EventDetails, HelloDetails, InterruptOptions, InvocationDetails, InvocationPolicy,
     MatchPolicy, Passthru, PublishOptions, RegisterOptions, RevocationDetails, SubscribeOptions, Text,
@@ -25,6 +25,19 @@ pub(super) fn encode<W: Writer>(
     Elements { writer, transcoder }.message(message)
 }
 
+/// Appends an EVENT with this payload instead of its own.
+///
+/// # Errors
+/// As above.
+pub(super) fn encode_event<W: Writer>(
+    event: &Event<'_>,
+    payload: &Payload<'_>,
+    writer: &mut W,
+    transcoder: &mut Transcoder,
+) -> Result<(), NotRepresentable> {
+    Elements { writer, transcoder }.event(event, payload)
+}
+
 struct Elements<'w, W> {
     writer: &'w mut W,
     transcoder: &'w mut Transcoder,
@@ -35,13 +48,7 @@ impl<W: Writer> Elements<'_, W> {
     fn message(&mut self, message: &Message<'_>) -> Result<(), NotRepresentable> {
         let code = message.kind() as u64;
         match message {
-            Message::Event(event) => {
-                self.open(code, 4, &event.payload);
-                self.writer.unsigned(event.subscription.0);
-                self.writer.unsigned(event.publication.0);
-                self.event_details(&event.details);
-                self.payload(&event.payload)?;
-            }
+            Message::Event(event) => return self.event(event, &event.payload),
             Message::Invocation(invocation) => {
                 self.open(code, 4, &invocation.payload);
                 self.writer.unsigned(invocation.request.0);
@@ -100,6 +107,18 @@ impl<W: Writer> Elements<'_, W> {
             }
             _ => return self.seldom(code, message),
         }
+        self.writer.list_end();
+        Ok(())
+    }
+
+    /// An event with a payload that may be another one than its own.
+    #[inline]
+    fn event(&mut self, event: &Event<'_>, payload: &Payload<'_>) -> Result<(), NotRepresentable> {
+        self.open(MessageType::Event as u64, 4, payload);
+        self.writer.unsigned(event.subscription.0);
+        self.writer.unsigned(event.publication.0);
+        self.event_details(&event.details);
+        self.payload(payload)?;
         self.writer.list_end();
         Ok(())
     }

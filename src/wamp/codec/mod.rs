@@ -20,7 +20,7 @@ mod writer;
 use std::fmt;
 
 use super::error::ProtocolError;
-use super::message::{Message, Value};
+use super::message::{Event, Message, Value};
 use super::payload::Payload;
 
 pub use batch::{append_batched, batch_begin, batch_end, next_of_batch};
@@ -157,6 +157,36 @@ impl Encoder {
             Serializer::Json => encode::encode(message, &mut json::JsonWriter::new(out), transcoder),
             Serializer::MsgPack => encode::encode(message, &mut msgpack::MsgPackWriter::new(out), transcoder),
             Serializer::Cbor => encode::encode(message, &mut cbor::CborWriter::new(out), transcoder),
+        };
+        if encoded.is_err() {
+            out.truncate(start);
+        }
+        encoded
+    }
+
+    /// Appends an EVENT with this payload instead of its own: the same one, written in another serializer.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_event(
+        &mut self,
+        event: &Event<'_>,
+        payload: &Payload<'_>,
+        serializer: Serializer,
+        out: &mut Vec<u8>,
+    ) -> Result<(), NotRepresentable> {
+        let start = out.len();
+        let transcoder = &mut self.transcoder;
+        let encoded = match serializer {
+            Serializer::Json => {
+                encode::encode_event(event, payload, &mut json::JsonWriter::new(out), transcoder)
+            }
+            Serializer::MsgPack => {
+                encode::encode_event(event, payload, &mut msgpack::MsgPackWriter::new(out), transcoder)
+            }
+            Serializer::Cbor => {
+                encode::encode_event(event, payload, &mut cbor::CborWriter::new(out), transcoder)
+            }
         };
         if encoded.is_err() {
             out.truncate(start);

@@ -98,7 +98,7 @@ fn transcoded(bytes: &[u8], from: Serializer, to: Serializer) -> Result<Vec<u8>,
 /// Says `args`, in hexadecimal, in another serializer; what comes out without the message around it.
 fn args(hexadecimal: &str, from: Serializer, to: Serializer) -> Result<Vec<u8>, NotRepresentable> {
     let bytes = unhex(hexadecimal);
-    let event = Message::Event(crate::wamp::message::Event {
+    let event = Message::Event(Event {
         subscription: crate::wamp::SubscriptionId(1),
         publication: crate::wamp::PublicationId(2),
         details: crate::wamp::options::EventDetails::default(),
