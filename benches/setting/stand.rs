@@ -24,12 +24,14 @@ const NOW: Now = Now { monotonic_us: 1_000_000, wall_us: 1_700_000_000_000_000 }
 /// What clients put into their frames: any mask, so that unmasking does its work.
 const MASK: [u8; 4] = [0x3c, 0xa5, 0x5a, 0xc3];
 
-const REQUEST: &[u8] =
+/// What a client begins with.
+pub const UPGRADE: &[u8] =
     b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Protocol: wamp.2.json\r\n\r\n";
 
-const HELLO: &str =
+/// What it goes on with.
+pub const HELLO: &str =
     "[1,\"realm1\",{\"roles\":{\"caller\":{},\"callee\":{},\"publisher\":{},\"subscriber\":{}}}]";
 
 struct Silent;
@@ -116,6 +118,26 @@ impl World for Prepared {
     fn shutdown_write(&mut self, _socket: &usize) {}
 }
 
+/// The only shard of a router with the default configuration.
+pub fn shard<W: World>(world: W, doorbell: SharedDoorbell) -> Shard<W> {
+    let config = config::parse("", "[[listener]]\nport = 1\n", &[]).expect("a configuration");
+    let listener = config.listeners[0].clone();
+    let router = RouterConfig {
+        realms: config.realms.clone(),
+        limits: config.limits.clone(),
+        listener_roles: vec![listener.role.clone()],
+    };
+    Shard::new(ShardParts {
+        core: CoreId(0),
+        limits: Arc::new(config.limits.clone()),
+        links: vec![LinkConfig { listener, limits: config.limits }],
+        router: Router::new(&router, CoreId(0), 1, [7; 32]),
+        world,
+        mesh: mesh::connect(16, vec![doorbell]).pop().expect("one end"),
+        control: Arc::default(),
+    })
+}
+
 /// The shard, and the far ends of its connections, named by numbers from 0.
 pub struct Stand {
     shard: Shard<Prepared>,
@@ -126,23 +148,7 @@ impl Stand {
     /// A shard of its own, with the default configuration.
     pub fn new() -> Self {
         let net = Rc::<RefCell<Net>>::default();
-        let config = config::parse("", "[[listener]]\nport = 1\n", &[]).expect("a configuration");
-        let listener = config.listeners[0].clone();
-        let router = RouterConfig {
-            realms: config.realms.clone(),
-            limits: config.limits.clone(),
-            listener_roles: vec![listener.role.clone()],
-        };
-        let doorbells = vec![Arc::new(Silent) as SharedDoorbell];
-        let shard = Shard::new(ShardParts {
-            core: CoreId(0),
-            limits: Arc::new(config.limits.clone()),
-            links: vec![LinkConfig { listener, limits: config.limits }],
-            router: Router::new(&router, CoreId(0), 1, [7; 32]),
-            world: Prepared(Rc::clone(&net)),
-            mesh: mesh::connect(16, doorbells).pop().expect("one end"),
-            control: Arc::default(),
-        });
+        let shard = shard(Prepared(Rc::clone(&net)), Arc::new(Silent));
         Self { shard, net }
     }
 
@@ -160,7 +166,7 @@ impl Stand {
             net.sockets.len()
         };
         self.turn();
-        let reply = self.converse(socket, REQUEST.to_vec());
+        let reply = self.converse(socket, UPGRADE.to_vec());
         assert!(reply.starts_with("HTTP/1.1 101"), "{reply}");
         let welcome = self.ask(socket, HELLO);
         assert!(welcome.contains("[2,"), "{welcome}");
