@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -200,10 +201,13 @@ fn callee(mut client: Client, count: usize) {
 
 /// CPU microseconds of the router per call.
 fn calls(router: &Router, pairs: usize, flight: usize, count: usize, placement: [usize; 2]) -> f64 {
+    // Names of their own: the callees of the run before may not be gone yet.
+    static RUN: AtomicUsize = AtomicUsize::new(0);
+    let run = RUN.fetch_add(1, Ordering::Relaxed);
     let callees: Vec<_> = (0..pairs)
         .map(|pair| {
             let mut client = Client::connect(router.ports[placement[0]]);
-            client.say(&format!("[64,1,{{}},\"figures.procedure.{pair}\"]"));
+            client.say(&format!("[64,1,{{}},\"figures.procedure.{run}.{pair}\"]"));
             assert!(client.next().starts_with("[65,"), "no REGISTERED");
             thread::spawn(move || callee(client, count))
         })
@@ -211,7 +215,9 @@ fn calls(router: &Router, pairs: usize, flight: usize, count: usize, placement: 
     let before = router.cpu_us();
     let port = router.ports[placement[1]];
     let callers: Vec<_> = (0..pairs)
-        .map(|pair| thread::spawn(move || caller(port, &format!("figures.procedure.{pair}"), count, flight)))
+        .map(|pair| {
+            thread::spawn(move || caller(port, &format!("figures.procedure.{run}.{pair}"), count, flight))
+        })
         .collect();
     for thread in callers.into_iter().chain(callees) {
         thread.join().expect("a client");
