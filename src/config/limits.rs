@@ -38,7 +38,7 @@ section! {
         subscriptions_per_session_max: Integer(1..=10_000_000), 1_000;
         registrations_per_session_max: Integer(1..=10_000_000), 1_000;
         uri_bytes_per_session_max: Bytes(KIB..=GIB), 256 * KIB;
-        wildcard_shapes_max: Integer(1..=100_000), 1_024;
+        wildcard_shapes_max: Integer(1..=100_000), 128;
         calls_per_session_max: Integer(1..=1_000_000), 1_000;
         invocations_per_session_max: Integer(1..=1_000_000), 1_000;
         outbox_soft_bytes: Bytes(4 * KIB..=GIB), MIB;

@@ -471,7 +471,7 @@ impl<W: World> Core<W> {
 }
 
 /// So many shapes of wildcard patterns, tried in a look-up, cost what a delivery costs.
-const SHAPES_A_DELIVERY: usize = 32;
+const SHAPES_A_DELIVERY: usize = 8;
 
 /// A scratch buffer that grew beyond this is given back, in bytes.
 const SCRATCH_BYTES_MAX: usize = 256 * 1024;

@@ -47,6 +47,22 @@ pub(super) struct Search {
     pub(super) tried: usize,
 }
 
+impl Search {
+    /// The sum of the components in the named places: of them, or of all without the others, whichever are fewer.
+    fn sum_of(&self, named: Named) -> u64 {
+        let unnamed = !named & all(self.length);
+        let add = named.count_ones() < unnamed.count_ones();
+        let mut places = if add { named } else { unnamed };
+        let mut sum = 0_u64;
+        while places != 0 {
+            let place = places.leading_zeros();
+            places &= !(FIRST >> place);
+            sum = sum.wrapping_add(self.hashes[place as usize]);
+        }
+        if add { sum } else { self.sum.wrapping_sub(sum) }
+    }
+}
+
 impl WildcardShapes {
     pub(super) const fn new() -> Self {
         Self { patterns: HashTable::new(), by_length: Vec::new() }
@@ -140,13 +156,7 @@ impl WildcardShapes {
         let shapes = self.by_length.get(search.length - 1)?;
         while let Some(shape) = shapes.get(search.tried) {
             search.tried += 1;
-            let mut sum = search.sum;
-            let mut unnamed = !shape.named & all(search.length);
-            while unnamed != 0 {
-                let place = unnamed.leading_zeros();
-                unnamed &= !(FIRST >> place);
-                sum = sum.wrapping_sub(search.hashes[place as usize]);
-            }
+            let sum = search.sum_of(shape.named);
             let hash = finish(hasher, search.length, sum);
             if let Some(entry) = HashedKey::find(&self.patterns, hash, |key| has_shape(key, shape.named)) {
                 return Some(entry);
