@@ -14,6 +14,7 @@ mod process {
     mod logs;
     mod machine;
     mod preflight;
+    mod service_manager;
     mod start;
     mod stop;
 }

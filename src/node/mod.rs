@@ -10,6 +10,7 @@ mod notices;
 mod panic;
 mod preflight;
 mod processors;
+mod service_manager;
 
 use std::fmt;
 use std::io;
@@ -25,6 +26,7 @@ use self::listeners::open_listeners;
 use self::memory::MemoryWatcher;
 use self::notices::Notices;
 use self::panic::install_panic_hook;
+use self::service_manager::ServiceManager;
 use crate::config::{Config, Realm};
 use crate::metrics::Counters;
 use crate::shard::control::Order;
@@ -112,6 +114,7 @@ pub struct Node {
     memory: MemoryWatcher,
     memory_level: MemoryLevel,
     notices: Notices,
+    service_manager: ServiceManager,
     ending: Ending,
     shutdown_timeout: Duration,
     started: Started,
@@ -169,6 +172,7 @@ impl Node {
             memory,
             memory_level: MemoryLevel::Normal,
             notices: Notices::default(),
+            service_manager: ServiceManager::of_environment(),
             ending: Ending::No,
             shutdown_timeout: config.node.shutdown_timeout,
             started,
@@ -191,9 +195,11 @@ impl Node {
     pub fn run(mut self) -> Result<(), NodeError> {
         let mut left = self.cores.len();
         let mut failure = None;
+        let interval = self.service_manager.interval().clamp(END_INTERVAL, WATCH_INTERVAL);
+        self.service_manager.ready();
         while left > 0 {
             let is_ending = matches!(self.ending, Ending::WaitsUntil(..));
-            match self.events.recv_timeout(if is_ending { END_INTERVAL } else { WATCH_INTERVAL }) {
+            match self.events.recv_timeout(if is_ending { END_INTERVAL } else { interval }) {
                 Ok(NodeEvent::Signal(SIGUSR1)) => self.report(),
                 Ok(NodeEvent::Signal(_)) => self.stop(),
                 Ok(NodeEvent::Begun) => {}
@@ -210,9 +216,13 @@ impl Node {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            self.watch_turns();
+            let now_us = clock::now().monotonic_us;
+            // A stuck core ends only with the process: the manager hears nothing, and restarts it.
+            if self.watch_turns(now_us) {
+                self.service_manager.alive(now_us);
+            }
             self.watch_memory();
-            self.notices.watch(&self.cores, clock::now().monotonic_us);
+            self.notices.watch(&self.cores, now_us);
             if let Err(stuck) = self.watch_end() {
                 failure.get_or_insert(stuck);
                 break;
@@ -232,6 +242,7 @@ impl Node {
             return;
         }
         info!("stopping: sessions are told, and calls under way may finish");
+        self.service_manager.stopping();
         // The second half of the time is for the farewell of those whose calls did not end in the first.
         let until_us = after(self.shutdown_timeout);
         self.ending = Ending::WaitsUntil(after(self.shutdown_timeout / 2), until_us);
@@ -243,6 +254,7 @@ impl Node {
     /// Ends all cores at once.
     fn cut(&mut self) {
         if !matches!(self.ending, Ending::CutUntil(_)) {
+            self.service_manager.stopping();
             self.ending = Ending::CutUntil(after(CUT_TIMEOUT));
             self.order(Order::StopNow);
         }
@@ -280,18 +292,23 @@ impl Node {
         }
     }
 
-    /// Names a core whose turn lasts too long: nothing in a turn may block.
-    fn watch_turns(&mut self) {
-        let now_us = clock::now().monotonic_us;
+    /// Names a core whose turn lasts too long: nothing in a turn may block. Whether all of them go on.
+    fn watch_turns(&mut self, now_us: u64) -> bool {
+        let mut goes_on = true;
         for (number, core) in self.cores.iter_mut().enumerate() {
             let Some(began_us) = core.control.turn_began_us() else { continue };
             let lasts_us = now_us.saturating_sub(began_us);
-            if lasts_us > TURN_US_MAX && core.reported_turn_us != began_us {
+            if lasts_us <= TURN_US_MAX {
+                continue;
+            }
+            goes_on = false;
+            if core.reported_turn_us != began_us {
                 core.reported_turn_us = began_us;
                 let processor = core.processor;
                 error!(core = number, processor, lasts_ms = lasts_us / 1000, "the core is stuck in a turn");
             }
         }
+        goes_on
     }
 
     fn watch_memory(&mut self) {

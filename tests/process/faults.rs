@@ -16,7 +16,7 @@ use crosspoint::shard::kernel::Kernel;
 use crosspoint::shard::world::{Accepted, Ready, World};
 use rustix::process::Signal;
 
-use crate::harness::{Client, PATIENCE, Received, Router, Start, not_tested, processors};
+use crate::harness::{Client, PATIENCE, Received, Start, not_tested, processors};
 
 /// Says that this process is the child.
 const CHILD: &str = "CROSSPOINT_TEST_FAULTY_ROUTER";
@@ -121,20 +121,20 @@ fn faulty_router() {
     }
 }
 
-fn start(config: &str) -> Router {
+/// A router whose cores fail when they are told to.
+pub(super) fn start(config: &str) -> Start {
     Start::new(config)
         .program(
             &std::env::current_exe().unwrap(),
             &["--exact", "process::faults::faulty_router", "--nocapture", "--test-threads=1"],
         )
         .variable(CHILD, "1")
-        .router()
 }
 
 #[test]
 fn a_core_that_panics_takes_the_process_with_it_and_says_what_it_did() {
     for runtime in ["auto", "thread"] {
-        let mut router = start(&format!("[node]\nruntime = \"{runtime}\"\n"));
+        let mut router = start(&format!("[node]\nruntime = \"{runtime}\"\n")).router();
         let mut others: Vec<_> = (0..8).map(|_| Client::join(router.address(), "realm1")).collect();
         let mut client = Client::join(router.address(), "realm1");
         client.send(r#"[48,1,{},"com.fault.panic"]"#);
@@ -161,7 +161,8 @@ fn a_core_that_is_stuck_is_named_once_and_the_others_go_on() {
         "[node]\ncores = {processors:?}\n[[listener]]\nport = 0\ncores = [0]\n[[listener]]\nport = 0\ncores = [{other_core}]\n\
          [[realm]]\nname = \"r\"\nhome = {other_core}\n[[realm.role]]\nname = \"anonymous\"\n\
          [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n"
-    ));
+    ))
+    .router();
     let mut client = Client::join(router.addresses[0], "r");
     let mut other = Client::join(router.addresses[1], "r");
     let fault = if cores > 1 { "com.fault.until_released" } else { "com.fault.stuck" };
@@ -186,7 +187,8 @@ fn a_core_that_is_stuck_is_named_once_and_the_others_go_on() {
 
 #[test]
 fn a_core_that_is_stuck_for_ever_does_not_prevent_the_end() {
-    let mut router = start("[node]\nshutdown_timeout_ms = 200\n[[listener]]\nport = 0\ncores = [0]\n");
+    let mut router =
+        start("[node]\nshutdown_timeout_ms = 200\n[[listener]]\nport = 0\ncores = [0]\n").router();
     let mut client = Client::join(router.address(), "realm1");
     client.send(r#"[48,1,{},"com.fault.forever"]"#);
     router.wait_for_log("the core is stuck in a turn");
