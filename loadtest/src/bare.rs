@@ -7,6 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 
 use crosspoint::wamp::codec::Encoder;
+use crosspoint::wamp::features::RouterFeatures;
 use crosspoint::wamp::message::{Event, Message, Published, Subscribed, Welcome};
 use crosspoint::wamp::options::{EventDetails, WelcomeDetails};
 use crosspoint::wamp::{PublicationId, SessionId, SubscriptionId};
@@ -133,7 +134,9 @@ impl Server {
         match message {
             Message::Hello(_) => {
                 let session = SessionId(key as u64 + 1);
-                self.say(key, &Message::Welcome(Welcome { session, details: WelcomeDetails::default() }));
+                let details =
+                    WelcomeDetails { features: RouterFeatures::BROKER, ..WelcomeDetails::default() };
+                self.say(key, &Message::Welcome(Welcome { session, details }));
             }
             Message::Subscribe(subscribe) => {
                 self.subscribers.push(key);

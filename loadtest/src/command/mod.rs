@@ -21,7 +21,7 @@ fn idle_plans(
     reconnect_within_ms: Option<u64>,
 ) -> (Vec<Plan>, Vec<usize>) {
     let processes = arguments.sessions.div_ceil(arguments.per_process.max(1)).max(1);
-    let mut first = 0;
+    let (mut first, mut addresses) = (0, 0);
     let mut plans = Vec::new();
     let mut shares = Vec::new();
     for number in 0..processes {
@@ -30,7 +30,7 @@ fn idle_plans(
             first: first as u32,
             subscribe,
             window: arguments.window.div_ceil(processes),
-            sources: sources(stage, arguments, number),
+            sources: sources(stage, arguments, &mut addresses, share),
             reconnect_within_ms,
             patience_ms: (arguments.patience * 1000.0) as u64,
         };
@@ -41,16 +41,25 @@ fn idle_plans(
     (plans, shares)
 }
 
-/// Addresses of loopback have 64,512 ports each at the most, so each process has one of its own there.
-fn sources(stage: &Stage, arguments: &IdleArguments, process: usize) -> Vec<IpAddr> {
+/// How many sessions come from one address of loopback: half of the ports of a default system, from which the kernel gives
+/// them out quickly; for the other half it looks through all of them.
+const SESSIONS_OF_ADDRESS: usize = 14_000;
+
+/// Where the sessions of a process come from: addresses of its own, as many as they need.
+fn sources(stage: &Stage, arguments: &IdleArguments, used: &mut u16, share: usize) -> Vec<IpAddr> {
     if !arguments.sources.is_empty() {
         return arguments.sources.clone();
     }
     let is_loopback =
         stage.targets[0].address().is_some_and(|address| address.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST));
     if is_loopback {
-        let [high, low] = (process as u16 + 2).to_be_bytes();
-        vec![IpAddr::V4(Ipv4Addr::new(127, 0, high, low))]
+        let address = |_| {
+            *used += 1;
+            // 127.0.0.1 is left to others.
+            let [high, low] = (*used + 1).to_be_bytes();
+            IpAddr::V4(Ipv4Addr::new(127, 0, high, low))
+        };
+        (0..share.div_ceil(SESSIONS_OF_ADDRESS).max(1)).map(address).collect()
     } else {
         Vec::new()
     }
