@@ -48,8 +48,11 @@ const TURN_US_MAX: u64 = 1_000_000;
 /// How long a core has to begin: an executor has rings to set up.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the cores have to end once they are told to end at once.
+/// How long a core that is told to end at once may be in one turn.
 const CUT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the cores have to end once they are told to end at once: so many connections are not closed in a moment.
+const CUT_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// How long a snapshot of the counters is waited for.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -103,8 +106,9 @@ enum Ending {
     WaitsUntil(u64, u64),
     /// All sessions are told; until then.
     Until(u64),
-    /// Nobody is told any more. A core that still runs then never will end.
-    CutUntil(u64),
+    /// Nobody is told any more. A core that has been in one turn since the first time never will end, nor will one that
+    /// still runs at the second.
+    CutUntil(u64, u64),
 }
 
 /// A running router.
@@ -253,9 +257,9 @@ impl Node {
 
     /// Ends all cores at once.
     fn cut(&mut self) {
-        if !matches!(self.ending, Ending::CutUntil(_)) {
+        if !matches!(self.ending, Ending::CutUntil(..)) {
             self.service_manager.stopping();
-            self.ending = Ending::CutUntil(after(CUT_TIMEOUT));
+            self.ending = Ending::CutUntil(after(CUT_TIMEOUT), after(CUT_TIMEOUT_MAX));
             self.order(Order::StopNow);
         }
     }
@@ -283,7 +287,15 @@ impl Node {
                 self.cut();
                 Ok(())
             }
-            Ending::CutUntil(until_us) if until_us <= now_us => {
+            Ending::CutUntil(until_us, last_us) if until_us <= now_us => {
+                let is_stuck = self.cores.iter().filter(|core| core.thread.is_some()).any(|core| {
+                    let lasts_us =
+                        core.control.turn_began_us().map(|began_us| now_us.saturating_sub(began_us));
+                    lasts_us.is_some_and(|lasts_us| lasts_us >= CUT_TIMEOUT.as_micros() as u64)
+                });
+                if !is_stuck && now_us < last_us {
+                    return Ok(());
+                }
                 let running = self.cores.iter().enumerate().filter(|(_, core)| core.thread.is_some());
                 let names: Vec<_> = running.map(|(number, _)| format!("core {number}")).collect();
                 Err(format!("{} did not end: stuck in a turn", names.join(" and ")))

@@ -53,6 +53,9 @@ const PEER_DELIVERIES_A_TURN: usize = 65_536;
 /// the next turns.
 const CLOSES_A_TURN: usize = 512;
 
+/// How many connections one turn of a shard that stops at once closes.
+const CUT_OFF_A_TURN: usize = 4096;
+
 /// While another core is far behind, this one looks again after this time, in microseconds.
 const MESH_FULL_RETRY_US: u64 = 1000;
 
@@ -201,6 +204,9 @@ impl<W: World> Shard<W> {
     /// Whether nothing is left that no event will announce.
     fn is_idle(&self) -> bool {
         let core = &self.core;
+        if self.obeyed == Order::StopNow && core.connections.len() > 0 {
+            return false;
+        }
         let reading_stopped = core.readable.is_empty() || core.mesh_is_full();
         core.dirty.is_empty()
             && core.bulk.is_empty()
@@ -242,10 +248,13 @@ impl<W: World> Shard<W> {
             if order == Order::StopNow {
                 self.goodbyes.clear();
                 self.goodbyes_later.clear();
-                let all: Vec<_> = self.core.connections.keys().collect();
-                for key in all {
-                    self.core.free(key);
-                }
+            }
+        }
+        if self.obeyed == Order::StopNow {
+            // In pieces, so that the node sees that this core goes on.
+            let some: Vec<_> = self.core.connections.keys().take(CUT_OFF_A_TURN).collect();
+            for key in some {
+                self.core.free(key);
             }
         }
         let memory = self.control.memory();
