@@ -82,10 +82,13 @@ impl<W: World> Core<W> {
 
     fn admit(&mut self, listener: u16, accepted: Accepted<W::Socket>) {
         self.accept_backoff_us = 0;
-        let connections_max =
-            self.limits.connections_max.map_or(usize::MAX, |max| max.div_ceil(usize::from(self.cores)));
-        let address = if self.connections.len() - self.refused < connections_max {
-            self.addresses.opened(accepted.address, self.now.monotonic_us)
+        let connections_max = self.limits.connections_max.unwrap_or(usize::MAX);
+        let address = if self.mesh.take_place(connections_max) {
+            let address = self.addresses.opened(accepted.address, self.now.monotonic_us);
+            if address.is_none() {
+                self.mesh.free_place();
+            }
+            address
         } else {
             None
         };
@@ -100,6 +103,9 @@ impl<W: World> Core<W> {
         let key = self.connections.next_key();
         if self.world.register(&accepted.socket, key.slot, key.generation).is_err() {
             self.addresses.closed(address);
+            if !refused {
+                self.mesh.free_place();
+            }
             self.counters.connections_refused += 1;
             return;
         }

@@ -403,7 +403,11 @@ impl<W: World> Core<W> {
         if connection.phase == Phase::Lingering {
             self.lingering -= 1;
         }
-        self.refused -= usize::from(connection.refused);
+        if connection.refused {
+            self.refused -= 1;
+        } else {
+            self.mesh.free_place();
+        }
         *self.input_account(connection.kept_paused) -= connection.kept_bytes as usize;
         self.addresses.closed(connection.address);
     }

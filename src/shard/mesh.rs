@@ -10,7 +10,7 @@ mod sleep;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{self, AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{self, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
@@ -112,6 +112,8 @@ struct Lane<T> {
 pub struct MeshEnd<T> {
     core: usize,
     cores: Arc<[Core]>,
+    /// Of all cores together.
+    connections: Arc<AtomicUsize>,
     /// By core; none to oneself.
     lanes: Vec<Option<Lane<T>>>,
     first_peer: usize,
@@ -129,6 +131,7 @@ pub fn connect<T: Send>(ring_entries: usize, doorbells: Vec<SharedDoorbell>) -> 
         .map(|doorbell| Core { sleep: Padded(Sleep::new()), doorbell, interest: Interest::new() })
         .collect();
     let count = cores.len();
+    let connections = Arc::new(AtomicUsize::new(0));
     // rings[from][to]; the diagonal stays unused and small.
     let rings: Vec<Vec<Arc<Ring<T>>>> = (0..count)
         .map(|from| (0..count).map(|to| Ring::new(if from == to { 1 } else { ring_entries })).collect())
@@ -140,6 +143,7 @@ pub fn connect<T: Send>(ring_entries: usize, doorbells: Vec<SharedDoorbell>) -> 
         .map(|core| MeshEnd {
             core,
             cores: Arc::clone(&cores),
+            connections: Arc::clone(&connections),
             lanes: (0..count).map(|peer| lane(core, peer)).collect(),
             first_peer: 0,
             doorbells_due: false,
@@ -277,6 +281,19 @@ impl<T> MeshEnd<T> {
         lane.map_or(0, |lane| {
             lane.sent_bytes.saturating_sub(lane.outbound.drained_bytes.0.load(Ordering::Relaxed))
         })
+    }
+
+    /// Takes a place for a connection, of `connections_max` of all cores together; whether there was one. How the kernel
+    /// spreads connections over cores is its own affair, so no core has a share of its own.
+    #[must_use]
+    pub fn take_place(&self, connections_max: usize) -> bool {
+        let more = |count| (count < connections_max).then_some(count + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Gives the place of a connection back.
+    pub fn free_place(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Tells all cores that this one wants a topic, by a number that is the same on all of them, or no longer. Once for

@@ -64,7 +64,6 @@ fn descriptors_for_fewer_connections_than_are_configured() {
 
 #[test]
 fn connections_beyond_the_number_that_is_configured_are_refused_and_said() {
-    // Two on each core.
     let processors = processors();
     let cores = processors.len();
     let config = format!("[node]\ncores = {processors:?}\n[limits]\nconnections = {}\n", 2 * cores);
