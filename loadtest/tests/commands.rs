@@ -1,0 +1,138 @@
+//! Every command against a router of the same build: it runs, finds nothing wrong, and says what it is asked for.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn router() -> PathBuf {
+    let router = PathBuf::from(env!("CARGO_BIN_EXE_loadtest")).with_file_name("crosspoint");
+    assert!(router.exists(), "{} is not there: cargo build --workspace", router.display());
+    router
+}
+
+/// Runs a command, a short while, against a router of its own.
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(arguments)
+        .arg("--router")
+        .arg(router())
+        .args(["--quiet", "--duration", "0.3", "--warmup", "0.1"])
+        .output()
+        .unwrap()
+}
+
+/// What it says as JSON, where nothing is wrong.
+fn figures(arguments: &[&str]) -> Value {
+    let output = run(&[arguments, &["--json", "-"]].concat());
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{arguments:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    let mut outcome: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(outcome["problems"], Value::Array(Vec::new()), "{arguments:?}");
+    assert!(outcome["configuration"].as_str().unwrap().contains("[limits]"));
+    outcome["figures"].take()
+}
+
+fn number(figures: &Value, name: &str) -> f64 {
+    figures[name].as_f64().unwrap_or_else(|| panic!("{name} is missing in {figures}"))
+}
+
+#[test]
+fn calls_in_every_serializer_and_framing() {
+    for serializer in ["json", "msgpack", "cbor"] {
+        for framing in [&[][..], &["--rawsocket"]] {
+            let figures = figures(&[&["rpc", "--serializer", serializer][..], framing].concat());
+            assert!(number(&figures, "calls") > 0.0);
+            for name in ["router_cpu_us_per_call", "latency_p50_us", "latency_p99_us", "generator_busy"] {
+                number(&figures, name);
+            }
+        }
+    }
+}
+
+#[test]
+fn calls_on_all_placements() {
+    let figures = figures(&["rpc", "--callers", "1", "--callees", "1", "--flight", "1", "--placements"]);
+    for name in ["callee0_caller0", "callee1_caller1", "callee0_caller1", "callee1_caller0"] {
+        number(&figures, &format!("router_cpu_us_per_call_{name}"));
+    }
+}
+
+#[test]
+fn events_in_a_closed_loop_and_at_a_pace() {
+    let closed = ["pubsub", "--publishers", "2", "--subscribers", "6", "--topics", "2", "--acknowledge"];
+    let figures_closed = figures(&closed);
+    // Each publication has three receivers.
+    let (events, publications) = (number(&figures_closed, "events"), number(&figures_closed, "publications"));
+    assert!(publications > 0.0 && (events / publications - 3.0).abs() < 0.5, "{figures_closed}");
+    let paced = figures(&["pubsub", "--subscribers", "2", "--rate", "200"]);
+    assert!(number(&paced, "events") > 0.0);
+}
+
+#[test]
+fn several_processes_add_up() {
+    let one = figures(&["rpc", "--processes", "2", "--callers", "1", "--callees", "1"]);
+    assert!(number(&one, "calls") > 0.0);
+}
+
+#[test]
+fn sessions_are_opened_and_each_gets_its_event() {
+    let figures =
+        figures(&["connect", "--sessions", "300", "--per-process", "100", "--subscribe", "--hold", "0.2"]);
+    assert_eq!(number(&figures, "sessions"), 300.0);
+    assert_eq!(number(&figures, "events"), 300.0);
+    for name in ["router_cpu_us_per_session", "router_bytes_per_session", "slab_bytes_per_session"] {
+        number(&figures, name);
+    }
+}
+
+#[test]
+fn idle_sessions_beside_work() {
+    let figures = figures(&["mixed", "--sessions", "50", "--pairs", "1"]);
+    assert!(number(&figures, "ratio") > 0.0);
+}
+
+#[test]
+fn a_subscriber_that_stalls_is_told_of() {
+    let figures = figures(&["stall", "--payload", "1024", "--stalled", "2"]);
+    for name in ["longest_gap_ratio", "router_grown_bytes", "stalled_events", "closed_slow_consumer"] {
+        number(&figures, name);
+    }
+}
+
+#[test]
+fn everybody_comes_back_after_the_router_was_killed() {
+    let figures =
+        figures(&["storm", "--sessions", "100", "--per-process", "60", "--reconnect-within", "0.2"]);
+    assert_eq!(number(&figures, "sessions"), 100.0);
+    assert!(number(&figures, "failures") >= 100.0, "all of them were cut off");
+}
+
+#[test]
+fn a_report_is_one_page_with_its_plots() {
+    let path = std::env::temp_dir().join(format!("loadtest-{}.html", std::process::id()));
+    let output = run(&["rpc", "--html", path.to_str().unwrap()]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("router CPU per call") && text.contains("calls a second"), "{text}");
+    let page = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(page.contains("<svg") && page.contains("The configuration of the router"), "{page}");
+}
+
+#[test]
+fn what_is_wrong_is_said_and_ends_with_a_code() {
+    let nobody = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["rpc", "--url", "ws://127.0.0.1:9/ws", "--quiet"])
+        .output()
+        .unwrap();
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("refused"), "{nobody:?}");
+    let realm = run(&["rpc", "--realm", "com.nowhere"]);
+    assert_eq!(realm.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&realm.stderr).contains("no_such_realm"), "{realm:?}");
+    let storm = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(["storm", "--quiet"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&storm.stderr).contains("--router"), "{storm:?}");
+}
