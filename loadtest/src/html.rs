@@ -60,6 +60,7 @@ fn percentiles(latencies: &[(String, Latency)]) -> Result<String, String> {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(10)
+            .margin_right(30)
             .x_label_area_size(36)
             .y_label_area_size(72)
             .build_cartesian_2d(
@@ -113,12 +114,14 @@ fn line(series: &Series) -> Result<String, String> {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(10)
+            .margin_right(30)
             .x_label_area_size(36)
             .y_label_area_size(72)
             .build_cartesian_2d(0.0..x_max.max(1e-9), 0.0..(y_max * 1.05).max(1e-9))
             .map_err(|error| error.to_string())?;
         chart
             .configure_mesh()
+            .max_light_lines(0)
             .x_desc(series.x_label.as_str())
             .y_desc(series.y_label.as_str())
             .x_label_formatter(&|value| number(*value))

@@ -186,9 +186,8 @@ impl Measured {
             title: format!("{operation}s a second over time"),
             x_label: "seconds".to_owned(),
             y_label: format!("{operation}s a second"),
-            points: self
-                .tally
-                .rate
+            // The last slot is not a whole one.
+            points: self.tally.rate[..self.tally.rate.len().saturating_sub(1)]
                 .iter()
                 .enumerate()
                 .map(|(place, count)| (place as f64 * slot, *count as f64 / slot))
