@@ -235,25 +235,30 @@ impl<W: World> Core<W> {
     fn frame(&mut self, encoding: Encoding) {
         self.framed.clear();
         frame(encoding, &self.encoded, &mut self.framed);
-        // One large message must not pin its size for good.
-        if self.encoded.capacity() > SCRATCH_BYTES_MAX {
-            self.encoded = Vec::new();
+    }
+
+    /// One large message must not pin its size for good.
+    fn give_scratch_back(&mut self) {
+        for scratch in [&mut self.encoded, &mut self.framed] {
+            if scratch.capacity() > SCRATCH_BYTES_MAX {
+                *scratch = Vec::new();
+            }
         }
     }
 
     /// Queues the EVENT in `self.framed`, which nobody else gets: a copy, where a reference would have to be allocated.
     fn push_sole_event(&mut self, to: SessionKey, encoding: Encoding, peer_max: usize) -> Sent {
-        if too_large(encoding, self.framed.len(), peer_max, &self.limits) {
-            return Sent::TooLarge;
-        }
-        let levels = self.levels(0);
-        let Some(connection) = self.connections.get_mut(to) else { return Sent::Gone };
-        let before = connection.outbox.bytes();
-        let pushed = connection.outbox.push_copy(&self.framed, levels, &mut self.pool);
-        if self.framed.capacity() > SCRATCH_BYTES_MAX {
-            self.framed = Vec::new();
-        }
-        self.pushed(to, before, pushed, true)
+        let sent = if too_large(encoding, self.framed.len(), peer_max, &self.limits) {
+            Sent::TooLarge
+        } else {
+            let levels = self.levels(0);
+            let Some(connection) = self.connections.get_mut(to) else { return Sent::Gone };
+            let before = connection.outbox.bytes();
+            let pushed = connection.outbox.push_copy(&self.framed, levels, &mut self.pool);
+            self.pushed(to, before, pushed, true)
+        };
+        self.give_scratch_back();
+        sent
     }
 
     /// Queues one message for one connection.
@@ -268,14 +273,13 @@ impl<W: World> Core<W> {
             return Sent::NotRepresentable;
         }
         if too_large(encoding, self.framed.len(), peer_max, &self.limits) {
+            self.give_scratch_back();
             return Sent::TooLarge;
         }
         let framed = std::mem::take(&mut self.framed);
         let sent = self.push_bytes(to, &framed, reserve);
         self.framed = framed;
-        if self.framed.capacity() > SCRATCH_BYTES_MAX {
-            self.framed = Vec::new();
-        }
+        self.give_scratch_back();
         sent
     }
 
@@ -557,6 +561,11 @@ impl<W: World> Effects for Core<W> {
             let Some(payload) = self.payload_for(encoding.serializer, &event.payload, transcoded) else {
                 return Sent::NotRepresentable;
             };
+            // First, whatever is queued: what no outbox takes must not make its receiver a slow one.
+            let least = payload.len() + RAWSOCKET_HEAD_BYTES;
+            if too_large(encoding, least, peer_max, &self.limits) {
+                return Sent::TooLarge;
+            }
             let outbox = self.connections.get(to).map(|connection| &connection.outbox);
             if outbox.is_some_and(|outbox| outbox.is_full_for(payload.len(), levels)) {
                 return Sent::Full;
@@ -568,6 +577,7 @@ impl<W: World> Effects for Core<W> {
                 return self.push_sole_event(to, encoding, peer_max);
             }
             frames.keep(index, Bytes::copy_from_slice(&self.framed));
+            self.give_scratch_back();
         }
         let Some(frame) = frames.get(index) else { return Sent::NotRepresentable };
         if too_large(encoding, frame.len(), peer_max, &self.limits) {

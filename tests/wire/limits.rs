@@ -271,3 +271,37 @@ fn binary_message(client: &mut Client) -> Vec<u8> {
     };
     client.read_exactly(length)
 }
+
+/// What no outbox takes is left out, whatever else is queued: its receiver is not slow because of it.
+#[test]
+fn an_event_that_becomes_too_large_costs_its_receiver_nothing_else() {
+    let router = Router::start("ping_interval_ms = 0");
+    let mut subscriber = Client::join_narrow(&router.near, RawSocket);
+    subscriber.subscribe("t");
+    let mut publisher = Client::join(&router.near, WebSocket);
+    let filler = format!("\"{}\"", "x".repeat(10_000));
+    // More than half of what may be queued.
+    for number in 0..250 {
+        publisher.publish_acknowledged("t", &format!("{number},{filler}"));
+    }
+    let before = router.counters();
+    let mut other = Client::connect_as(&router.near, WebSocket, "wamp.2.msgpack", 2);
+    let hello =
+        [&[0x93, 1, 0xa6][..], b"realm1", &[0x81, 0xa5], b"roles", &[0x81, 0xa9], b"publisher", &[0x80]];
+    other.send_raw(&websocket_frame(0x82, &hello.concat()));
+    binary_message(&mut other);
+    // A control character is one byte here, and six in JSON.
+    let text = vec![1; 1_000_000];
+    let publish = [&[0x95, 16, 1, 0x80, 0xa1, b't', 0x91, 0xdb][..], &1_000_000_u32.to_be_bytes(), &text];
+    other.send_raw(&websocket_frame(0x82, &publish.concat()));
+    let counters = router.wait_for("events_too_large", before.get("events_too_large") + 1);
+    assert_eq!(counters.closed_since(&before), reasons([]));
+    publisher.publish_acknowledged("t", "250");
+    for number in 0..251 {
+        assert_eq!(subscriber.message()[4][0], number);
+    }
+    drop(other);
+    subscriber.leave();
+    publisher.leave();
+    router.stop();
+}
