@@ -147,7 +147,9 @@ impl Node {
         let processors = processors::select(config.node.cores.as_deref()).map_err(NodeError::Preflight)?;
         check_cores(config, processors.len()).map_err(NodeError::Preflight)?;
         let (host, warning) = preflight::choose_host(config.node.runtime).map_err(NodeError::Preflight)?;
-        let connections_max = preflight::connections(&config.limits).map_err(NodeError::Preflight)?;
+        let connections_max =
+            preflight::connections(&config.limits, processors.len(), config.listeners.len())
+                .map_err(NodeError::Preflight)?;
         if let Some(warning) = warning {
             warn!("{warning}");
         }
@@ -221,6 +223,7 @@ impl Node {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             let now_us = clock::now().monotonic_us;
+            self.service_manager.remind();
             // A stuck core ends only with the process: the manager hears nothing, and restarts it.
             if self.watch_turns(now_us) {
                 self.service_manager.alive(now_us);
@@ -298,7 +301,8 @@ impl Node {
                 }
                 let running = self.cores.iter().enumerate().filter(|(_, core)| core.thread.is_some());
                 let names: Vec<_> = running.map(|(number, _)| format!("core {number}")).collect();
-                Err(format!("{} did not end: stuck in a turn", names.join(" and ")))
+                let why = if is_stuck { "stuck in a turn" } else { "its time is over" };
+                Err(format!("{} did not end: {why}", names.join(" and ")))
             }
             _ => Ok(()),
         }

@@ -6,8 +6,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use crate::config::{Limits, Runtime};
 use crate::shard::park::Host;
 
-/// Descriptors that are not connections: standard streams, listeners, epoll sets, rings, logs.
-pub(super) const DESCRIPTORS_RESERVED: u64 = 256;
+/// Descriptors that are not connections, at least: standard streams, logs, and connections that are told that there is no
+/// room.
+const DESCRIPTORS_RESERVED_MIN: u64 = 256;
+
+/// Of these, what does not depend on cores, and what each core has: rings, epoll sets, doorbells; and its listeners.
+const DESCRIPTORS_OF_PROCESS: u64 = 160;
+const DESCRIPTORS_OF_CORE: u64 = 12;
+
+/// How many descriptors are kept from connections.
+fn reserved(cores: usize, listeners: usize) -> u64 {
+    let of_cores = cores as u64 * (DESCRIPTORS_OF_CORE + listeners as u64);
+    DESCRIPTORS_RESERVED_MIN.max(DESCRIPTORS_OF_PROCESS + of_cores)
+}
 
 /// The first kernel that has every operation which glommio asks for: where one is missing it ends the process itself.
 /// Asking the kernel for the operations one by one would take another unsafe call.
@@ -103,22 +114,26 @@ fn memlock(limit: Option<u64>) -> Result<(), String> {
 ///
 /// # Errors
 /// A text for people, when more are configured than the limit allows.
-pub(super) fn connections(limits: &Limits) -> Result<usize, String> {
+pub(super) fn connections(limits: &Limits, cores: usize, listeners: usize) -> Result<usize, String> {
     let before = getrlimit(Resource::Nofile);
     if before.current != before.maximum {
         // If it fails the lower limit holds, and is what is compared with.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: before.maximum, maximum: before.maximum });
     }
-    connections_within(limits.connections_max, getrlimit(Resource::Nofile).current)
+    let reserved = reserved(cores, listeners);
+    connections_within(limits.connections_max, getrlimit(Resource::Nofile).current, reserved)
 }
 
-fn connections_within(wanted: Option<usize>, descriptors: Option<u64>) -> Result<usize, String> {
-    let possible = descriptors.map_or(usize::MAX, |limit| {
-        usize::try_from(limit.saturating_sub(DESCRIPTORS_RESERVED)).unwrap_or(usize::MAX)
-    });
+fn connections_within(
+    wanted: Option<usize>,
+    descriptors: Option<u64>,
+    reserved: u64,
+) -> Result<usize, String> {
+    let possible = descriptors
+        .map_or(usize::MAX, |limit| usize::try_from(limit.saturating_sub(reserved)).unwrap_or(usize::MAX));
     match wanted {
         Some(wanted) if wanted > possible => Err(format!(
-            "limits.connections is {wanted}, but RLIMIT_NOFILE allows {possible} ({} less {DESCRIPTORS_RESERVED} for \
+            "limits.connections is {wanted}, but RLIMIT_NOFILE allows {possible} ({} less {reserved} for \
              the router itself); raise it (`ulimit -Hn`, LimitNOFILE= in a systemd unit), or lower limits.connections",
             descriptors.unwrap_or(u64::MAX)
         )),
@@ -156,11 +171,11 @@ mod tests {
 
     #[test]
     fn connections_follow_the_limit_on_descriptors() {
-        assert_eq!(connections_within(None, Some(20_000)), Ok(19_744));
-        assert_eq!(connections_within(Some(1000), Some(20_000)), Ok(1000));
-        assert_eq!(connections_within(None, None), Ok(usize::MAX));
-        let error = connections_within(Some(180_000), Some(20_000)).unwrap_err();
+        assert_eq!(connections_within(None, Some(20_000), 256), Ok(19_744));
+        assert_eq!(connections_within(Some(1000), Some(20_000), 256), Ok(1000));
+        assert_eq!(connections_within(None, None, 256), Ok(usize::MAX));
+        let error = connections_within(Some(180_000), Some(20_000), 256).unwrap_err();
         assert!(error.contains("180000") && error.contains("19744"), "{error}");
-        assert!(connections_within(None, Some(100)).is_err());
+        assert!(connections_within(None, Some(100), 256).is_err());
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct ServiceManager {
     /// How often it wants to hear that the process is alive: half of the time after which it acts.
     alive_interval_us: Option<u64>,
     alive_due_us: u64,
+    /// The manager waits for this one, so it is said again if it was not taken.
+    is_ready_untold: bool,
     has_told_stopping: bool,
     has_failed: bool,
 }
@@ -51,7 +53,14 @@ impl ServiceManager {
 
     /// The router listens.
     pub(super) fn ready(&mut self) {
-        self.tell("READY=1");
+        self.is_ready_untold = !self.tell("READY=1");
+    }
+
+    /// Says again what has to be heard and was not taken. Called now and then.
+    pub(super) fn remind(&mut self) {
+        if self.is_ready_untold {
+            self.ready();
+        }
     }
 
     /// The router goes on. A manager that does not hear this in time kills and restarts it.
@@ -70,13 +79,15 @@ impl ServiceManager {
         }
     }
 
-    fn tell(&mut self, what: &str) {
-        let Some((socket, address)) = &self.socket else { return };
-        let Err(error) = socket.send_to_addr(what.as_bytes(), address) else { return };
+    /// Whether it was taken, or there is nobody to take it.
+    fn tell(&mut self, what: &str) -> bool {
+        let Some((socket, address)) = &self.socket else { return true };
+        let Err(error) = socket.send_to_addr(what.as_bytes(), address) else { return true };
         // Once: a manager that is gone, or reads nothing, is so for all that follows.
         if !std::mem::replace(&mut self.has_failed, true) {
             warn!("the service manager cannot be told {what}: {error}");
         }
+        false
     }
 }
 
