@@ -11,6 +11,9 @@ use crate::tally::{Tally, add_counts};
 /// How often whoever waits for a crew is told how it stands.
 pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_millis(100);
 
+/// When nothing happens for so long, nothing will; in an emulated machine much is slow.
+const STANDSTILL: Duration = Duration::from_secs(300);
+
 /// Workers that run the same kind of work at the same time.
 #[derive(Debug)]
 pub(crate) struct Crew {
@@ -99,9 +102,20 @@ impl Crew {
 
     /// Waits until what was ordered is done; `observe` is called ten times a second.
     pub(crate) fn wait_until_ready(&mut self, mut observe: impl FnMut(&Progress)) -> Result<(), String> {
-        while !self.workers.iter().all(|worker| worker.ready) {
-            self.listen(SAMPLE_INTERVAL)?;
-            observe(&self.progress());
+        let (mut progress, mut changed) = (self.progress(), Instant::now());
+        while !self.is_ready() {
+            self.listen(SAMPLE_INTERVAL, true)?;
+            let new = self.progress();
+            observe(&new);
+            if new != progress {
+                (progress, changed) = (new, Instant::now());
+            }
+            if changed.elapsed() > STANDSTILL {
+                return Err(format!(
+                    "nothing happened for {} s: the router does not answer",
+                    STANDSTILL.as_secs()
+                ));
+            }
         }
         Ok(())
     }
@@ -114,7 +128,7 @@ impl Crew {
             if left.is_zero() {
                 return Ok(());
             }
-            self.listen(left.min(SAMPLE_INTERVAL))?;
+            self.listen(left.min(SAMPLE_INTERVAL), false)?;
             observe(&self.progress());
         }
     }
@@ -123,7 +137,7 @@ impl Crew {
     pub(crate) fn finish(mut self) -> Result<Tally, String> {
         self.order(Order::Stop)?;
         while !self.workers.iter().all(|worker| worker.tally.is_some()) {
-            self.listen(SAMPLE_INTERVAL)?;
+            self.listen(SAMPLE_INTERVAL, false)?;
         }
         let mut sum = Tally::default();
         for worker in &mut self.workers {
@@ -132,8 +146,12 @@ impl Crew {
         Ok(sum)
     }
 
-    /// Takes what they say for so long.
-    fn listen(&mut self, time: Duration) -> Result<(), String> {
+    fn is_ready(&self) -> bool {
+        self.workers.iter().all(|worker| worker.ready)
+    }
+
+    /// Takes what they say for so long, or until all are ready.
+    fn listen(&mut self, time: Duration, until_ready: bool) -> Result<(), String> {
         let end = Instant::now() + time;
         loop {
             let left = end.saturating_duration_since(Instant::now());
@@ -142,7 +160,12 @@ impl Crew {
                     let worker = &mut self.workers[number];
                     match report {
                         Report::Progress(progress) => worker.progress = progress,
-                        Report::Ready => worker.ready = true,
+                        Report::Ready => {
+                            worker.ready = true;
+                            if until_ready && self.is_ready() {
+                                return Ok(());
+                            }
+                        }
                         Report::Done(tally) => worker.tally = Some(*tally),
                         Report::Failed(error) => return Err(error),
                     }

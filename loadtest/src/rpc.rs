@@ -1,5 +1,7 @@
 //! Calls in a closed loop: every caller keeps so many of them open.
 
+use std::collections::HashSet;
+
 use crate::clock::now_ns;
 use crate::payload::Stamp;
 use crate::plan::RpcJob;
@@ -16,6 +18,8 @@ pub(crate) struct Rpc {
     ready: usize,
     /// By number of the caller: calls made.
     sent: Vec<u64>,
+    /// By number of the caller: the calls that have no answer.
+    unanswered: Vec<HashSet<u64>>,
     open: u64,
     running: bool,
     clocked: Clocked,
@@ -28,6 +32,7 @@ impl Rpc {
         Self {
             sessions: job.callers + job.callees,
             sent: vec![0; job.callers],
+            unanswered: vec![HashSet::new(); job.callers],
             job,
             ready: 0,
             open: 0,
@@ -46,6 +51,7 @@ impl Rpc {
         let caller = key - self.job.callees;
         self.sent[caller] += 1;
         self.open += 1;
+        self.unanswered[caller].insert(self.sent[caller]);
         let stamp = Stamp { sender: caller as u32, sequence: self.sent[caller], sent_ns: now_ns() };
         stamp.write(pool.settings().payload_bytes, &mut self.text);
         let procedure = self.procedure(caller % self.job.callees);
@@ -108,14 +114,18 @@ impl Work for Rpc {
             Happening::Open | Happening::Registered => self.ready += 1,
             Happening::Invocation { token, payload } => pool.answer(key, token, payload),
             Happening::Result { payload } => {
-                self.open = self.open.saturating_sub(1);
                 let caller = key - self.job.callees;
-                match Stamp::read(payload, pool.settings().payload_bytes) {
-                    Some(stamp) if stamp.sender as usize == caller => {
-                        self.clocked.operation(stamp.sent_ns);
-                    }
-                    _ => self.clocked.tally.wrong += 1,
+                let stamp = Stamp::read(payload, pool.settings().payload_bytes);
+                let Some(stamp) = stamp.filter(|stamp| stamp.sender as usize == caller) else {
+                    self.clocked.tally.wrong += 1;
+                    return;
+                };
+                if !self.unanswered[caller].remove(&stamp.sequence) {
+                    self.clocked.tally.duplicated += 1;
+                    return;
                 }
+                self.open = self.open.saturating_sub(1);
+                self.clocked.operation(stamp.sent_ns);
                 if self.running {
                     self.call(pool, key);
                 }

@@ -19,13 +19,14 @@ pub(crate) fn run(arguments: &Connect) -> Result<Outcome, String> {
     let mut crew = Crew::start(&plans)?;
     crew.wait_until_ready(|_| {})?;
 
-    let begun = Instant::now();
     let slab_before = slab_bytes();
     let before = stage.usage();
     let mut memory = Vec::new();
     let first = arguments.slope_from.unwrap_or(sessions / 5).clamp(1, sessions);
     let mut at_first = None;
+    let mut took = Duration::ZERO;
     for step in [first, sessions] {
+        let begun = Instant::now();
         for (number, share) in shares.iter().enumerate() {
             crew.order_one(number, Order::Open(share * step / sessions))?;
         }
@@ -35,13 +36,13 @@ pub(crate) fn run(arguments: &Connect) -> Result<Outcome, String> {
                 memory.push((progress.open as f64, usage.resident_bytes as f64 / 1e6));
             }
         })?;
+        took += begun.elapsed();
         if step == first {
             // What the router puts off has come by then.
             crew.wait(Duration::from_millis(300), |_| {})?;
             at_first = stage.usage().map(|usage| (crew.progress().open, usage.resident_bytes));
         }
     }
-    let took = begun.elapsed();
     let opened = stage.usage();
     show.done();
     let open = crew.progress().open;
