@@ -78,6 +78,15 @@ struct Delivery<'a> {
     eras: Option<Eras>,
 }
 
+impl Eras {
+    /// When a publication is sent to a core, in that one's measure. Read behind the decision to send it: so of two
+    /// publications the later one never has the earlier era.
+    fn read(core: CoreId, numbers: [u64; 2], effects: &impl Effects) -> Self {
+        let [exact, patterns] = numbers.map(|number| effects.interest(core, number).1);
+        Self { exact, patterns }
+    }
+}
+
 impl Delivery<'_> {
     /// Whether it was sent before the interest began that a subscription belongs to.
     fn is_older_than(&self, subscription: &Subscription, is_pattern: bool) -> bool {
@@ -195,6 +204,8 @@ struct Interested {
     cores: u16,
     /// A bit for each of the first cores.
     first: u64,
+    /// The topic, and the patterns that may match it, as cores announce them: [`Broker::interests`].
+    numbers: [u64; 2],
 }
 
 impl Interested {
@@ -475,7 +486,7 @@ impl Router {
             let letter = Arc::new(Letter { head, body: Body::new(topic, message.payload) });
             for core in (0..self.cores).map(CoreId).filter(|core| wanted.has(*core)) {
                 let charge = Charge { bytes, paused };
-                let eras = self.eras(core, realm_index, topic, effects);
+                let eras = Eras::read(core, wanted.numbers, effects);
                 effects.peer(core, PeerMessage::Publish { publication: Arc::clone(&letter), charge, eras });
             }
         }
@@ -484,11 +495,12 @@ impl Router {
 
     /// The other cores that may have subscribers of a topic, asked once: the answer may be another one a moment later.
     fn interested_cores(&self, realm: RealmIndex, topic: &str, effects: &impl Effects) -> Interested {
-        let mut interested = Interested { own: self.core, cores: self.cores, first: 0 };
+        let mut interested = Interested { own: self.core, cores: self.cores, first: 0, numbers: [0; 2] };
         if self.cores == 1 {
             return interested;
         }
         let numbers = self.realms[usize::from(realm.0)].broker.interests(realm, topic);
+        interested.numbers = numbers;
         let relays = self.is_broken(Fault::PublishByTopic);
         for core in (0..self.cores.min(Interested::ASKED_MAX)).map(CoreId).filter(|core| *core != self.core) {
             if relays || numbers.iter().any(|number| effects.interest(core, *number).0) {
@@ -498,12 +510,9 @@ impl Router {
         interested
     }
 
-    /// When a publication is sent to a core, in that one's measure. Read behind the decision to send it: so of two
-    /// publications the later one never has the earlier era.
+    /// For the designs of [`Fault`]: as [`Eras::read`].
     pub(super) fn eras(&self, core: CoreId, realm: RealmIndex, topic: &str, effects: &impl Effects) -> Eras {
-        let numbers = self.realms[usize::from(realm.0)].broker.interests(realm, topic);
-        let [exact, patterns] = numbers.map(|number| effects.interest(core, number).1);
-        Eras { exact, patterns }
+        Eras::read(core, self.realms[usize::from(realm.0)].broker.interests(realm, topic), effects)
     }
 
     /// A PUBLISH without acknowledge is never answered, not even with ERROR (basic profile, "Publishing and Events").
