@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::SocketAddr;
 
+use crosspoint::node::holder::process_of_port;
 use serde::Serialize;
 
 /// The length of a tick in /proc/PID/stat, in microseconds: Linux has 100 a second for user space.
@@ -45,20 +46,7 @@ pub(crate) struct Process {
 impl Process {
     /// The process that listens at an address of this machine, if it may be seen.
     pub(crate) fn listening_at(address: SocketAddr) -> Option<Self> {
-        let inodes: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
-            .iter()
-            .filter_map(|path| fs::read_to_string(path).ok())
-            .flat_map(|table| listening_inodes(&table, address.port()))
-            .collect();
-        let wanted: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-        let holder = processes().into_iter().find(|pid| {
-            let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-            descriptors
-                .flatten()
-                .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
-                .any(|link| wanted.iter().any(|wanted| link.as_os_str() == wanted.as_str()))
-        })?;
-        Some(Self { pid: holder })
+        process_of_port(address.port()).map(|pid| Self { pid })
     }
 
     /// What it and its descendants used so far; `None` if it is gone.
@@ -97,16 +85,6 @@ fn meminfo(name: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
-}
-
-fn listening_inodes(table: &str, port: u16) -> Vec<String> {
-    let of_line = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let (_, local_port) = fields.get(1)?.rsplit_once(':')?;
-        let is_it = *fields.get(3)? == "0A" && u16::from_str_radix(local_port, 16).ok()? == port;
-        is_it.then(|| fields.get(9).map(|inode| (*inode).to_owned())).flatten()
-    };
-    table.lines().filter_map(of_line).collect()
 }
 
 fn processes() -> Vec<u32> {

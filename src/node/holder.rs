@@ -8,14 +8,20 @@ const LISTENING: &str = "0A";
 
 /// The program that listens on a TCP port, such as `nginx (process 812)`; `None` when this process may not see it.
 pub(super) fn of_port(port: u16) -> Option<String> {
+    process_of_port(port).map(named)
+}
+
+/// The process that listens on a TCP port; `None` when this process may not see it.
+#[must_use]
+pub fn process_of_port(port: u16) -> Option<u32> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| fs::read_to_string(path).unwrap_or_default());
-    tables.iter().flat_map(|table| inodes_of_port(table, port)).find_map(|inode| program(&inode))
+    tables.iter().flat_map(|table| inodes_of_port(table, port)).find_map(|inode| process(&inode))
 }
 
 /// The program that listens on a Unix socket.
 pub(super) fn of_unix(path: &Path) -> Option<String> {
     let table = fs::read_to_string("/proc/net/unix").ok()?;
-    inodes_of_path(&table, path.to_str()?).into_iter().find_map(|inode| program(&inode))
+    inodes_of_path(&table, path.to_str()?).into_iter().find_map(|inode| process(&inode)).map(named)
 }
 
 fn inodes_of_port(table: &str, port: u16) -> Vec<String> {
@@ -38,7 +44,7 @@ fn inodes_of_path(table: &str, path: &str) -> Vec<String> {
 }
 
 /// The first process that has this socket open.
-fn program(inode: &str) -> Option<String> {
+fn process(inode: &str) -> Option<u32> {
     let wanted = format!("socket:[{inode}]");
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let name = entry.file_name();
@@ -47,12 +53,15 @@ fn program(inode: &str) -> Option<String> {
         let Ok(descriptors) = fs::read_dir(entry.path().join("fd")) else { continue };
         let mut links = descriptors.flatten().filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
         if links.any(|link| link.as_os_str() == wanted.as_str()) {
-            let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-            let command = command.trim_end().escape_debug().to_string();
-            return Some(format!("{command} (process {pid})"));
+            return Some(pid);
         }
     }
     None
+}
+
+fn named(pid: u32) -> String {
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("{} (process {pid})", command.trim_end().escape_debug())
 }
 
 #[cfg(test)]

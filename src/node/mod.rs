@@ -2,7 +2,7 @@
 
 mod cgroup;
 mod cores;
-mod holder;
+pub mod holder;
 mod listeners;
 pub mod log;
 mod memory;
