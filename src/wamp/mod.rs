@@ -1,5 +1,6 @@
 //! The vocabulary of WAMP: messages, ids, URIs, options, payloads, and their encodings. Pure.
 
+pub mod arguments;
 pub mod close_reason;
 pub mod codec;
 pub mod error;
@@ -10,6 +11,7 @@ pub mod options;
 pub mod payload;
 pub mod uri;
 
+pub use arguments::Arguments;
 pub use close_reason::CloseReason;
 pub use error::ProtocolError;
 pub use id::{PublicationId, RegistrationId, RequestId, SessionId, SubscriptionId};
