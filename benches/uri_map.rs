@@ -20,7 +20,7 @@ use crosspoint::metrics::Counters;
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crosspoint::router::uri_map::UriMap;
-use crosspoint::router::{LinkInfo, Now, Router, RouterConfig};
+use crosspoint::router::{Door, LinkInfo, Now, Router, RouterConfig};
 use crosspoint::wamp::codec::Serializer;
 use crosspoint::wamp::message::{Event, Hello, Message, Subscribe};
 use crosspoint::wamp::options::{HelloDetails, SubscribeOptions, Text};
@@ -110,8 +110,8 @@ struct Sessions {
 impl Sessions {
     fn new() -> Self {
         let config = config::parse("", "[[listener]]\nport = 1\n", &[]).expect("a configuration");
-        let roles = vec![config.listeners[0].role.clone()];
-        let config = RouterConfig { realms: config.realms, limits: config.limits, listener_roles: roles };
+        let doors = vec![Door::from(&config.listeners[0])];
+        let config = RouterConfig { realms: config.realms, limits: config.limits, doors };
         Self { router: Router::new(&config, CoreId(0), 1, [7; 32]), effects: Nothing::default(), count: 0 }
     }
 

@@ -1,7 +1,7 @@
 //! The command line of Crosspoint; the one place that maps errors to exit codes.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -122,7 +122,27 @@ fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
             (name, text)
         }
     };
-    config::parse(&name, &text, &environment).map_err(|errors| Failure::Configuration(errors.to_string()))
+    let mut config = config::parse(&name, &text, &environment)
+        .map_err(|errors| Failure::Configuration(errors.to_string()))?;
+    read_secrets(&mut config)?;
+    Ok(config)
+}
+
+/// Fetches the secrets that are in variables and files.
+fn read_secrets(config: &mut Config) -> Result<(), Failure> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let file = |path: &Path| {
+        let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+        let mut text = String::new();
+        // One byte more than a secret may have says that it is too long.
+        let longest = config::authentication::SECRET_BYTES_MAX as u64 + 3;
+        file.take(longest).read_to_string(&mut text).map_err(|error| error.to_string())?;
+        Ok(text)
+    };
+    config.read_secrets(variable, file).map_err(|problems| {
+        let lines: Vec<_> = problems.iter().map(|problem| format!("error: {problem}")).collect();
+        Failure::Configuration(lines.join("\n"))
+    })
 }
 
 fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {

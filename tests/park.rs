@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crosspoint::config;
 use crosspoint::link::LinkConfig;
 use crosspoint::router::peer::CoreId;
-use crosspoint::router::{Now, Router, RouterConfig};
+use crosspoint::router::{Door, Now, Router, RouterConfig};
 use crosspoint::shard::control::{Control, Order};
 use crosspoint::shard::kernel::Kernel;
 use crosspoint::shard::listener::{TcpOptions, listen_tcp};
@@ -151,7 +151,7 @@ impl Core {
         let router = RouterConfig {
             realms: config.realms,
             limits: config.limits.clone(),
-            listener_roles: vec![listener.role.clone()],
+            doors: vec![Door::from(&listener)],
         };
         let (turns, control) = (Arc::<Turns>::default(), Arc::<Control>::default());
         let (jobs, jobs_of_shard) = channel();

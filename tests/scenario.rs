@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crosspoint::config;
 use crosspoint::router::fault::Fault;
-use crosspoint::router::{FEATURES, RouterConfig};
+use crosspoint::router::{Door, FEATURES, RouterConfig};
 use crosspoint::wamp::CloseReason;
 use crosspoint::wamp::codec::{Input as Encoded, Serializer};
 use crosspoint::wamp::features::RouterFeatures;
@@ -265,7 +265,7 @@ fn config_of(script: &Script) -> RouterConfig {
     RouterConfig {
         realms: config.realms,
         limits: config.limits,
-        listener_roles: config.listeners.into_iter().map(|listener| listener.role).collect(),
+        doors: config.listeners.iter().map(Door::from).collect(),
     }
 }
 

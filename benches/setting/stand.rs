@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crosspoint::config;
 use crosspoint::link::LinkConfig;
 use crosspoint::router::peer::CoreId;
-use crosspoint::router::{Now, Router, RouterConfig};
+use crosspoint::router::{Door, Now, Router, RouterConfig};
 use crosspoint::shard::mesh::{self, Doorbell, SharedDoorbell};
 use crosspoint::shard::world::{Accepted, Ready, Token, World};
 use crosspoint::shard::{Shard, ShardParts, Turn};
@@ -125,7 +125,7 @@ pub fn shard<W: World>(world: W, doorbell: SharedDoorbell) -> Shard<W> {
     let router = RouterConfig {
         realms: config.realms.clone(),
         limits: config.limits.clone(),
-        listener_roles: vec![listener.role.clone()],
+        doors: vec![Door::from(&listener)],
     };
     Shard::new(ShardParts {
         core: CoreId(0),

@@ -11,7 +11,7 @@ use super::node::CORES;
 use super::realm::{ANONYMOUS, EXAMPLE};
 use super::section::{Fields, Keys, Reader, Section, list_of, section};
 use super::tree::{Node, Path, Table, Value};
-use super::{ListenAddress, Listener, ListenerMode, Origins, Realm};
+use super::{AuthMethod, ListenAddress, Listener, ListenerMode, Origins, Realm, authentication};
 use crate::wamp::codec::Serializer;
 
 /// How many listeners there may be.
@@ -55,6 +55,7 @@ section! {
         batched: Boolean, true;
         origins: OriginsKind, Origins::SameHost;
         role: NAME, ANONYMOUS.to_owned();
+        authmethods: authentication::methods("all"), None;
         cores: Or("all", CORES), None;
         backlog: Integer(1..=65_535), 4_096;
         ..address;
@@ -175,8 +176,12 @@ fn is_exposed(listener: &Listener) -> bool {
 /// The role that anonymous sessions get must be one that a realm has.
 pub(super) fn check_role(listener: &Listener, realms: &[Realm], reader: &mut Reader<'_>, path: &Path) {
     let path = path.key("role");
-    // An echo has no sessions.
-    if listener.mode == ListenerMode::Echo || !reader.is_sound(&path) {
+    let lets_in = |methods: &Option<Vec<AuthMethod>>| {
+        methods.as_ref().is_none_or(|methods| methods.contains(&AuthMethod::Anonymous))
+    };
+    // An echo has no sessions, and where everybody has to log in nobody gets this role.
+    let is_of_use = lets_in(&listener.authmethods) && realms.iter().any(|realm| lets_in(&realm.authmethods));
+    if listener.mode == ListenerMode::Echo || !is_of_use || !reader.is_sound(&path) {
         return;
     }
     let roles: BTreeSet<&str> =

@@ -3,6 +3,7 @@
 //! A new key is a field of a struct below and a line in the `section!` of that struct, which says how it is read, its
 //! range and its default. From that one line come parsing, messages, overrides by the environment and printing.
 
+pub mod authentication;
 mod environment;
 mod errors;
 mod kinds;
@@ -15,6 +16,7 @@ mod realm;
 mod section;
 mod tree;
 
+pub use authentication::{AuthMethod, Secret, User};
 pub use environment::PREFIX;
 pub use errors::{ConfigError, ConfigErrors};
 pub use parse::parse;
@@ -156,8 +158,12 @@ pub struct Realm {
     pub uri_rule: UriRule,
     /// `strict_request_ids`: whether request ids must count 1, 2, 3, …
     pub strict_request_ids: bool,
+    /// `authmethods`: how clients may log in; `None` ("auto") is `anonymous` and what the users have.
+    pub authmethods: Option<Vec<AuthMethod>>,
     /// `[[realm.role]]`, at least one.
     pub roles: Vec<Role>,
+    /// `[[realm.user]]`
+    pub users: Vec<User>,
 }
 
 /// `[[realm.role]]`
@@ -214,6 +220,8 @@ pub struct Listener {
     pub origins: Origins,
     /// `role`: the role of anonymous sessions that come in here.
     pub role: String,
+    /// `authmethods`: how those who come in here may log in; `None` ("all") is whatever the realm offers.
+    pub authmethods: Option<Vec<AuthMethod>>,
     /// `cores`: indices into the running cores; `None` is all of them.
     pub cores: Option<Vec<usize>>,
     /// `backlog` of the kernel.

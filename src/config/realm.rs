@@ -4,7 +4,7 @@ use super::kinds::{Boolean, Fault, Integer, Kind, List, NAME, Or, Text, Words, W
 use super::node::CORE_MAX;
 use super::section::{Fields, Keys, Reader, Section, required, section};
 use super::tree::{Node, Path, Table, Value};
-use super::{Permission, Realm, Role, SlowPolicy};
+use super::{Permission, Realm, Role, SlowPolicy, authentication};
 use crate::wamp::options::MatchPolicy;
 use crate::wamp::uri::{self, UriError, UriLimits, UriRule};
 
@@ -45,7 +45,9 @@ section! {
         home: Or("auto", Integer(0..=CORE_MAX)), None;
         uri_rule: Words(RULES), UriRule::Loose;
         strict_request_ids: Boolean, true;
+        authmethods: authentication::methods("auto"), None;
         roles ["role"]: several(ROLES_MAX), Vec::new();
+        users ["user"]: several(authentication::USERS_MAX), Vec::new();
     }
 }
 
@@ -57,6 +59,7 @@ impl Section for Realm {
         }
         let names = self.roles.iter().map(|role| Some((&role.name, format!("the role `{}`", role.name))));
         fields.reader.refuse_duplicates(&fields.path.key("role"), &["name"], names);
+        authentication::check(self, fields);
     }
 }
 

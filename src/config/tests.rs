@@ -189,15 +189,22 @@ fn role() -> impl Strategy<Value = Role> {
     })
 }
 
+fn methods() -> impl Strategy<Value = Option<Vec<AuthMethod>>> {
+    prop::option::of(subsequence(AuthMethod::ALL.to_vec(), 1..=AuthMethod::ALL.len()))
+}
+
 fn realm() -> impl Strategy<Value = Realm> {
     let rule = select(vec![UriRule::Loose, UriRule::Strict]);
     let roles = prop::collection::vec(role(), 1..4);
-    (name(), prop::option::of(0..2_usize), rule, any::<bool>(), roles).prop_map(
-        |(name, home, uri_rule, strict_request_ids, roles)| Realm {
+    (name(), prop::option::of(0..2_usize), rule, any::<bool>(), methods(), roles).prop_map(
+        |(name, home, uri_rule, strict_request_ids, authmethods, roles)| Realm {
             name,
             home,
             uri_rule,
             strict_request_ids,
+            authmethods,
+            // tests/config has those.
+            users: Vec::new(),
             roles: distinct(roles, |role| role.name.clone()),
         },
     )
@@ -228,11 +235,14 @@ fn listener() -> impl Strategy<Value = Listener> {
     ]);
     let serializers = subsequence(Serializer::ALL.to_vec(), 1..=3);
     let cores = prop::option::of(subsequence(vec![0, 1], 1..=2));
-    ((address(), spoken, "/[a-z/%&=]{0,8}", serializers), (any::<bool>(), origins, cores, 1..=65_535))
+    (
+        (address(), spoken, "/[a-z/%&=]{0,8}", serializers),
+        (any::<bool>(), origins, cores, 1..=65_535, methods()),
+    )
         .prop_map(
             |(
                 (address, (mode, websocket, rawsocket), path, serializers),
-                (batched, origins, cores, backlog),
+                (batched, origins, cores, backlog, authmethods),
             )| {
                 let role = String::new();
                 Listener {
@@ -245,6 +255,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                     batched,
                     origins,
                     role,
+                    authmethods,
                     cores,
                     backlog,
                 }

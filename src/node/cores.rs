@@ -9,7 +9,7 @@ use super::NodeEvent;
 use crate::config::{Config, Limits};
 use crate::link::LinkConfig;
 use crate::router::peer::{CoreId, PeerMessage};
-use crate::router::{Router, RouterConfig};
+use crate::router::{Door, Router, RouterConfig};
 use crate::shard::control::Control;
 use crate::shard::kernel::Kernel;
 use crate::shard::listener::Listening;
@@ -81,7 +81,7 @@ pub(super) fn start_cores<W: World + Send + 'static>(
     let router_config = RouterConfig {
         realms: parts.config.realms.clone(),
         limits: parts.limits,
-        listener_roles: parts.config.listeners.iter().map(|listener| listener.role.clone()).collect(),
+        doors: parts.config.listeners.iter().map(Door::from).collect(),
     };
     let mut cores = Vec::with_capacity(count);
     for (number, ((end, doorbell), sockets)) in ends.into_iter().zip(doorbells).zip(sockets).enumerate() {

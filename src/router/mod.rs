@@ -4,6 +4,7 @@
 //! every publication is offered to every core; registrations of a realm live on its home core. What is in flight
 //! lives where it dies: a call on its caller's core, an invocation on its callee's (ARCHITECTURE.md).
 
+mod authenticate;
 pub mod authorize;
 mod broker;
 mod calls;
@@ -11,7 +12,9 @@ mod dealer;
 pub mod effects;
 #[doc(hidden)]
 pub mod fault;
+pub mod identity;
 mod invocations;
+mod joining;
 pub mod peer;
 mod random;
 mod realm;
@@ -20,9 +23,13 @@ pub mod uri_map;
 
 use std::collections::BTreeSet;
 
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
 use self::effects::Effects;
 use self::fault::{Fault, Faults};
 use self::invocations::Invocations;
+use self::joining::Challenged;
 use self::peer::{CoreId, Parcel, PeerMessage, SessionKey, Sitting};
 use self::random::Random;
 use self::realm::{Realm, RealmKeys};
@@ -30,9 +37,8 @@ use self::session::{Session, Sessions, State};
 use crate::config;
 use crate::wamp::error::uri;
 use crate::wamp::features::RouterFeatures;
-use crate::wamp::message::{Abort, Error, Goodbye, Hello, Message, MessageType, Welcome};
-use crate::wamp::options::{CloseDetails, Passthru, Text, WelcomeDetails};
-use crate::wamp::uri::{UriRule, check};
+use crate::wamp::message::{Abort, Error, Goodbye, Message, MessageType};
+use crate::wamp::options::{CloseDetails, Passthru, Text};
 use crate::wamp::{CloseReason, Payload, ProtocolError, RequestId};
 
 /// What WELCOME says of the router. Nothing that does not work is in it.
@@ -67,8 +73,23 @@ pub struct RouterConfig {
     pub realms: Vec<config::Realm>,
     /// The bounds.
     pub limits: config::Limits,
-    /// The role of anonymous sessions, by listener.
-    pub listener_roles: Vec<String>,
+    /// What the router has to know of each listener, by its number.
+    pub doors: Vec<Door>,
+}
+
+/// A listener, as far as it matters who comes in by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// The role of anonymous sessions.
+    pub role: String,
+    /// How clients may log in; `None` is whatever their realm offers.
+    pub authmethods: Option<Vec<config::AuthMethod>>,
+}
+
+impl From<&config::Listener> for Door {
+    fn from(listener: &config::Listener) -> Self {
+        Self { role: listener.role.clone(), authmethods: listener.authmethods.clone() }
+    }
 }
 
 /// What is known of a connection when it opens.
@@ -87,6 +108,7 @@ pub struct TableSizes {
     pub registrations: usize,
     pub invocations: usize,
     pub kills: usize,
+    pub challenges: usize,
 }
 
 /// The router of one core.
@@ -100,6 +122,8 @@ pub struct Router {
     invocations: Invocations,
     /// Calls being killed, by deadline; each ends with its call.
     kills: BTreeSet<(u64, SessionKey, RequestId)>,
+    /// Clients that have to answer a CHALLENGE. Ends with the answer, and with the connection.
+    challenges: HashMap<SessionKey, Box<Challenged>, FixedState>,
     /// Sessions to be closed once the lists that are being walked may change; empty between inputs.
     doomed: Vec<(SessionKey, CloseReason)>,
     random: Random,
@@ -117,7 +141,7 @@ impl Router {
         let realms = config
             .realms
             .iter()
-            .map(|realm| Realm::new(realm, &config.limits, &config.listener_roles, core, cores, keys))
+            .map(|realm| Realm::new(realm, &config.limits, &config.doors, core, cores, keys))
             .collect();
         Self {
             core,
@@ -127,6 +151,7 @@ impl Router {
             sessions: Sessions::default(),
             invocations: Invocations::new(hash_seed),
             kills: BTreeSet::new(),
+            challenges: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             doomed: Vec::new(),
             random,
             hash_seed,
@@ -136,7 +161,8 @@ impl Router {
 
     /// A connection has made its link.
     pub fn handle_open(&mut self, _now: Now, key: SessionKey, link: LinkInfo) {
-        self.sessions.open(key, link.listener);
+        // The configuration has at most 256.
+        self.sessions.open(key, link.listener as u8);
     }
 
     /// A message of a client.
@@ -151,6 +177,7 @@ impl Router {
         let handled = match session.state {
             State::Vacant => return,
             State::Connected => self.handle_before_session(key, message, effects),
+            State::Challenging => self.handle_in_challenge(key, message, effects),
             State::Open => self.handle_in_session(now, key, message, effects),
         };
         if let Err(error) = handled {
@@ -185,8 +212,7 @@ impl Router {
                 Ok(())
             }
             Message::Abort(_) => {
-                self.forget(key, effects);
-                effects.close(key, CloseReason::ClientAbort, None);
+                self.handle_client_abort(key, effects);
                 Ok(())
             }
             Message::Hello(_) => Err(ProtocolError::new("HELLO: the session is open already")),
@@ -220,8 +246,7 @@ impl Router {
                 Ok(())
             }
             Message::Abort(_) => {
-                self.forget(key, effects);
-                effects.close(key, CloseReason::ClientAbort, None);
+                self.handle_client_abort(key, effects);
                 Ok(())
             }
             other => {
@@ -231,58 +256,10 @@ impl Router {
         }
     }
 
-    fn handle_hello(&mut self, key: SessionKey, hello: &Hello<'_>, effects: &mut impl Effects) {
-        let realm = self.realms.iter().position(|realm| *realm.name == *hello.realm);
-        let Some(realm_index) = realm else {
-            let limits = self.limits.uri_limits();
-            if let Err(error) = check(&hello.realm, UriRule::Loose, limits) {
-                self.abort(key, uri::INVALID_URI, error.as_str(), effects);
-                return;
-            }
-            self.abort(key, uri::NO_SUCH_REALM, "no such realm on this router", effects);
-            return;
-        };
-        let anonymous =
-            hello.details.authmethods.as_ref().is_none_or(|methods| {
-                methods.is_empty() || methods.iter().any(|method| method == "anonymous")
-            });
-        if !anonymous {
-            let text = "the realm offers the authentication method `anonymous` only";
-            self.abort(key, uri::NO_MATCHING_AUTH_METHOD, text, effects);
-            return;
-        }
-        let realm = &self.realms[realm_index];
-        let listener = self.sessions.at(key.slot).listener;
-        let role = realm.anonymous_role.get(listener as usize).copied().flatten();
-        let Some(role) = role else {
-            let text = "the realm has no role for anonymous sessions that come in here";
-            self.abort(key, uri::NO_SUCH_ROLE, text, effects);
-            return;
-        };
-        let id = self.random.session_id();
-        let session = self.sessions.at_mut(key.slot);
-        session.state = State::Open;
-        session.realm = peer::RealmIndex(realm_index as u16);
-        session.role = role;
-        session.features = hello.details.features;
-        session.id = id;
-        session.last_request = RequestId(0);
-        effects.counters().sessions_opened += 1;
-        effects.opened(key, id);
-        let welcome = Message::Welcome(Welcome {
-            session: id,
-            details: WelcomeDetails {
-                realm: Some(Text::Borrowed(&realm.name)),
-                authid: Some(Text::Owned(session.authid())),
-                authrole: Some(Text::Borrowed(&realm.roles[role as usize].name)),
-                authmethod: Some(Text::Borrowed("anonymous")),
-                authprovider: Some(Text::Borrowed("static")),
-                agent: Some(Text::Borrowed(AGENT)),
-                features: FEATURES,
-                ..WelcomeDetails::default()
-            },
-        });
-        let _ = effects.reply(key, &welcome);
+    /// The client gives up, and nothing is said about it.
+    fn handle_client_abort(&mut self, key: SessionKey, effects: &mut impl Effects) {
+        self.forget(key, effects);
+        effects.close(key, CloseReason::ClientAbort, None);
     }
 
     /// The session ends; the transport may carry another (basic profile, "Session Close").
@@ -423,6 +400,7 @@ impl Router {
             // A caller that is remembered without a call would be a leak too.
             invocations: if self.invocations.is_empty() { 0 } else { self.invocations.len().max(1) },
             kills: self.kills.len(),
+            challenges: self.challenges.len(),
         }
     }
 
@@ -466,6 +444,7 @@ impl Router {
         let registered = session.active.as_ref().is_some_and(|active| active.ever_registered);
         session.number = session.number.wrapping_add(1);
         session.active = None;
+        session.identity = None;
         session.last_request = RequestId(0);
         if registered {
             let home = self.realms[realm.0 as usize].home;
@@ -479,7 +458,10 @@ impl Router {
 
     /// Ends the session and frees the slot: nothing that comes for it is heard any more.
     fn forget(&mut self, key: SessionKey, effects: &mut impl Effects) {
-        if self.sessions.get(key).is_some() {
+        if let Some(session) = self.sessions.get(key) {
+            if session.state == State::Challenging {
+                self.challenges.remove(&key);
+            }
             self.end_session(key, effects);
             self.sessions.free(key);
         }
@@ -566,7 +548,9 @@ fn text_args(text: &str) -> Vec<u8> {
 fn close_text(reason: CloseReason) -> &'static str {
     match reason {
         CloseReason::HandshakeTimeout => "the handshake was not complete in time",
-        CloseReason::HelloTimeout => "no HELLO came in time",
+        CloseReason::HelloTimeout => {
+            "no session was open in time: HELLO, or the answer to CHALLENGE, is missing"
+        }
         CloseReason::SlowConsumer => "the session does not read what it is sent fast enough",
         CloseReason::PingTimeout => "the client did not answer pings",
         CloseReason::OutOfMemory => "the router is short of memory; come back later",

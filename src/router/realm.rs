@@ -3,11 +3,13 @@
 use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 
+use super::Door;
+use super::authenticate::Accounts;
 use super::authorize::Role;
 use super::broker::Broker;
 use super::dealer::Dealer;
 use super::peer::CoreId;
-use crate::config;
+use crate::config::{self, AuthMethod};
 use crate::wamp::uri::{UriError, UriLimits, UriRule, check, is_reserved};
 
 /// One realm.
@@ -22,6 +24,9 @@ pub(super) struct Realm {
     pub(super) roles: Vec<RealmRole>,
     /// The role of anonymous sessions, by listener.
     pub(super) anonymous_role: Vec<Option<u16>>,
+    /// How clients may log in, by listener.
+    pub(super) methods: Vec<Vec<AuthMethod>>,
+    pub(super) accounts: Accounts,
     pub(super) broker: Broker,
     /// On the home core only. Every decision about procedures is made there.
     pub(super) dealer: Option<Dealer>,
@@ -39,7 +44,7 @@ impl Realm {
     pub(super) fn new(
         config: &config::Realm,
         limits: &config::Limits,
-        listener_roles: &[String],
+        doors: &[Door],
         core: CoreId,
         cores: u16,
         keys: RealmKeys,
@@ -56,10 +61,11 @@ impl Realm {
                 permissions: Role::new(role),
             })
             .collect();
-        let anonymous_role = listener_roles
+        let anonymous_role = doors
             .iter()
-            .map(|name| roles.iter().position(|role| *role.name == **name).map(|index| index as u16))
+            .map(|door| roles.iter().position(|role| *role.name == *door.role).map(|index| index as u16))
             .collect();
+        let methods = doors.iter().map(|door| methods_at(door, config)).collect();
         Self {
             name: config.name.as_str().into(),
             home,
@@ -71,6 +77,8 @@ impl Realm {
             strict_request_ids: config.strict_request_ids,
             roles,
             anonymous_role,
+            methods,
+            accounts: Accounts::new(config),
             broker: Broker::new(keys.map, keys.subscription),
             dealer: (home == core).then(|| Dealer::new(keys.map)),
         }
@@ -83,6 +91,22 @@ impl Realm {
         }
         check(uri, self.uri_rule, self.uri_limits).map_err(UriError::as_str)
     }
+}
+
+/// How clients of a realm may log in at a listener: what both allow, and what somebody can do.
+fn methods_at(door: &Door, realm: &config::Realm) -> Vec<AuthMethod> {
+    let is_possible = |method: &AuthMethod| {
+        *method == AuthMethod::Anonymous
+            || realm.users.iter().any(|user| user.methods().any(|own| own == *method))
+    };
+    let is_in = |list: &Option<Vec<AuthMethod>>, method: &AuthMethod| {
+        list.as_ref().is_none_or(|list| list.contains(method))
+    };
+    AuthMethod::ALL
+        .into_iter()
+        .filter(|method| is_in(&realm.authmethods, method) && is_in(&door.authmethods, method))
+        .filter(is_possible)
+        .collect()
 }
 
 /// Keys of hashes, drawn at start.

@@ -4,8 +4,11 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::calls::OpenCall;
+use super::identity::Identity;
 use super::peer::{RealmIndex, SessionKey, Sitting};
 use super::uri_map::EntryKey;
+use crate::config::AuthMethod;
+use crate::config::authentication::ANONYMOUS_PREFIX;
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::{RequestId, SessionId};
 
@@ -16,6 +19,8 @@ pub(super) enum State {
     Vacant,
     /// No session yet, or no longer: HELLO may come.
     Connected,
+    /// CHALLENGE was sent: AUTHENTICATE has to come.
+    Challenging,
     /// WELCOME was sent.
     Open,
 }
@@ -55,7 +60,8 @@ pub(super) struct Session {
     /// How many sessions of this connection have ended.
     pub(super) number: u16,
     pub(super) state: State,
-    pub(super) listener: u16,
+    /// There are at most 256.
+    pub(super) listener: u8,
     pub(super) realm: RealmIndex,
     pub(super) role: u16,
     pub(super) features: ClientFeatures,
@@ -63,6 +69,8 @@ pub(super) struct Session {
     /// The last request of the client.
     pub(super) last_request: RequestId,
     pub(super) active: Option<Box<Active>>,
+    /// `None` for an anonymous session.
+    pub(super) identity: Option<Box<Identity>>,
 }
 
 // The cost sheet: what every connection pays, and what those pay that do something.
@@ -82,6 +90,7 @@ impl Session {
             id: SessionId(0),
             last_request: RequestId(0),
             active: None,
+            identity: None,
         }
     }
 
@@ -102,9 +111,25 @@ impl Session {
         })
     }
 
-    /// The authid of an anonymous session: its own, so that rules about one never reach another.
+    /// The authid; that of an anonymous session is its own, so that rules about one never reach another.
     pub(super) fn authid(&self) -> String {
-        format!("anonymous-{:x}", self.id.0)
+        match &self.identity {
+            Some(identity) => identity.authid.to_string(),
+            None => format!("{ANONYMOUS_PREFIX}{:x}", self.id.0),
+        }
+    }
+
+    pub(super) fn authmethod(&self) -> &'static str {
+        self.identity.as_ref().map_or(AuthMethod::Anonymous, |identity| identity.authmethod).as_str()
+    }
+
+    pub(super) fn authprovider(&self) -> &'static str {
+        self.identity.as_ref().map_or("static", |identity| identity.authprovider)
+    }
+
+    /// What the provider says beside: a map in JSON.
+    pub(super) fn authextra(&self) -> Option<&str> {
+        self.identity.as_ref().map(|identity| &*identity.authextra).filter(|extra| !extra.is_empty())
     }
 }
 
@@ -116,7 +141,7 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// A new connection takes a slot.
-    pub(super) fn open(&mut self, key: SessionKey, listener: u16) {
+    pub(super) fn open(&mut self, key: SessionKey, listener: u8) {
         let slot = key.slot as usize;
         while self.slots.len() <= slot {
             self.slots.push(Session::vacant(0));

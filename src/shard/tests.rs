@@ -7,7 +7,7 @@ use super::mesh::{Doorbell, SharedDoorbell};
 use super::world::{Accepted, World};
 use super::*;
 use crate::config;
-use crate::router::{Now, RouterConfig};
+use crate::router::{Door, Now, RouterConfig};
 
 /// Enough for several turns.
 const CONNECTIONS: usize = 3 * CLOSES_A_TURN + 7;
@@ -87,7 +87,7 @@ fn shard() -> Shard<Standing> {
     let router = RouterConfig {
         realms: config.realms.clone(),
         limits: config.limits.clone(),
-        listener_roles: vec![listener.role.clone()],
+        doors: vec![Door::from(&listener)],
     };
     let mesh = mesh::connect(16, vec![Arc::new(Silent) as SharedDoorbell]).pop().unwrap();
     let mut shard = Shard::new(ShardParts {

@@ -62,8 +62,10 @@ impl Recorder {
 
     fn queue(&mut self, to: SessionKey, message: &Message<'_>, refused_by: &[Outbox]) -> Sent {
         let Some(connection) = self.connections.get(&to) else { return Sent::Gone };
-        let between_sessions =
-            matches!(message.kind(), MessageType::Abort | MessageType::Welcome | MessageType::Goodbye);
+        let between_sessions = matches!(
+            message.kind(),
+            MessageType::Abort | MessageType::Welcome | MessageType::Goodbye | MessageType::Challenge
+        );
         assert!(connection.open || between_sessions, "{} without a session", message.kind().name());
         let (party, bytes_max) = (connection.party, connection.bytes_max);
         let full = refused_by.contains(&connection.outbox);

@@ -9,7 +9,7 @@ use crosspoint::link::LinkConfig;
 use crosspoint::metrics::Counters;
 use crosspoint::router::fault::Fault as RouterFault;
 use crosspoint::router::peer::CoreId;
-use crosspoint::router::{Router, RouterConfig, TableSizes};
+use crosspoint::router::{Door, Router, RouterConfig, TableSizes};
 use crosspoint::shard::control::{Control, Order};
 use crosspoint::shard::mesh::{self, CoreWaker, Fault as MeshFault, SharedDoorbell};
 use crosspoint::shard::{Held, MemoryLevel, Peaks, Shard, ShardParts, Turn};
@@ -627,11 +627,8 @@ pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 
         realm.roles[0].slow = profile.slow;
         realm
     });
-    let router_config = RouterConfig {
-        realms: realms.collect(),
-        limits: limits.clone(),
-        listener_roles: vec![listener.role.clone()],
-    };
+    let router_config =
+        RouterConfig { realms: realms.collect(), limits: limits.clone(), doors: vec![Door::from(&listener)] };
     let doorbells: Vec<SharedDoorbell> =
         (0..profile.cores).map(|_| kernel.borrow_mut().add_port() as SharedDoorbell).collect();
     let ends = mesh::connect(limits.ring_entries, doorbells);
