@@ -83,6 +83,8 @@ impl Effects for Nothing {
         false
     }
 
+    fn resume_requests(&mut self, _session: SessionKey) {}
+
     fn credit(&mut self, _session: SessionRef, _charge: Charge, _when: CreditTime) {}
 
     fn opened(&mut self, _session: SessionKey, _id: SessionId) {}
@@ -132,7 +134,7 @@ impl Sessions {
     }
 
     fn handle(&mut self, key: SessionKey, message: &Message<'_>) {
-        self.router.handle_message(NOW, key, message, &mut self.effects);
+        let _ = self.router.handle_message(NOW, key, message, &mut self.effects);
     }
 
     fn close(&mut self, key: SessionKey) {

@@ -103,6 +103,10 @@ counters! {
     request_errors
     /// Requests that the role may not make.
     not_authorized
+    /// Requests that an authorizer was asked about.
+    decisions_asked
+    /// Requests that an earlier answer of an authorizer decided.
+    decisions_cached
     /// Requests refused at a limit of their session.
     limit_reached
     /// Turns of the shard.
@@ -123,6 +127,8 @@ counters! {
     paused_hold
     /// Sessions whose requests waited because they did not read their own outbox.
     paused_outbox
+    /// Sessions whose requests waited for a decision.
+    paused_decision
     /// Sessions that waited because memory was short.
     paused_memory
     /// Sessions that were not read because too many of their requests waited.

@@ -143,6 +143,9 @@ pub struct Limits {
     pub linger_bytes_max: usize,
     pub lingering_per_core_max: usize,
     pub kill_timeout: Duration,
+    pub authorizer_timeout: Duration,
+    pub authorizer_calls_max: usize,
+    pub authorizer_cache_max: usize,
     pub memory_high_percent: u8,
     pub memory_critical_percent: u8,
 }
@@ -173,6 +176,10 @@ pub struct Role {
     pub name: String,
     /// `slow`: what happens to a session of this role that does not read its events.
     pub slow: SlowPolicy,
+    /// `authorizer`: the procedure that decides what the permissions leave open.
+    pub authorizer: Option<String>,
+    /// `authorizer_cache_ms`: how long its answers may be used again, where it says that they may.
+    pub authorizer_cache: Duration,
     /// `[[realm.role.permission]]`, in order.
     pub permissions: Vec<Permission>,
 }

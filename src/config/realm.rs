@@ -1,6 +1,10 @@
 //! `[[realm]]`: who may do what.
 
-use super::kinds::{Boolean, Fault, Integer, Kind, List, NAME, Or, Text, Words, Wrong, put, several};
+use std::time::Duration;
+
+use super::kinds::{
+    Boolean, Fault, Integer, Kind, List, NAME, Optional, Or, Text, Words, Wrong, milliseconds, put, several,
+};
 use super::node::CORE_MAX;
 use super::section::{Fields, Keys, Reader, Section, required, section};
 use super::tree::{Node, Path, Table, Value};
@@ -39,6 +43,9 @@ const REALM_NAME: Text<String> = Text { expects: "a URI", parse: parse_realm_nam
 
 const URI: Text<String> = Text { expects: "a URI", parse: |text| Ok(text.to_owned()), print: String::clone };
 
+const PROCEDURE: Text<String> =
+    Text { expects: "the URI of a procedure", parse: parse_procedure, print: String::clone };
+
 section! {
     Realm {
         name: REALM_NAME, required();
@@ -67,6 +74,8 @@ section! {
     Role {
         name: NAME, required();
         slow: Words(SLOW_POLICIES), SlowPolicy::Close;
+        authorizer: Optional(PROCEDURE), None;
+        authorizer_cache ["authorizer_cache_ms"]: milliseconds(0..=86_400_000), Duration::from_secs(60);
         permissions ["permission"]: several(PERMISSIONS_MAX), Vec::new();
     }
 }
@@ -196,6 +205,18 @@ fn star_hint(uri: &str) -> String {
                 uri.split('.').map(|part| if part.contains('*') { "" } else { part }).collect();
             format!("write `uri = \"{}\"` and `match = \"wildcard\"`", pattern.join(".").escape_debug())
         }
+    }
+}
+
+fn parse_procedure(text: &str) -> Result<String, Wrong> {
+    if uri::is_reserved(text) {
+        let hint = "name a procedure that one of your own services registers";
+        let problem = "procedures that begin with `wamp` are the router's own";
+        return Err((problem.to_owned(), Some(hint.to_owned())));
+    }
+    match uri::check(text, UriRule::Loose, UriLimits::default()) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(error) => Err((error.as_str().to_owned(), None)),
     }
 }
 

@@ -180,9 +180,15 @@ fn distinct<T, K: Ord>(items: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
 
 fn role() -> impl Strategy<Value = Role> {
     let slow = select(vec![SlowPolicy::Close, SlowPolicy::Drop]);
-    (name(), slow, prop::collection::vec(permission(), 0..4)).prop_map(|(name, slow, permissions)| Role {
+    let authorizer = prop::option::of("[a-v][a-z0-9_]{1,8}(\\.[a-z0-9_]{1,8}){0,4}");
+    let authorizer_cache = (0..100_000_u64).prop_map(Duration::from_millis);
+    let dynamic = (authorizer, authorizer_cache);
+    let permissions = prop::collection::vec(permission(), 0..4);
+    (name(), slow, dynamic, permissions).prop_map(|(name, slow, dynamic, permissions)| Role {
         name,
         slow,
+        authorizer: dynamic.0,
+        authorizer_cache: dynamic.1,
         permissions: distinct(permissions, |permission| {
             (permission.uri.clone(), permission.match_policy.as_str())
         }),

@@ -20,7 +20,7 @@ use crate::wamp::options::MatchPolicy;
 use crate::wamp::uri::matches;
 
 /// What a session wants to do with a URI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Action {
     Publish,
@@ -33,6 +33,28 @@ impl Action {
     const fn bit(self) -> u8 {
         1 << self as u8
     }
+
+    /// The word for it in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::Subscribe => "subscribe",
+            Self::Call => "call",
+            Self::Register => "register",
+        }
+    }
+}
+
+/// What the permissions of a role say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Yes, to all that is asked for.
+    Allowed,
+    /// No, to some of it at least.
+    Denied,
+    /// Nothing about some of it, and yes to the rest.
+    Open,
 }
 
 /// The permissions of a role.
@@ -93,30 +115,53 @@ impl Role {
     /// Does not allocate for an exact URI.
     #[must_use]
     pub fn allows(&self, action: Action, uri: &str, policy: MatchPolicy) -> bool {
+        self.decide(action, uri, policy) == Decision::Allowed
+    }
+
+    /// As [`Self::allows`], and whether a no was said or nothing at all.
+    #[must_use]
+    pub fn decide(&self, action: Action, uri: &str, policy: MatchPolicy) -> Decision {
         match policy {
-            MatchPolicy::Exact => self.allows_uri(action, uri),
+            MatchPolicy::Exact => self.decide_uri(action, uri),
             MatchPolicy::Prefix | MatchPolicy::Wildcard => {
-                self.allows_pattern(action, Pattern { policy, uri })
+                self.decide_pattern(action, Pattern { policy, uri })
             }
         }
     }
 
-    fn allows_uri(&self, action: Action, uri: &str) -> bool {
-        self.decisive(uri).is_some_and(|permission| permission.allowed & action.bit() != 0)
+    fn decide_uri(&self, action: Action, uri: &str) -> Decision {
+        match self.decisive(uri) {
+            Some(permission) if permission.allowed & action.bit() != 0 => Decision::Allowed,
+            Some(_) => Decision::Denied,
+            None => Decision::Open,
+        }
     }
 
-    fn allows_pattern(&self, action: Action, request: Pattern<'_>) -> bool {
+    fn decide_pattern(&self, action: Action, request: Pattern<'_>) -> Decision {
         let mut witness = String::new();
-        if !self.find_witness(request, request, &mut witness) || !self.allows_uri(action, &witness) {
-            return false;
-        }
-        self.permissions.iter().all(|(_, uri, policy, permission)| {
+        let mut all = if self.find_witness(request, request, &mut witness) {
+            self.decide_uri(action, &witness)
+        } else {
+            Decision::Denied
+        };
+        for (_, uri, policy, permission) in self.permissions.iter() {
+            if all == Decision::Denied {
+                break;
+            }
             // One that allows can only decide for the better.
-            permission.allowed & action.bit() != 0
+            if permission.allowed & action.bit() != 0
                 || !self.find_witness(request, Pattern { policy, uri }, &mut witness)
                 || witness.split('.').any(str::is_empty)
-                || self.allows_uri(action, &witness)
-        })
+            {
+                continue;
+            }
+            match self.decide_uri(action, &witness) {
+                Decision::Allowed => {}
+                Decision::Denied => all = Decision::Denied,
+                Decision::Open => all = Decision::Open,
+            }
+        }
+        all
     }
 
     /// The permission that decides about a URI.
@@ -235,6 +280,7 @@ fn stranger_to(permissions: &[config::Permission]) -> char {
 #[cfg(test)]
 mod tests {
     use std::cmp::Reverse;
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -253,7 +299,13 @@ mod tests {
     }
 
     fn role(permissions: Vec<config::Permission>) -> Role {
-        Role::new(&config::Role { name: "r".to_owned(), slow: config::SlowPolicy::Close, permissions })
+        Role::new(&config::Role {
+            name: "r".to_owned(),
+            slow: config::SlowPolicy::Close,
+            authorizer: None,
+            authorizer_cache: Duration::ZERO,
+            permissions,
+        })
     }
 
     #[test]

@@ -296,7 +296,7 @@ impl Router {
         self.check_request(key, message.request)?;
         let policy = message.options.match_policy;
         let topic = &*message.topic;
-        let (realm, session) = self.realm_and_session(key);
+        let (realm, _) = self.realm_and_session(key);
         if let Err(error) = check_pattern(topic, policy, realm.uri_rule, realm.uri_limits) {
             self.refuse(
                 key,
@@ -308,8 +308,8 @@ impl Router {
             );
             return Ok(());
         }
-        if !realm.roles[session.role as usize].permissions.allows(Action::Subscribe, topic, policy) {
-            self.not_authorized(key, MessageType::Subscribe, message.request, effects);
+        if let Err(refusal) = self.permits(key, Action::Subscribe, topic, policy) {
+            self.not_authorized(key, MessageType::Subscribe, message.request, refusal, effects);
             return Ok(());
         }
         let hash_seed = self.hash_seed;
@@ -447,15 +447,13 @@ impl Router {
             self.refuse_publish(key, message, uri::INVALID_URI, error, effects);
             return Ok(());
         }
-        // R2 hooks in here: a dynamic authorizer makes this request, and those behind it, wait.
-        if !realm.roles[session.role as usize].permissions.allows(Action::Publish, topic, MatchPolicy::Exact)
-        {
+        let realm_index = session.realm;
+        if let Err(refusal) = self.permits(key, Action::Publish, topic, MatchPolicy::Exact) {
             effects.counters().not_authorized += 1;
-            self.refuse_publish(key, message, uri::NOT_AUTHORIZED, super::NOT_ALLOWED, effects);
+            self.refuse_publish(key, message, refusal.error, refusal.text, effects);
             return Ok(());
         }
         effects.counters().publications += 1;
-        let realm_index = session.realm;
         let publication = self.random.publication_id();
         let audience = Audience::of(&message.options);
         let head = PublicationHead {

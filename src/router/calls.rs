@@ -6,6 +6,7 @@ use super::Router;
 use super::authorize::Action;
 use super::effects::{CreditTime, Effects, Sent};
 use super::fault::Fault;
+use super::own_calls::is_own;
 use super::peer::{
     CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, ReplyHead, SessionKey, Sitting,
 };
@@ -52,14 +53,12 @@ impl Router {
             self.refuse_call(key, request, uri::INVALID_URI, error, effects);
             return Ok(());
         }
-        // R2 hooks in here: a dynamic authorizer makes this request, and those behind it, wait.
-        if !realm.roles[session.role as usize].permissions.allows(Action::Call, procedure, MatchPolicy::Exact)
-        {
+        let (realm_index, home) = (session.realm, realm.home);
+        if let Err(refusal) = self.permits(key, Action::Call, procedure, MatchPolicy::Exact) {
             effects.counters().not_authorized += 1;
-            self.refuse_call(key, request, uri::NOT_AUTHORIZED, super::NOT_ALLOWED, effects);
+            self.refuse_call(key, request, refusal.error, refusal.text, effects);
             return Ok(());
         }
-        let (realm_index, home) = (session.realm, realm.home);
         let (hash_seed, calls_max) = (self.hash_seed, self.limits.calls_per_session_max);
         let active = self.sessions.at_mut(key.slot).active(hash_seed);
         if active.calls.len() >= calls_max {
@@ -121,7 +120,7 @@ impl Router {
     }
 
     /// R4: a cancel follows the path of its call.
-    fn send_cancel(
+    pub(super) fn send_cancel(
         &mut self,
         realm: super::peer::RealmIndex,
         caller: Sitting,
@@ -182,6 +181,10 @@ impl Router {
         let head = reply.head();
         if let Some(callee) = head.callee {
             effects.credit(callee, head.charge, CreditTime::Now);
+        }
+        if is_own(head.caller) {
+            self.finish_own_call(reply, effects);
+            return;
         }
         let Some(session) = self.sessions.sitting(head.caller) else { return };
         let key = head.caller.key;

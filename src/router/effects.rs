@@ -120,6 +120,9 @@ pub trait Effects {
     /// Gives back what was charged, wherever the session is.
     fn credit(&mut self, session: SessionRef, charge: Charge, when: CreditTime);
 
+    /// The first request that waits for a decision, and those behind it, may be handled again.
+    fn resume_requests(&mut self, session: SessionKey);
+
     /// A session opened on this connection.
     fn opened(&mut self, session: SessionKey, id: SessionId);
 

@@ -143,12 +143,11 @@ impl Router {
             self.refuse(key, MessageType::Register, message.request, uri::INVALID_URI, error, effects);
             return Ok(());
         }
-        // R2 hooks in here: a dynamic authorizer makes this request, and those behind it, wait.
-        if !realm.roles[session.role as usize].permissions.allows(Action::Register, procedure, match_policy) {
-            self.not_authorized(key, MessageType::Register, message.request, effects);
+        let (realm_index, home, hash_seed) = (session.realm, realm.home, self.hash_seed);
+        if let Err(refusal) = self.permits(key, Action::Register, procedure, match_policy) {
+            self.not_authorized(key, MessageType::Register, message.request, refusal, effects);
             return Ok(());
         }
-        let (realm_index, home, hash_seed) = (session.realm, realm.home, self.hash_seed);
         let limits = &self.limits;
         let active = self.sessions.at_mut(key.slot).active(hash_seed);
         if active.registrations as usize >= limits.registrations_per_session_max

@@ -6,6 +6,7 @@
 
 mod authenticate;
 pub mod authorize;
+mod authorizer;
 mod broker;
 mod calls;
 mod dealer;
@@ -15,6 +16,7 @@ pub mod fault;
 pub mod identity;
 mod invocations;
 mod joining;
+mod own_calls;
 pub mod peer;
 mod random;
 mod realm;
@@ -26,10 +28,12 @@ use std::collections::BTreeSet;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use self::authorizer::Decisions;
 use self::effects::Effects;
 use self::fault::{Fault, Faults};
 use self::invocations::Invocations;
 use self::joining::Challenged;
+use self::own_calls::OwnCalls;
 use self::peer::{CoreId, Parcel, PeerMessage, SessionKey, Sitting};
 use self::random::Random;
 use self::realm::{Realm, RealmKeys};
@@ -53,7 +57,15 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
 /// What the router calls itself in WELCOME.
 pub const AGENT: &str = concat!("Crosspoint-", env!("CARGO_PKG_VERSION"));
 
-const NOT_ALLOWED: &str = "the role of the session may not do this";
+/// Why a request is not authorized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Refusal {
+    error: &'static str,
+    text: &'static str,
+}
+
+const NOT_ALLOWED: Refusal =
+    Refusal { error: uri::NOT_AUTHORIZED, text: "the role of the session may not do this" };
 
 const TOO_MANY_SHAPES: &str = "the realm has as many wildcard patterns of this length that differ in which components are empty as it may have";
 
@@ -109,6 +121,19 @@ pub struct TableSizes {
     pub invocations: usize,
     pub kills: usize,
     pub challenges: usize,
+    pub own_calls: usize,
+    pub decisions: usize,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Handled {
+    /// It is done with.
+    Done,
+    /// It waits for a decision, and nothing was done about it yet: it and the requests of its session behind it shall be kept,
+    /// and handled again in their order after [`Effects::resume_requests`].
+    Waits,
 }
 
 /// The router of one core.
@@ -124,6 +149,12 @@ pub struct Router {
     kills: BTreeSet<(u64, SessionKey, RequestId)>,
     /// Clients that have to answer a CHALLENGE. Ends with the answer, and with the connection.
     challenges: HashMap<SessionKey, Box<Challenged>, FixedState>,
+    own_calls: OwnCalls,
+    decisions: Decisions,
+    /// Whether any role has an authorizer.
+    has_authorizers: bool,
+    /// Of the input that is being handled.
+    now: Now,
     /// Sessions to be closed once the lists that are being walked may change; empty between inputs.
     doomed: Vec<(SessionKey, CloseReason)>,
     random: Random,
@@ -143,6 +174,8 @@ impl Router {
             .iter()
             .map(|realm| Realm::new(realm, &config.limits, &config.doors, core, cores, keys))
             .collect();
+        let has_authorizers =
+            config.realms.iter().flat_map(|realm| &realm.roles).any(|role| role.authorizer.is_some());
         Self {
             core,
             cores,
@@ -152,6 +185,10 @@ impl Router {
             invocations: Invocations::new(hash_seed),
             kills: BTreeSet::new(),
             challenges: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            own_calls: OwnCalls::new(hash_seed),
+            decisions: Decisions::new(hash_seed, config.limits.authorizer_cache_max),
+            has_authorizers,
+            now: Now::default(),
             doomed: Vec::new(),
             random,
             hash_seed,
@@ -172,10 +209,18 @@ impl Router {
         key: SessionKey,
         message: &Message<'_>,
         effects: &mut impl Effects,
-    ) {
-        let Some(session) = self.sessions.get(key) else { return };
+    ) -> Handled {
+        self.now = now;
+        let Some(session) = self.sessions.get(key) else { return Handled::Done };
+        if self.has_authorizers
+            && session.state == State::Open
+            && self.waits_for_decision(key, message, effects)
+        {
+            return Handled::Waits;
+        }
+        let Some(session) = self.sessions.get(key) else { return Handled::Done };
         let handled = match session.state {
-            State::Vacant => return,
+            State::Vacant => return Handled::Done,
             State::Connected => self.handle_before_session(key, message, effects),
             State::Challenging => self.handle_in_challenge(key, message, effects),
             State::Open => self.handle_in_session(now, key, message, effects),
@@ -183,7 +228,11 @@ impl Router {
         if let Err(error) = handled {
             self.handle_violation(now, key, &error, effects);
         }
+        if self.has_authorizers {
+            self.end_decision(key, message);
+        }
         self.close_doomed(effects);
+        Handled::Done
     }
 
     /// The one match on messages of an open session.
@@ -325,7 +374,7 @@ impl Router {
 
     /// A message of another core, or of this one to itself.
     pub fn handle_peer(&mut self, now: Now, from: CoreId, message: PeerMessage, effects: &mut impl Effects) {
-        let _ = now;
+        self.now = now;
         match message {
             PeerMessage::Publish { publication, charge, eras } => {
                 if self.is_broken(Fault::PublishByTopic) {
@@ -362,7 +411,9 @@ impl Router {
 
     /// Deadlines that have passed.
     pub fn handle_timeout(&mut self, now: Now, effects: &mut impl Effects) {
+        self.now = now;
         self.handle_kill_timeouts(now.monotonic_us, effects);
+        self.handle_own_call_timeouts(now.monotonic_us, effects);
         if !self.faults.postponed.is_empty() {
             self.finish_fan_outs(effects);
         }
@@ -375,7 +426,8 @@ impl Router {
         if !self.faults.postponed.is_empty() {
             return Some(0);
         }
-        self.kills.first().map(|(deadline_us, ..)| *deadline_us)
+        let kill = self.kills.first().map(|(deadline_us, ..)| *deadline_us);
+        [kill, self.own_calls.next_deadline()].into_iter().flatten().min()
     }
 
     /// Whether a session waits for the answer to a call, or owes one.
@@ -401,6 +453,8 @@ impl Router {
             invocations: if self.invocations.is_empty() { 0 } else { self.invocations.len().max(1) },
             kills: self.kills.len(),
             challenges: self.challenges.len(),
+            own_calls: self.own_calls.len(),
+            decisions: self.decisions.len(),
         }
     }
 
@@ -435,6 +489,9 @@ impl Router {
         let callee = self.sitting(key);
         // From here on nothing is sent to it, wherever home is: no INTERRUPT of a call to itself either.
         self.sessions.at_mut(key.slot).state = State::Connected;
+        if self.has_authorizers {
+            self.forget_decision(key, effects);
+        }
         // First its own calls, so that answers to itself find nobody.
         self.forget_calls(key, effects);
         self.abandon_invocations(key, effects);
@@ -493,10 +550,11 @@ impl Router {
         key: SessionKey,
         request_type: MessageType,
         request: RequestId,
+        refusal: Refusal,
         effects: &mut impl Effects,
     ) {
         effects.counters().not_authorized += 1;
-        self.refuse(key, request_type, request, uri::NOT_AUTHORIZED, NOT_ALLOWED, effects);
+        self.refuse(key, request_type, request, refusal.error, refusal.text, effects);
     }
 
     fn send_error(

@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 use super::Door;
 use super::authenticate::Accounts;
 use super::authorize::Role;
+use super::authorizer::Authorizer;
 use super::broker::Broker;
 use super::dealer::Dealer;
 use super::peer::CoreId;
@@ -38,6 +39,8 @@ pub(super) struct RealmRole {
     pub(super) name: Box<str>,
     pub(super) slow: config::SlowPolicy,
     pub(super) permissions: Role,
+    /// Decides what they leave open.
+    pub(super) authorizer: Option<Box<Authorizer>>,
 }
 
 impl Realm {
@@ -59,6 +62,7 @@ impl Realm {
                 name: role.name.as_str().into(),
                 slow: role.slow,
                 permissions: Role::new(role),
+                authorizer: Authorizer::new(role),
             })
             .collect();
         let anonymous_role = doors

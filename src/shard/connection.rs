@@ -22,6 +22,9 @@ impl Paused {
     /// More requests wait than may.
     pub(super) const WAITING: Self = Self(1 << 4);
 
+    /// Its first request waits for a decision: all of them do, everything else passes.
+    pub(super) const DECISION: Self = Self(1 << 5);
+
     /// The reasons for which nothing of the connection is handled.
     const HELD_BACK: Self = Self(Self::CREDIT.0 | Self::HOLD.0 | Self::MEMORY.0);
 
@@ -53,7 +56,7 @@ impl Paused {
 
     /// Whether requests wait.
     pub(super) fn requests(self) -> bool {
-        self.contains(Self::OUTBOX)
+        self.contains(Self(Self::OUTBOX.0 | Self::DECISION.0))
     }
 }
 

@@ -618,6 +618,10 @@ impl<W: World> Effects for Core<W> {
         true
     }
 
+    fn resume_requests(&mut self, session: SessionKey) {
+        self.resume(session, Paused::DECISION);
+    }
+
     fn credit(&mut self, session: SessionRef, charge: Charge, when: CreditTime) {
         self.return_credit(session, charge, when);
     }

@@ -10,9 +10,9 @@ use super::recorder;
 use super::world::World;
 use crate::config::ListenerMode;
 use crate::link::{MessageBytes, Opened, Step, frame_echo};
-use crate::router::LinkInfo;
 use crate::router::effects::{Effects, Sent};
 use crate::router::peer::SessionKey;
+use crate::router::{Handled, LinkInfo};
 use crate::wamp::codec::{DecodeLimits, Input, Serializer, decode};
 use crate::wamp::message::Message;
 use crate::wamp::{CloseReason, MessageType};
@@ -202,10 +202,22 @@ impl<W: World> Shard<W> {
             self.core.keep_request(key, bytes);
             return;
         }
-        self.router.handle_message(self.core.now, key, &message, &mut self.core);
-        if kind == MessageType::Publish && self.core.publishers_wait() {
+        if self.handle_message(key, &message) == Handled::Waits {
+            let bytes = match input {
+                Input::Text(text) => text.as_bytes(),
+                Input::Bytes(bytes) => bytes,
+            };
+            self.core.keep_request(key, bytes);
+            self.core.await_decision(key);
+        }
+    }
+
+    fn handle_message(&mut self, key: SessionKey, message: &Message<'_>) -> Handled {
+        let handled = self.router.handle_message(self.core.now, key, message, &mut self.core);
+        if message.kind() == MessageType::Publish && self.core.publishers_wait() {
             self.core.pause_publisher(key);
         }
+        handled
     }
 
     /// The requests that waited, in order; false when the connection has to wait again.
@@ -230,23 +242,22 @@ impl<W: World> Shard<W> {
             if backlog.waiting_bytes < waiting_bytes_max {
                 connection.paused.remove(Paused::WAITING);
             }
-            self.replay(key, encoding.serializer, &request);
+            self.replay(key, encoding.serializer, request);
         }
     }
 
     /// A request that waited: it is first in line, so it does not wait behind the others.
-    fn replay(&mut self, key: SessionKey, serializer: Serializer, request: &[u8]) {
+    fn replay(&mut self, key: SessionKey, serializer: Serializer, request: Box<[u8]>) {
         let limits = &self.core.limits;
         let decode_limits = DecodeLimits { depth_max: limits.depth_max, list_max: limits.option_list_max };
         self.core.deliveries_of_input = 0;
         self.core.met_slow_reader = false;
         // It was decoded once already; that it fails now cannot be.
-        let decoded = decode(serializer, Input::Bytes(request), decode_limits);
-        match decoded {
+        match decode(serializer, Input::Bytes(&request), decode_limits) {
             Ok(message) => {
-                self.router.handle_message(self.core.now, key, &message, &mut self.core);
-                if message.kind() == MessageType::Publish && self.core.publishers_wait() {
-                    self.core.pause_publisher(key);
+                if self.handle_message(key, &message) == Handled::Waits {
+                    self.core.put_back_request(key, request);
+                    self.core.await_decision(key);
                 }
             }
             Err(error) => self.router.handle_violation(self.core.now, key, &error, &mut self.core),
@@ -425,6 +436,23 @@ impl<W: World> Core<W> {
         if backlog.waiting_bytes >= self.tuning.waiting_bytes_max && connection.paused.insert(Paused::WAITING)
         {
             self.counters.paused_waiting += 1;
+        }
+    }
+
+    /// As [`Self::keep_request`], in front of the others.
+    fn put_back_request(&mut self, key: SessionKey, request: Box<[u8]>) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let backlog = connection.backlog.get_or_insert_default();
+        backlog.waiting_bytes += request.len();
+        backlog.waiting.push_front(request);
+    }
+
+    /// The first request that waits does so for a decision; the router says when it is there.
+    fn await_decision(&mut self, key: SessionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.paused.insert(Paused::DECISION)
+        {
+            self.counters.paused_decision += 1;
         }
     }
 

@@ -7,7 +7,7 @@ use crosspoint::metrics::Counters;
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
-use crosspoint::router::{LinkInfo, Now, Router, RouterConfig, TableSizes};
+use crosspoint::router::{Handled, LinkInfo, Now, Router, RouterConfig, TableSizes};
 use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, Serializer, decode};
 use crosspoint::wamp::message::{Event, Message};
 use crosspoint::wamp::{CloseReason, MessageType, SessionId};
@@ -30,6 +30,8 @@ struct Connection {
     open: bool,
     outbox: Outbox,
     bytes_max: usize,
+    /// Requests that wait for a decision about the first of them.
+    waiting: VecDeque<Vec<u8>>,
 }
 
 /// All of one core that is not its router.
@@ -44,6 +46,8 @@ struct Recorder {
     doomed: Vec<SessionKey>,
     /// What this core told the others that it wants, and how often.
     interest: BTreeMap<u64, i64>,
+    /// Sessions whose requests may be handled again.
+    resumed: Vec<SessionKey>,
     encoder: Encoder,
     counters: Counters,
     share: i64,
@@ -153,6 +157,10 @@ impl Effects for Recorder {
         *account > share
     }
 
+    fn resume_requests(&mut self, session: SessionKey) {
+        self.resumed.push(session);
+    }
+
     fn credit(&mut self, session: SessionRef, charge: Charge, _when: CreditTime) {
         *self.account(session) -= i64::from(charge.bytes);
     }
@@ -240,6 +248,7 @@ impl World {
                 accounts: BTreeMap::new(),
                 interest: BTreeMap::new(),
                 doomed: Vec::new(),
+                resumed: Vec::new(),
                 encoder: Encoder::new(),
                 counters: Counters::default(),
                 share: config.limits.credit_bytes_per_session as i64,
@@ -265,8 +274,14 @@ impl World {
         }
         core.generations[slot as usize] += 1;
         let key = SessionKey { slot, generation: core.generations[slot as usize] };
-        let connection =
-            Connection { party, serializer, open: false, outbox: Outbox::Reads, bytes_max: usize::MAX };
+        let connection = Connection {
+            party,
+            serializer,
+            open: false,
+            outbox: Outbox::Reads,
+            bytes_max: usize::MAX,
+            waiting: VecDeque::new(),
+        };
         core.recorder.connections.insert(key, connection);
         core.router.handle_open(self.now, key, LinkInfo { listener });
         self.connections[party] = Some(key);
@@ -278,10 +293,51 @@ impl World {
         let core = &mut self.cores[self.setup.placement[party] as usize];
         let serializer = core.recorder.serializer(key);
         match decode(serializer, input, self.decode_limits) {
-            Ok(message) => core.router.handle_message(self.now, key, &message, &mut core.recorder),
+            Ok(message) => {
+                let bytes = match input {
+                    Input::Text(text) => text.as_bytes(),
+                    Input::Bytes(bytes) => bytes,
+                };
+                let passes = match &message {
+                    Message::Yield(_) | Message::Error(_) | Message::Abort(_) => true,
+                    Message::Cancel(cancel) => core.router.call_is_open(key, cancel.request),
+                    _ => false,
+                };
+                let connection = core.recorder.connections.get(&key);
+                let waits = !passes && connection.is_some_and(|connection| !connection.waiting.is_empty());
+                if (waits
+                    || core.router.handle_message(self.now, key, &message, &mut core.recorder)
+                        == Handled::Waits)
+                    && let Some(connection) = core.recorder.connections.get_mut(&key)
+                {
+                    connection.waiting.push_back(bytes.to_vec());
+                }
+            }
             Err(error) => core.router.handle_violation(self.now, key, &error, &mut core.recorder),
         }
         self.settle();
+    }
+
+    /// Handles the requests that waited for a decision, as far as it goes.
+    fn resume(&mut self, core: usize) -> bool {
+        let core = &mut self.cores[core];
+        let resumed = std::mem::take(&mut core.recorder.resumed);
+        for key in &resumed {
+            while let Some(connection) = core.recorder.connections.get(key)
+                && let Some(request) = connection.waiting.front().cloned()
+            {
+                let message = decode(connection.serializer, Input::Bytes(&request), self.decode_limits);
+                let message = message.expect("it was decoded before");
+                if core.router.handle_message(self.now, *key, &message, &mut core.recorder) == Handled::Waits
+                {
+                    break;
+                }
+                if let Some(connection) = core.recorder.connections.get_mut(key) {
+                    connection.waiting.pop_front();
+                }
+            }
+        }
+        !resumed.is_empty()
     }
 
     /// The connection of a party ends.
@@ -335,6 +391,9 @@ impl World {
     fn settle(&mut self) {
         loop {
             self.collect();
+            while (0..self.cores.len()).any(|core| self.resume(core)) {
+                self.collect();
+            }
             let is_free = |pair: &(CoreId, CoreId)| match self.held {
                 Held::None => true,
                 Held::One(from, to) => *pair != (CoreId(from), CoreId(to)),

@@ -1,0 +1,468 @@
+//! Dynamic authorization: a procedure decides what the permissions of a role leave open.
+//!
+//! The request that needs an answer waits, and all requests of its session behind it, while everything else of the session
+//! passes (R2). The shard keeps them; when the answer is there they are handled again from the first, and find it.
+
+use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
+
+use foldhash::fast::FixedState;
+use hashbrown::{Equivalent, HashMap};
+use serde_json::{Value, json};
+
+use super::authorize::{Action, Decision};
+use super::effects::Effects;
+use super::own_calls::{Answer, Purpose, is_unavailable};
+use super::peer::{RealmIndex, SessionKey};
+use super::{NOT_ALLOWED, Refusal, Router};
+use crate::config;
+use crate::wamp::error::uri;
+use crate::wamp::message::{Call, Message, Publish, Register, Subscribe};
+use crate::wamp::{Arguments, MatchPolicy, RequestId};
+
+/// The authorizer of a role on one core.
+#[derive(Debug)]
+pub(super) struct Authorizer {
+    procedure: Box<str>,
+    /// How long an answer is kept that says it may be, in microseconds.
+    cache_us: u64,
+    /// Decisions under way.
+    asked: usize,
+    /// Sessions that wait until fewer are under way; those that are gone are passed over.
+    waiting: VecDeque<SessionKey>,
+}
+
+impl Authorizer {
+    pub(super) fn new(role: &config::Role) -> Option<Box<Self>> {
+        let procedure = role.authorizer.as_deref()?.into();
+        let cache_us = u64::try_from(role.authorizer_cache.as_micros()).unwrap_or(u64::MAX);
+        Some(Box::new(Self { procedure, cache_us, asked: 0, waiting: VecDeque::new() }))
+    }
+}
+
+/// A session may do what it asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Permit {
+    /// Whether it is disclosed to whoever gets what it sends, though it did not ask for that.
+    pub(super) disclose: bool,
+}
+
+/// What was decided about one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Allowed {
+        disclose: bool,
+    },
+    Denied,
+    /// It could not be found out; the request is refused with another error, and nothing is kept.
+    Failed(&'static str),
+}
+
+/// How far the decision about the first waiting request of a session is.
+#[derive(Clone, Copy, Debug)]
+enum Stage {
+    /// As many are asked about as may be.
+    Waiting,
+    Asked(Option<RequestId>),
+    Made(Verdict),
+}
+
+/// Decisions about requests of this core's sessions: each ends when its request is handled, and with its session.
+#[derive(Debug)]
+pub(super) struct Decisions {
+    pending: HashMap<SessionKey, Pending, FixedState>,
+    cache: Cache,
+}
+
+#[derive(Debug)]
+struct Pending {
+    realm: RealmIndex,
+    role: u16,
+    stage: Stage,
+    /// While it is asked.
+    question: Option<Box<OwnedQuestion>>,
+}
+
+impl Decisions {
+    pub(super) fn new(seed: u64, cache_entries_max: usize) -> Self {
+        let pending = HashMap::with_hasher(FixedState::with_seed(seed));
+        Self { pending, cache: Cache::new(seed, cache_entries_max) }
+    }
+
+    /// How many are pending.
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+}
+
+/// What a decision is about. Two users never share one: the authid is part of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Question<'a> {
+    realm: RealmIndex,
+    role: u16,
+    action: Action,
+    policy: MatchPolicy,
+    authid: &'a str,
+    uri: &'a str,
+}
+
+#[derive(Debug)]
+struct OwnedQuestion {
+    realm: RealmIndex,
+    role: u16,
+    action: Action,
+    policy: MatchPolicy,
+    authid: Box<str>,
+    uri: Box<str>,
+}
+
+impl From<Question<'_>> for OwnedQuestion {
+    fn from(question: Question<'_>) -> Self {
+        let Question { realm, role, action, policy, authid, uri } = question;
+        Self { realm, role, action, policy, authid: authid.into(), uri: uri.into() }
+    }
+}
+
+impl OwnedQuestion {
+    fn as_question(&self) -> Question<'_> {
+        let Self { realm, role, action, policy, ref authid, ref uri } = *self;
+        Question { realm, role, action, policy, authid, uri }
+    }
+}
+
+impl PartialEq for OwnedQuestion {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_question() == other.as_question()
+    }
+}
+
+impl Eq for OwnedQuestion {}
+
+impl Hash for OwnedQuestion {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_question().hash(state);
+    }
+}
+
+impl Equivalent<OwnedQuestion> for Question<'_> {
+    fn equivalent(&self, key: &OwnedQuestion) -> bool {
+        *self == key.as_question()
+    }
+}
+
+/// Answers that may be used again: two halves, of which the older goes when the younger is full.
+#[derive(Debug)]
+struct Cache {
+    young: HashMap<OwnedQuestion, Cached, FixedState>,
+    old: HashMap<OwnedQuestion, Cached, FixedState>,
+    half_max: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Cached {
+    verdict: Verdict,
+    expires_us: u64,
+}
+
+impl Cache {
+    fn new(seed: u64, entries_max: usize) -> Self {
+        let hasher = FixedState::with_seed(seed);
+        let (young, old) = (HashMap::with_hasher(hasher.clone()), HashMap::with_hasher(hasher));
+        Self { young, old, half_max: entries_max.div_ceil(2) }
+    }
+
+    fn get(&self, question: Question<'_>, now_us: u64) -> Option<Verdict> {
+        let cached = self.young.get(&question).or_else(|| self.old.get(&question))?;
+        (cached.expires_us > now_us).then_some(cached.verdict)
+    }
+
+    fn insert(&mut self, question: OwnedQuestion, cached: Cached) {
+        if self.half_max == 0 {
+            return;
+        }
+        if self.young.len() >= self.half_max {
+            self.old = std::mem::replace(&mut self.young, HashMap::with_hasher(self.old.hasher().clone()));
+        }
+        self.young.insert(question, cached);
+    }
+}
+
+const UNREADABLE: &str = "who decides this answered with neither true, nor false, nor a map with `allow`";
+
+/// Whether an answer may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    No,
+    AsConfigured,
+    /// In milliseconds, but not longer than is configured.
+    For(u64),
+}
+
+/// `true`, `false`, or a map: `allow`, `disclose`, and `cache`, which is a boolean or milliseconds.
+fn read_answer(arguments: &Arguments) -> (Verdict, Keep) {
+    let (allow, disclose, cache) = match arguments.args.first() {
+        Some(Value::Bool(allow)) => (*allow, None, None),
+        Some(Value::Object(answer)) => match answer.get("allow") {
+            Some(Value::Bool(allow)) => (*allow, answer.get("disclose"), answer.get("cache")),
+            _ => return (Verdict::Failed(UNREADABLE), Keep::No),
+        },
+        _ => return (Verdict::Failed(UNREADABLE), Keep::No),
+    };
+    let keep = match cache {
+        Some(Value::Bool(true)) => Keep::AsConfigured,
+        Some(Value::Number(ms)) => ms.as_u64().map_or(Keep::No, Keep::For),
+        _ => Keep::No,
+    };
+    let disclose = disclose.and_then(Value::as_bool).unwrap_or(false);
+    (if allow { Verdict::Allowed { disclose } } else { Verdict::Denied }, keep)
+}
+
+/// The part of a request that is decided about.
+struct Request<'a> {
+    id: RequestId,
+    action: Action,
+    uri: &'a str,
+    policy: MatchPolicy,
+    /// For the authorizer.
+    options: Value,
+}
+
+impl<'a> Request<'a> {
+    fn of(message: &'a Message<'_>) -> Option<Self> {
+        let exact = MatchPolicy::Exact;
+        Some(match message {
+            Message::Publish(Publish { request, options, topic, .. }) => {
+                let options = json!({
+                    "acknowledge": options.acknowledge,
+                    "disclose_me": options.disclose_me,
+                    "retain": options.retain,
+                });
+                Self { id: *request, action: Action::Publish, uri: topic, policy: exact, options }
+            }
+            Message::Call(Call { request, options, procedure, .. }) => {
+                let options = json!({ "disclose_me": options.disclose_me, "timeout": options.timeout_ms });
+                Self { id: *request, action: Action::Call, uri: procedure, policy: exact, options }
+            }
+            Message::Subscribe(Subscribe { request, options, topic }) => {
+                let policy = options.match_policy;
+                let options = json!({ "match": policy.as_str(), "get_retained": options.get_retained });
+                Self { id: *request, action: Action::Subscribe, uri: topic, policy, options }
+            }
+            Message::Register(Register { request, options, procedure }) => {
+                let policy = options.match_policy;
+                let options =
+                    json!({ "match": policy.as_str(), "force_reregister": options.force_reregister });
+                Self { id: *request, action: Action::Register, uri: procedure, policy, options }
+            }
+            _ => return None,
+        })
+    }
+}
+
+impl Router {
+    /// Whether the session may do this, by its role, or by the decision that its request waited for.
+    pub(super) fn permits(
+        &mut self,
+        key: SessionKey,
+        action: Action,
+        uri: &str,
+        policy: MatchPolicy,
+    ) -> Result<Permit, Refusal> {
+        let session = self.sessions.at(key.slot);
+        let role = &self.realms[usize::from(session.realm.0)].roles[usize::from(session.role)];
+        match role.permissions.decide(action, uri, policy) {
+            Decision::Allowed => return Ok(Permit { disclose: false }),
+            Decision::Open if role.authorizer.is_some() => {}
+            Decision::Open | Decision::Denied => return Err(NOT_ALLOWED),
+        }
+        match self.decisions.pending.remove(&key) {
+            Some(Pending { stage: Stage::Made(verdict), .. }) => match verdict {
+                Verdict::Allowed { disclose } => Ok(Permit { disclose }),
+                Verdict::Denied => Err(NOT_ALLOWED),
+                Verdict::Failed(text) => Err(Refusal { error: uri::AUTHORIZATION_FAILED, text }),
+            },
+            // Only what is wrong in itself is not asked about.
+            _ => Err(NOT_ALLOWED),
+        }
+    }
+
+    /// Whether a message has to wait until its authorizer has decided. Asks it, where it was not asked yet.
+    pub(super) fn waits_for_decision(
+        &mut self,
+        key: SessionKey,
+        message: &Message<'_>,
+        effects: &mut impl Effects,
+    ) -> bool {
+        let (realm, session) = self.realm_and_session(key);
+        let (realm_index, role_index) = (session.realm, session.role);
+        let role = &realm.roles[usize::from(role_index)];
+        let Some(authorizer) = role.authorizer.as_deref() else { return false };
+        let Some(request) = Request::of(message) else { return false };
+        if role.permissions.decide(request.action, request.uri, request.policy) != Decision::Open {
+            return false;
+        }
+        // What is refused or ends the session anyway is nobody's business.
+        let is_next = request.id == session.last_request.next() || !realm.strict_request_ids;
+        let checked =
+            crate::wamp::uri::check_pattern(request.uri, request.policy, realm.uri_rule, realm.uri_limits);
+        if !is_next || checked.is_err() {
+            return false;
+        }
+        match self.decisions.pending.get(&key).map(|pending| pending.stage) {
+            Some(Stage::Made(_)) => return false,
+            Some(Stage::Asked(_)) => return true,
+            Some(Stage::Waiting) | None => {}
+        }
+        let authid = session.authid();
+        let question = Question {
+            realm: realm_index,
+            role: role_index,
+            action: request.action,
+            policy: request.policy,
+            authid: &authid,
+            uri: request.uri,
+        };
+        let pending = |stage| Pending { realm: realm_index, role: role_index, stage, question: None };
+        if let Some(verdict) = self.decisions.cache.get(question, self.now.monotonic_us) {
+            effects.counters().decisions_cached += 1;
+            self.decisions.pending.insert(key, pending(Stage::Made(verdict)));
+            return false;
+        }
+        if authorizer.asked >= self.limits.authorizer_calls_max {
+            self.decisions.pending.insert(key, pending(Stage::Waiting));
+            self.authorizer(realm_index, role_index, |authorizer| authorizer.waiting.push_back(key));
+            return true;
+        }
+        let details = json!({
+            "session": session.id.0,
+            "authid": authid,
+            "authrole": role.name,
+            "authmethod": session.authmethod(),
+            "authprovider": session.authprovider(),
+            "realm": realm.name,
+        });
+        let arguments = Arguments::from(vec![
+            details,
+            Value::from(request.uri),
+            Value::from(request.action.as_str()),
+            request.options,
+        ]);
+        let procedure = authorizer.procedure.clone();
+        effects.counters().decisions_asked += 1;
+        let question = Some(Box::new(OwnedQuestion::from(question)));
+        self.decisions.pending.insert(key, Pending { question, ..pending(Stage::Asked(None)) });
+        self.authorizer(realm_index, role_index, |authorizer| authorizer.asked += 1);
+        let deadline_us =
+            self.now.monotonic_us.saturating_add(self.limits.authorizer_timeout.as_micros() as u64);
+        let purpose = Purpose::Authorize(key);
+        let call = self.call_by_router(realm_index, &procedure, &arguments, deadline_us, purpose, effects);
+        match self.decisions.pending.get_mut(&key).map(|pending| &mut pending.stage) {
+            Some(Stage::Asked(asked)) => {
+                *asked = Some(call);
+                true
+            }
+            // It was answered at once.
+            _ => false,
+        }
+    }
+
+    fn authorizer(&mut self, realm: RealmIndex, role: u16, change: impl FnOnce(&mut Authorizer)) {
+        let role = &mut self.realms[usize::from(realm.0)].roles[usize::from(role)];
+        if let Some(authorizer) = role.authorizer.as_deref_mut() {
+            change(authorizer);
+        }
+    }
+
+    /// The authorizer has answered, or will not.
+    pub(super) fn handle_authorizer_answer(
+        &mut self,
+        key: SessionKey,
+        answer: &Answer<'_>,
+        effects: &mut impl Effects,
+    ) {
+        let Some(pending) = self.decisions.pending.get_mut(&key) else { return };
+        let (verdict, keep) = match answer {
+            Answer::Result(Some(arguments)) => read_answer(arguments),
+            Answer::Result(None) => (Verdict::Failed(UNREADABLE), Keep::No),
+            Answer::Error(error) if is_unavailable(error) => {
+                (Verdict::Failed("nobody who decides this can be asked now; try again later"), Keep::No)
+            }
+            Answer::Error(_) => (Verdict::Failed("who decides this answered with an error"), Keep::No),
+            Answer::Timeout => (Verdict::Failed("who decides this did not answer in time"), Keep::No),
+        };
+        // A request that was let through at once, because it was answered at once, waits for nothing.
+        let waits = matches!(pending.stage, Stage::Asked(Some(_)));
+        pending.stage = Stage::Made(verdict);
+        let (realm, role, question) = (pending.realm, pending.role, pending.question.take());
+        let mut cache_us = 0;
+        self.authorizer(realm, role, |authorizer| {
+            cache_us = match keep {
+                Keep::No => 0,
+                Keep::AsConfigured => authorizer.cache_us,
+                Keep::For(ms) => authorizer.cache_us.min(ms.saturating_mul(1000)),
+            };
+        });
+        if let Some(question) = question
+            && cache_us > 0
+        {
+            let expires_us = self.now.monotonic_us.saturating_add(cache_us);
+            self.decisions.cache.insert(*question, Cached { verdict, expires_us });
+        }
+        self.decision_ended(realm, role, effects);
+        if waits {
+            effects.resume_requests(key);
+        }
+    }
+
+    /// One less is under way: the next session that waits asks again.
+    fn decision_ended(&mut self, realm: RealmIndex, role: u16, effects: &mut impl Effects) {
+        let mut next = None;
+        self.authorizer(realm, role, |authorizer| {
+            authorizer.asked -= 1;
+            next = authorizer.waiting.pop_front();
+        });
+        while let Some(key) = next {
+            if self.decisions.pending.get(&key).is_some_and(|pending| matches!(pending.stage, Stage::Waiting))
+            {
+                effects.resume_requests(key);
+                return;
+            }
+            self.authorizer(realm, role, |authorizer| next = authorizer.waiting.pop_front());
+        }
+    }
+
+    /// A request was handled: what was decided about it is nobody else's, whether it came to that or not.
+    pub(super) fn end_decision(&mut self, key: SessionKey, message: &Message<'_>) {
+        if matches!(
+            message,
+            Message::Publish(_) | Message::Call(_) | Message::Subscribe(_) | Message::Register(_)
+        ) && let Some(Pending { stage: Stage::Made(_), .. }) = self.decisions.pending.get(&key)
+        {
+            self.decisions.pending.remove(&key);
+        }
+    }
+
+    /// The session ends.
+    pub(super) fn forget_decision(&mut self, key: SessionKey, effects: &mut impl Effects) {
+        let Some(pending) = self.decisions.pending.remove(&key) else { return };
+        match pending.stage {
+            Stage::Asked(call) => {
+                if let Some(call) = call {
+                    self.give_up_own_call(call, effects);
+                }
+                self.decision_ended(pending.realm, pending.role, effects);
+            }
+            Stage::Waiting => {
+                let decisions = &self.decisions.pending;
+                let role = &mut self.realms[usize::from(pending.realm.0)].roles[usize::from(pending.role)];
+                // Most of them are gone: rarely, so that many may leave at once.
+                if let Some(authorizer) = role.authorizer.as_deref_mut()
+                    && authorizer.waiting.len() > 2 * decisions.len() + 64
+                {
+                    authorizer.waiting.retain(|waiting| decisions.contains_key(waiting));
+                }
+            }
+            Stage::Made(_) => {}
+        }
+    }
+}
