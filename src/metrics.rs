@@ -83,6 +83,10 @@ counters! {
     events_not_representable
     /// EVENTs not queued because they are longer than the subscriber takes.
     events_too_large
+    /// Retained events forgotten because a realm had as many, or as large ones, as it may have.
+    retained_forgotten
+    /// Retained events left out because one SUBSCRIBE matched too many.
+    retained_left_out
     /// Payloads of publications written in another serializer: once for each serializer on each core.
     events_transcoded
     /// CALLs accepted.

@@ -379,13 +379,14 @@ fn session_message() -> BoxedStrategy<Message<'static>> {
 fn publish() -> BoxedStrategy<Message<'static>> {
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
     let lists = (sessions(), words(), words(), of(sessions()), of(words()), of(words()));
-    (request(), word(), flags, lists, of(word()), passthru())
-        .prop_map(|(request, topic, flags, lists, rkey, passthru)| {
+    (request(), word(), flags, of(any::<u64>()), lists, of(word()), passthru())
+        .prop_map(|(request, topic, flags, ttl_ms, lists, rkey, passthru)| {
             let options = PublishOptions {
                 acknowledge: flags.0,
                 exclude_me: flags.1,
                 disclose_me: flags.2,
                 retain: flags.3,
+                ttl_ms,
                 exclude: lists.0,
                 exclude_authid: lists.1,
                 exclude_authrole: lists.2,

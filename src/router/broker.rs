@@ -14,10 +14,10 @@ use super::authorize::Action;
 use super::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use super::fault::Fault;
 use super::peer::{
-    Audience, Body, Charge, CoreId, Eras, Letter, MESSAGE_OVERHEAD_BYTES, PeerMessage, PublicationHead,
-    RealmIndex, SessionKey, SessionRef,
+    Attributes, Audience, Body, Charge, CoreId, Eras, Letter, MESSAGE_OVERHEAD_BYTES, PeerMessage,
+    PublicationHead, RealmIndex, SessionKey, SessionRef,
 };
-use super::session::{Session, Subscribed};
+use super::session::{Active, Session, Subscribed};
 use super::uri_map::{EntryKey, UriMap};
 use crate::config::SlowPolicy;
 use crate::wamp::error::uri;
@@ -34,7 +34,31 @@ use crate::wamp::{CloseReason, MatchPolicy, Payload, ProtocolError, Subscription
 #[derive(Clone, Copy, Debug)]
 struct Subscriber {
     slot: u32,
-    index: u32,
+    /// The place, and above it what it asked for.
+    index_and_wishes: u32,
+}
+
+impl Subscriber {
+    /// It wants what is retained.
+    const RETAINED: u32 = 1 << 31;
+    /// A session has fewer subscriptions: the range of `subscriptions_per_session_max`.
+    const INDEX: u32 = (1 << 24) - 1;
+
+    fn index(self) -> u32 {
+        self.index_and_wishes & Self::INDEX
+    }
+
+    fn set_index(&mut self, index: u32) {
+        self.index_and_wishes = self.index_and_wishes & !Self::INDEX | index;
+    }
+
+    fn wants(self, wish: u32) -> bool {
+        self.index_and_wishes & wish != 0
+    }
+
+    fn wish(&mut self, wish: u32, wanted: bool) {
+        self.index_and_wishes = self.index_and_wishes & !wish | if wanted { wish } else { 0 };
+    }
 }
 
 /// One topic or pattern, and who subscribes to it on this core.
@@ -52,7 +76,7 @@ impl Subscription {
     fn place_of(&self, slot: u32, entry: EntryKey, held: &[Subscribed]) -> Option<usize> {
         if self.subscribers.len() < held.len() {
             let own = self.subscribers.iter().find(|subscriber| subscriber.slot == slot);
-            return own.map(|subscriber| subscriber.index as usize);
+            return own.map(|subscriber| subscriber.index() as usize);
         }
         held.iter().position(|held| held.entry == entry)
     }
@@ -70,12 +94,14 @@ pub(super) struct Broker {
 
 /// A publication as it is delivered: borrowed from the PUBLISH itself, or from what crossed a ring.
 #[derive(Clone, Copy)]
-struct Delivery<'a> {
+pub(super) struct Delivery<'a> {
     head: &'a PublicationHead,
     topic: &'a str,
     payload: Payload<'a>,
     /// Where it came from another core.
     eras: Option<Eras>,
+    /// It is what its topic retains from now on.
+    is_retained: bool,
 }
 
 impl Eras {
@@ -87,7 +113,31 @@ impl Eras {
     }
 }
 
-impl Delivery<'_> {
+impl<'a> Delivery<'a> {
+    /// What crossed a ring, or was kept.
+    pub(super) fn of(publication: &'a Letter<PublicationHead>) -> Self {
+        Self {
+            head: &publication.head,
+            topic: publication.body.uri(),
+            payload: publication.body.payload(),
+            eras: None,
+            is_retained: false,
+        }
+    }
+
+    /// The message to the subscribers of one subscription.
+    pub(super) fn event(&self, subscription: SubscriptionId, is_pattern: bool) -> Event<'a> {
+        Event {
+            subscription,
+            publication: self.head.publication,
+            details: EventDetails {
+                topic: is_pattern.then_some(Text::Borrowed(self.topic)),
+                ..EventDetails::default()
+            },
+            payload: self.payload,
+        }
+    }
+
     /// Whether it was sent before the interest began that a subscription belongs to.
     fn is_older_than(&self, subscription: &Subscription, is_pattern: bool) -> bool {
         self.eras.is_some_and(|eras| {
@@ -130,10 +180,26 @@ impl Broker {
         self.subscriptions.len()
     }
 
+    /// The id, URI and policy of an entry.
+    pub(super) fn subscription(&self, entry: EntryKey) -> Option<(SubscriptionId, &str, MatchPolicy)> {
+        let (uri, policy) = self.subscriptions.uri(entry)?;
+        Some((self.subscriptions.get(entry)?.id, uri, policy))
+    }
+
+    /// Notes what a subscriber asked for, the last time that it subscribed.
+    fn note_wish(&mut self, slot: u32, entry: EntryKey, held: &[Subscribed], wish: u32, wanted: bool) {
+        let Some(subscription) = self.subscriptions.get_mut(entry) else { return };
+        if let Some(place) = subscription.place_of(slot, entry, held)
+            && let Some(held) = held.get(place)
+        {
+            subscription.subscribers[held.index as usize].wish(wish, wanted);
+        }
+    }
+
     /// Adds a subscriber. `None` when another URI has the same id, which happens once in 2^53 pairs.
     fn subscribe(
         &mut self,
-        session: &mut super::session::Active,
+        session: &mut Active,
         slot: u32,
         topic: &str,
         policy: MatchPolicy,
@@ -161,12 +227,13 @@ impl Broker {
         let Some(subscription) = self.subscriptions.get_mut(entry) else { return Subscribing::IdTaken };
         let id = subscription.id;
         if subscription.place_of(slot, entry, &session.subscriptions).is_some() {
-            return Subscribing::Already(id);
+            return Subscribing::Already { id, entry };
         }
         let index = subscription.subscribers.len() as u32;
-        subscription.subscribers.push(Subscriber { slot, index: session.subscriptions.len() as u32 });
+        let index_and_wishes = session.subscriptions.len() as u32;
+        subscription.subscribers.push(Subscriber { slot, index_and_wishes });
         session.subscriptions.push(Subscribed { entry, index });
-        Subscribing::Added { id, first: (index == 0).then_some(entry) }
+        Subscribing::Added { id, entry, is_first: index == 0 }
     }
 
     /// Removes a subscriber by its place; returns whose back-reference must be mended, and the length of the URI.
@@ -212,6 +279,13 @@ impl Interested {
     /// Cores above this number are not asked: they want everything.
     const ASKED_MAX: u16 = 64;
 
+    /// Every core is told.
+    fn all(&mut self) {
+        let asked = u32::from(self.cores.min(Self::ASKED_MAX));
+        let own = 1_u64.checked_shl(u32::from(self.own.0)).unwrap_or_default();
+        self.first = u64::MAX.checked_shr(64 - asked).unwrap_or_default() & !own;
+    }
+
     fn has(self, core: CoreId) -> bool {
         core != self.own && (core.0 >= Self::ASKED_MAX || self.first & 1 << core.0 != 0)
     }
@@ -223,12 +297,16 @@ impl Interested {
 }
 
 enum Subscribing {
-    /// And the entry, where it was made for this subscriber.
+    /// And whether the entry was made for this subscriber.
     Added {
         id: SubscriptionId,
-        first: Option<EntryKey>,
+        entry: EntryKey,
+        is_first: bool,
     },
-    Already(SubscriptionId),
+    Already {
+        id: SubscriptionId,
+        entry: EntryKey,
+    },
     IdTaken,
     TooManyShapes,
 }
@@ -266,7 +344,7 @@ impl Audience {
 
     /// Whether a session may receive the publication (advanced profile, "Subscriber Black- and Whitelisting": every
     /// list that is given must agree).
-    fn admits(&self, session: &Session, role: &str) -> bool {
+    pub(super) fn admits(&self, session: &Session, role: &str) -> bool {
         let holds =
             |list: &[Box<str>], text: &str| list.binary_search_by(|entry| (**entry).cmp(text)).is_ok();
         if self.exclude.binary_search(&session.id).is_ok() || holds(&self.exclude_authrole, role) {
@@ -315,7 +393,8 @@ impl Router {
         let hash_seed = self.hash_seed;
         let limits = &self.limits;
         let session = self.sessions.at_mut(key.slot);
-        let broker = &mut self.realms[session.realm.0 as usize].broker;
+        let realm = session.realm;
+        let broker = &mut self.realms[realm.0 as usize].broker;
         let active = session.active(hash_seed);
         let at_limit = active.subscriptions.len() >= limits.subscriptions_per_session_max
             || active.uri_bytes as usize + topic.len() > limits.uri_bytes_per_session_max;
@@ -329,35 +408,49 @@ impl Router {
             self.refuse(key, MessageType::Subscribe, message.request, uri::LIMIT_REACHED, text, effects);
             return Ok(());
         }
-        let subscription = match broker.subscribe(active, key.slot, topic, policy, limits.wildcard_shapes_max)
-        {
-            Subscribing::Added { id, first } => {
-                active.uri_bytes += topic.len() as u32;
-                if let Some(entry) = first {
-                    // Before SUBSCRIBED: who publishes after it was received finds that this core wants it (O5).
-                    let era = effects.announce(broker.interest(session.realm, topic, policy), true);
-                    if let Some(subscription) = broker.subscriptions.get_mut(entry) {
-                        subscription.era = era;
+        let (subscription, entry) =
+            match broker.subscribe(active, key.slot, topic, policy, limits.wildcard_shapes_max) {
+                Subscribing::Added { id, entry, is_first } => {
+                    active.uri_bytes += topic.len() as u32;
+                    if is_first {
+                        // Before SUBSCRIBED: who publishes after it was received finds that this core wants it (O5).
+                        let era = effects.announce(broker.interest(realm, topic, policy), true);
+                        if let Some(subscription) = broker.subscriptions.get_mut(entry) {
+                            subscription.era = era;
+                        }
                     }
+                    (id, entry)
                 }
-                id
-            }
-            Subscribing::Already(id) => id,
-            Subscribing::TooManyShapes => {
-                effects.counters().limit_reached += 1;
-                let (kind, error) = (MessageType::Subscribe, uri::LIMIT_REACHED);
-                self.refuse(key, kind, message.request, error, super::TOO_MANY_SHAPES, effects);
-                return Ok(());
-            }
-            Subscribing::IdTaken => {
-                let text = "another topic has the same subscription id; subscribe to a different one";
-                self.refuse(key, MessageType::Subscribe, message.request, uri::UNAVAILABLE, text, effects);
-                return Ok(());
-            }
-        };
+                Subscribing::Already { id, entry } => (id, entry),
+                Subscribing::TooManyShapes => {
+                    effects.counters().limit_reached += 1;
+                    let (kind, error) = (MessageType::Subscribe, uri::LIMIT_REACHED);
+                    self.refuse(key, kind, message.request, error, super::TOO_MANY_SHAPES, effects);
+                    return Ok(());
+                }
+                Subscribing::IdTaken => {
+                    let text = "another topic has the same subscription id; subscribe to a different one";
+                    self.refuse(
+                        key,
+                        MessageType::Subscribe,
+                        message.request,
+                        uri::UNAVAILABLE,
+                        text,
+                        effects,
+                    );
+                    return Ok(());
+                }
+            };
+        let wants_retained = message.options.get_retained;
+        if wants_retained {
+            broker.note_wish(key.slot, entry, &active.subscriptions, Subscriber::RETAINED, true);
+        }
         // O2: inserted and answered in one step, so that no EVENT can come between.
         let reply = SubscribedMessage { request: message.request, subscription };
         let _ = effects.reply(key, &Message::Subscribed(reply));
+        if wants_retained {
+            self.send_retained(key, realm, entry, effects);
+        }
         Ok(())
     }
 
@@ -402,7 +495,7 @@ impl Router {
         if let Some(moved) = active.subscriptions.get(place)
             && let Some(subscription) = broker.subscriptions.get_mut(moved.entry)
         {
-            subscription.subscribers[moved.index as usize].index = place as u32;
+            subscription.subscribers[moved.index as usize].set_index(place as u32);
         }
         let left = broker.subscriptions.get(held.entry).map(|subscription| subscription.subscribers.len());
         if left == Some(1)
@@ -415,7 +508,7 @@ impl Router {
         if let Some((subscriber, index)) = moved
             && let Some(active) = self.sessions.at_mut(subscriber.slot).active.as_mut()
         {
-            active.subscriptions[subscriber.index as usize].index = index;
+            active.subscriptions[subscriber.index() as usize].index = index;
         }
     }
 
@@ -455,16 +548,19 @@ impl Router {
         }
         effects.counters().publications += 1;
         let publication = self.random.publication_id();
-        let audience = Audience::of(&message.options);
         let head = PublicationHead {
             realm: realm_index,
             publisher: SessionRef { core: self.core, key },
             publication,
-            audience,
+            audience: Audience::of(&message.options),
+            attributes: self.attributes(key, &message.options),
         };
-        let listed = head.audience.as_deref().map_or(0, Audience::bytes);
-        let bytes = (topic.len() + message.payload.len() + listed) as u32 + MESSAGE_OVERHEAD_BYTES;
-        let wanted = self.interested_cores(realm_index, topic, effects);
+        let is_kept = head.attributes.as_deref().is_some_and(|attributes| attributes.retain.is_some());
+        let bytes = (topic.len() + message.payload.len() + head.bytes()) as u32 + MESSAGE_OVERHEAD_BYTES;
+        let mut wanted = self.interested_cores(realm_index, topic, effects);
+        if is_kept {
+            wanted.all();
+        }
         let paused = effects.charge(key, bytes.saturating_mul(1 + wanted.count()));
         let excluded_slot = message.options.exclude_me.then_some(key.slot);
         if self.is_broken(Fault::PublishByTopic) {
@@ -473,15 +569,19 @@ impl Router {
                 return Ok(());
             }
         }
-        let delivery = Delivery { head: &head, topic, payload: message.payload, eras: None };
+        let payload = message.payload;
+        let delivery = Delivery { head: &head, topic, payload, eras: None, is_retained: is_kept };
         self.fan_out(delivery, excluded_slot, effects);
         effects.credit(head.publisher, Charge { bytes, paused }, CreditTime::AfterFlush);
         if acknowledge {
             let reply = Published { request: message.request, publication };
             let _ = effects.reply(key, &Message::Published(reply));
         }
-        if wanted.count() > 0 {
-            let letter = Arc::new(Letter { head, body: Body::new(topic, message.payload) });
+        if wanted.count() > 0 || is_kept {
+            let letter = Arc::new(Letter { head, body: Body::new(topic, payload) });
+            if is_kept {
+                self.retain(&letter, effects);
+            }
             for core in (0..self.cores).map(CoreId).filter(|core| wanted.has(*core)) {
                 let charge = Charge { bytes, paused };
                 let eras = Eras::read(core, wanted.numbers, effects);
@@ -508,6 +608,17 @@ impl Router {
         interested
     }
 
+    /// What only some publications have; `None` for all others.
+    fn attributes(&mut self, key: SessionKey, options: &PublishOptions<'_>) -> Option<Box<Attributes>> {
+        if !options.retain {
+            return None;
+        }
+        let (core, now_us, session) = (self.core, self.now.monotonic_us, self.sessions.at(key.slot));
+        let retained = &mut self.realms[usize::from(session.realm.0)].retained;
+        let attributes = Attributes { retain: retained.stamp(now_us, core, session.id, options) };
+        Some(Box::new(attributes))
+    }
+
     /// For the designs of [`Fault`]: as [`Eras::read`].
     pub(super) fn eras(&self, core: CoreId, realm: RealmIndex, topic: &str, effects: &impl Effects) -> Eras {
         Eras::read(core, self.realms[usize::from(realm.0)].broker.interests(realm, topic), effects)
@@ -532,17 +643,13 @@ impl Router {
     /// A publication of another core.
     pub(super) fn handle_peer_publish(
         &mut self,
-        publication: &Letter<PublicationHead>,
+        publication: &Arc<Letter<PublicationHead>>,
         charge: Charge,
         eras: Eras,
         effects: &mut impl Effects,
     ) {
-        let delivery = Delivery {
-            head: &publication.head,
-            topic: publication.body.uri(),
-            payload: publication.body.payload(),
-            eras: Some(eras),
-        };
+        let is_retained = publication.head.attributes.is_some() && self.retain(publication, effects);
+        let delivery = Delivery { eras: Some(eras), is_retained, ..Delivery::of(publication) };
         self.fan_out(delivery, None, effects);
         effects.credit(publication.head.publisher, charge, CreditTime::AfterFlush);
     }
@@ -567,9 +674,7 @@ impl Router {
         part: Part,
         effects: &mut impl Effects,
     ) {
-        let (topic, payload) = (letter.body.uri(), letter.body.payload());
-        let delivery = Delivery { head: &letter.head, topic, payload, eras: None };
-        self.fan_out_part(delivery, excluded_slot, part, effects);
+        self.fan_out_part(Delivery::of(letter), excluded_slot, part, effects);
     }
 
     fn fan_out_part(
@@ -590,18 +695,14 @@ impl Router {
             let Some(subscription) = broker.subscriptions.get(entry) else { continue };
             let pattern =
                 broker.subscriptions.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
-            if delivery.is_older_than(subscription, pattern) {
+            // It would have been among what is retained, had it come a moment earlier; and who asked for that would
+            // otherwise never hear of it.
+            let is_late = delivery.is_older_than(subscription, pattern);
+            if is_late && !delivery.is_retained {
                 continue;
             }
-            let mut event = Event {
-                subscription: subscription.id,
-                publication: delivery.head.publication,
-                details: EventDetails {
-                    topic: pattern.then_some(Text::Borrowed(delivery.topic)),
-                    ..EventDetails::default()
-                },
-                payload: delivery.payload,
-            };
+            let mut event = delivery.event(subscription.id, pattern);
+            event.details.retained = is_late;
             let is_sole = subscription.subscribers.len() == 1;
             let mut frames = if is_sole { EventFrames::sole() } else { EventFrames::default() };
             let receivers = match (part, subscription.subscribers.split_first()) {
@@ -610,7 +711,9 @@ impl Router {
                 (Part::Rest, Some((_, rest))) => rest,
             };
             for subscriber in receivers {
-                if Some(subscriber.slot) == excluded_slot {
+                if Some(subscriber.slot) == excluded_slot
+                    || is_late && !subscriber.wants(Subscriber::RETAINED)
+                {
                     continue;
                 }
                 let session = sessions.at_mut(subscriber.slot);
@@ -620,31 +723,46 @@ impl Router {
                 }
                 let key = SessionKey { slot: subscriber.slot, generation: session.generation };
                 let Some(active) = session.active.as_mut() else { continue };
-                let sent = if active.events_lost == 0 {
-                    effects.event(key, &event, &mut frames, &mut transcoded)
-                } else {
-                    event.details.lost = active.events_lost;
-                    let sent = effects.event(key, &event, &mut EventFrames::sole(), &mut transcoded);
-                    event.details.lost = 0;
-                    if sent == Sent::Accepted {
-                        active.events_lost = 0;
-                    }
-                    sent
-                };
-                match sent {
-                    Sent::Accepted => effects.counters().events += 1,
-                    Sent::NotRepresentable => effects.counters().events_not_representable += 1,
-                    Sent::TooLarge => effects.counters().events_too_large += 1,
-                    Sent::Full if role.slow == SlowPolicy::Drop => {
-                        active.events_lost += 1;
-                        effects.counters().events_dropped += 1;
-                    }
+                let sent = deliver(key, active, &mut event, &mut frames, &mut transcoded, effects);
+                if sent == Sent::Full && role.slow == SlowPolicy::Drop {
+                    active.events_lost += 1;
+                    effects.counters().events_dropped += 1;
+                } else if sent == Sent::Full {
                     // The lists must not change while they are walked.
-                    Sent::Full => doomed.push((key, CloseReason::SlowConsumer)),
-                    Sent::Gone => {}
+                    doomed.push((key, CloseReason::SlowConsumer));
                 }
             }
         }
         effects.searched(matching.shapes_tried());
     }
+}
+
+/// Queues an event for one subscriber, and tells it how many it lost before. What a full outbox means is the caller's to
+/// say.
+pub(super) fn deliver(
+    key: SessionKey,
+    active: &mut Active,
+    event: &mut Event<'_>,
+    frames: &mut EventFrames,
+    transcoded: &mut Transcoded,
+    effects: &mut impl Effects,
+) -> Sent {
+    let sent = if active.events_lost == 0 {
+        effects.event(key, event, frames, transcoded)
+    } else {
+        event.details.lost = active.events_lost;
+        let sent = effects.event(key, event, &mut EventFrames::sole(), transcoded);
+        event.details.lost = 0;
+        if sent == Sent::Accepted {
+            active.events_lost = 0;
+        }
+        sent
+    };
+    match sent {
+        Sent::Accepted => effects.counters().events += 1,
+        Sent::NotRepresentable => effects.counters().events_not_representable += 1,
+        Sent::TooLarge => effects.counters().events_too_large += 1,
+        Sent::Full | Sent::Gone => {}
+    }
+    sent
 }

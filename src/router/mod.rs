@@ -20,6 +20,7 @@ mod own_calls;
 pub mod peer;
 mod random;
 mod realm;
+mod retained;
 mod session;
 pub mod uri_map;
 
@@ -37,6 +38,7 @@ use self::own_calls::OwnCalls;
 use self::peer::{CoreId, Parcel, PeerMessage, SessionKey, Sitting};
 use self::random::Random;
 use self::realm::{Realm, RealmKeys};
+use self::retained::Endings;
 use self::session::{Session, Sessions, State};
 use crate::config;
 use crate::wamp::error::uri;
@@ -50,6 +52,7 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::BROKER_PUBLISHER_EXCLUSION)
     .with(RouterFeatures::BROKER_SUBSCRIBER_BLACKWHITE_LISTING)
     .with(RouterFeatures::BROKER_PATTERN_BASED_SUBSCRIPTION)
+    .with(RouterFeatures::BROKER_EVENT_RETENTION)
     .with(RouterFeatures::DEALER)
     .with(RouterFeatures::DEALER_CALL_CANCELING)
     .with(RouterFeatures::DEALER_PATTERN_BASED_REGISTRATION);
@@ -123,6 +126,8 @@ pub struct TableSizes {
     pub challenges: usize,
     pub own_calls: usize,
     pub decisions: usize,
+    /// What realms retain outlives those who published it.
+    pub retained: usize,
 }
 
 /// What became of a message.
@@ -157,6 +162,7 @@ pub struct Router {
     now: Now,
     /// Sessions to be closed once the lists that are being walked may change; empty between inputs.
     doomed: Vec<(SessionKey, CloseReason)>,
+    retained_endings: Endings,
     random: Random,
     hash_seed: u64,
     faults: Faults,
@@ -190,6 +196,7 @@ impl Router {
             has_authorizers,
             now: Now::default(),
             doomed: Vec::new(),
+            retained_endings: Endings::new(),
             random,
             hash_seed,
             faults: Faults::default(),
@@ -414,6 +421,7 @@ impl Router {
         self.now = now;
         self.handle_kill_timeouts(now.monotonic_us, effects);
         self.handle_own_call_timeouts(now.monotonic_us, effects);
+        self.end_retained(now.monotonic_us);
         if !self.faults.postponed.is_empty() {
             self.finish_fan_outs(effects);
         }
@@ -427,7 +435,8 @@ impl Router {
             return Some(0);
         }
         let kill = self.kills.first().map(|(deadline_us, ..)| *deadline_us);
-        [kill, self.own_calls.next_deadline()].into_iter().flatten().min()
+        let ending = self.retained_endings.first().map(|(deadline_us, ..)| *deadline_us);
+        [kill, self.own_calls.next_deadline(), ending].into_iter().flatten().min()
     }
 
     /// Whether a session waits for the answer to a call, or owes one.
@@ -455,6 +464,7 @@ impl Router {
             challenges: self.challenges.len(),
             own_calls: self.own_calls.len(),
             decisions: self.decisions.len(),
+            retained: self.realms.iter().map(|realm| realm.retained.len()).sum(),
         }
     }
 

@@ -71,6 +71,18 @@ pub struct Body {
 }
 
 impl Body {
+    /// What it holds, in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Copies both, once.
     #[must_use]
     pub fn new(uri: &str, payload: Payload<'_>) -> Self {
@@ -231,6 +243,53 @@ pub struct PublicationHead {
     pub publication: PublicationId,
     /// `None` where everybody may receive it.
     pub audience: Option<Box<Audience>>,
+    /// What only some publications have.
+    pub attributes: Option<Box<Attributes>>,
+}
+
+impl PublicationHead {
+    /// What it holds beside itself, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.audience.as_deref().map_or(0, Audience::bytes)
+            + self.attributes.as_deref().map_or(0, Attributes::bytes)
+    }
+}
+
+/// What only some publications have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Attributes {
+    /// It is kept for those who subscribe later.
+    pub retain: Option<Retain>,
+}
+
+impl Attributes {
+    /// What it costs, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+}
+
+/// Which of two retained events is the later one: the same to all cores. Wall time is never compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stamp {
+    /// Monotonic microseconds when it was handled, or one more than the largest that its core had seen.
+    pub time_us: u64,
+    /// Where it was handled.
+    pub core: u16,
+}
+
+/// How an event is retained (R12).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retain {
+    /// Its place among the others.
+    pub stamp: Stamp,
+    /// When it ends, in monotonic microseconds: the same moment on every core.
+    pub until_us: Option<u64>,
+    /// The publisher, where it does not get it itself.
+    pub excluded: Option<SessionId>,
 }
 
 /// The head of a REGISTER on its way to the dealer.
@@ -399,9 +458,7 @@ impl PeerMessage {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let body = match self {
-            Self::Publish { publication, .. } => {
-                publication.body.bytes.len() + publication.head.audience.as_deref().map_or(0, Audience::bytes)
-            }
+            Self::Publish { publication, .. } => publication.body.bytes.len() + publication.head.bytes(),
             Self::Call(call) | Self::Invoke { call, .. } => call.body.bytes.len(),
             Self::Reply(reply) => reply.body.bytes.len(),
             Self::Register(register) => register.procedure.len(),

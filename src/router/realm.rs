@@ -10,6 +10,7 @@ use super::authorizer::Authorizer;
 use super::broker::Broker;
 use super::dealer::Dealer;
 use super::peer::CoreId;
+use super::retained::Retained;
 use crate::config::{self, AuthMethod};
 use crate::wamp::uri::{UriError, UriLimits, UriRule, check, is_reserved};
 
@@ -29,6 +30,8 @@ pub(super) struct Realm {
     pub(super) methods: Vec<Vec<AuthMethod>>,
     pub(super) accounts: Accounts,
     pub(super) broker: Broker,
+    /// Alike on every core.
+    pub(super) retained: Retained,
     /// On the home core only. Every decision about procedures is made there.
     pub(super) dealer: Option<Dealer>,
 }
@@ -84,6 +87,7 @@ impl Realm {
             methods,
             accounts: Accounts::new(config),
             broker: Broker::new(keys.map, keys.subscription),
+            retained: Retained::new(limits),
             dealer: (home == core).then(|| Dealer::new(keys.map)),
         }
     }

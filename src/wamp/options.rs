@@ -159,6 +159,8 @@ pub struct PublishOptions<'a> {
     pub disclose_me: bool,
     /// `retain`
     pub retain: bool,
+    /// `_ttl`: for how long the event is retained, in milliseconds; 0 clears what is retained (our own key).
+    pub ttl_ms: Option<u64>,
     /// `exclude`: sessions that shall not receive it.
     pub exclude: Vec<SessionId>,
     /// `exclude_authid`
@@ -184,6 +186,7 @@ impl Default for PublishOptions<'_> {
             exclude_me: true,
             disclose_me: false,
             retain: false,
+            ttl_ms: None,
             exclude: Vec::new(),
             exclude_authid: Vec::new(),
             exclude_authrole: Vec::new(),

@@ -416,6 +416,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
                 "exclude_me" => options.exclude_me = field.boolean()?,
                 "disclose_me" => options.disclose_me = field.boolean()?,
                 "retain" => options.retain = field.boolean()?,
+                "_ttl" => options.ttl_ms = Some(field.unsigned()?),
                 "exclude" => options.exclude = field.sessions()?,
                 "exclude_authid" => options.exclude_authid = field.texts()?,
                 "exclude_authrole" => options.exclude_authrole = field.texts()?,

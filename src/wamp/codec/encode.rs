@@ -319,6 +319,7 @@ impl<W: Writer> Elements<'_, W> {
             }
             dict.flag("disclose_me", options.disclose_me);
             dict.flag("retain", options.retain);
+            dict.optional_unsigned("_ttl", options.ttl_ms);
             if !options.exclude.is_empty() {
                 dict.unsigneds("exclude", options.exclude.iter().map(|id| id.0));
             }

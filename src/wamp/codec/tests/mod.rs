@@ -35,7 +35,7 @@ const CANONICAL: &[&str] = &[
     r#"[8,48,7,{},"com.example.error"]"#,
     r#"[8,68,7,{"ppt_scheme":"x"},"com.example.error",[1],{"a":null}]"#,
     r#"[16,1,{},"com.example.topic"]"#,
-    r#"[16,1,{"acknowledge":true,"exclude_me":false,"disclose_me":true,"retain":true,"exclude":[1,2],"exclude_authid":["a"],"exclude_authrole":["b"],"eligible":[],"eligible_authid":["c"],"eligible_authrole":["d"],"rkey":"k","ppt_scheme":"s","ppt_serializer":"cbor","ppt_cipher":"c","ppt_keyid":"i"},"com.example.topic",[],{"a":1}]"#,
+    r#"[16,1,{"acknowledge":true,"exclude_me":false,"disclose_me":true,"retain":true,"_ttl":0,"exclude":[1,2],"exclude_authid":["a"],"exclude_authrole":["b"],"eligible":[],"eligible_authid":["c"],"eligible_authrole":["d"],"rkey":"k","ppt_scheme":"s","ppt_serializer":"cbor","ppt_cipher":"c","ppt_keyid":"i"},"com.example.topic",[],{"a":1}]"#,
     r"[17,1,2]",
     r#"[32,1,{},"com.example.topic"]"#,
     r#"[32,1,{"match":"wildcard","get_retained":true,"nkey":"n"},"com..topic"]"#,
