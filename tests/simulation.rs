@@ -7,6 +7,8 @@
 
 #![allow(unreachable_pub)]
 
+#[path = "simulation/authorizer.rs"]
+mod authorizer;
 #[path = "simulation/client.rs"]
 mod client;
 #[path = "simulation/content.rs"]
@@ -122,6 +124,9 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("pauses for credit", counters.paused_credit),
         ("pauses for a slow reader", counters.paused_hold),
         ("pauses for a full outbox", counters.paused_outbox),
+        ("pauses for a decision", counters.paused_decision),
+        ("requests that an authorizer was asked about", counters.decisions_asked),
+        ("requests that an earlier answer decided", counters.decisions_cached),
         ("pauses for memory", counters.paused_memory),
         ("pauses for requests that wait", counters.paused_waiting),
         ("pauses for input that is kept", counters.paused_input),

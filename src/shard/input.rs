@@ -445,6 +445,9 @@ impl<W: World> Core<W> {
         let backlog = connection.backlog.get_or_insert_default();
         backlog.waiting_bytes += request.len();
         backlog.waiting.push_front(request);
+        if backlog.waiting_bytes >= self.tuning.waiting_bytes_max {
+            connection.paused.insert(Paused::WAITING);
+        }
     }
 
     /// The first request that waits does so for a decision; the router says when it is there.

@@ -45,6 +45,15 @@ fn limits() -> Limits {
 
 impl Scene {
     fn new(limits: Limits) -> Self {
+        Self::build(limits, false)
+    }
+
+    /// Whoever registers `sim.authorize` is asked about everything else.
+    fn asked(limits: Limits) -> Self {
+        Self::build(limits, true)
+    }
+
+    fn build(limits: Limits, authorizer: bool) -> Self {
         let mut random = Random::new(0, 0);
         let kernel = Net::new(Random::new(0, 1));
         let profile = Profile {
@@ -59,6 +68,7 @@ impl Scene {
             impatient: false,
             memory_runs_short: false,
             ends_by_order: false,
+            authorizer,
             long_once_in: 1,
             may_close: Vec::new(),
         };
@@ -154,6 +164,15 @@ impl Scene {
                 peer
             })
             .collect()
+    }
+
+    /// Whoever is asked about all requests but its own first.
+    fn authorizer(&mut self) -> Peer {
+        let mut authorizer = self.join(Framing::RawSocket, WIDE);
+        self.say(&mut authorizer, r#"[64,1,{},"sim.authorize"]"#);
+        self.settle();
+        assert!(self.hear(&mut authorizer)[0].starts_with("[65,1,"));
+        authorizer
     }
 
     fn publish(&mut self, publisher: &mut Peer, request: u32, bytes: usize) {
@@ -287,4 +306,55 @@ fn publishers_do_not_wait_for_ever_for_readers_that_take_just_enough_to_stay() {
     assert_eq!(answered, 1);
     assert!(scene.closed(CloseReason::OutOfMemory) > 0);
     assert_eq!(scene.closed(CloseReason::SlowConsumer), 0);
+}
+
+#[test]
+fn what_waits_for_a_decision_goes_on_in_its_order_up_to_the_end_of_the_stream() {
+    let mut scene = Scene::asked(limits());
+    let mut authorizer = scene.authorizer();
+    let mut subscriber = scene.join(Framing::RawSocket, WIDE);
+    scene.say(&mut subscriber, r#"[32,1,{},"topic"]"#);
+    scene.settle();
+    assert!(scene.hear(&mut authorizer)[0].starts_with("[68,1,"));
+    scene.say(&mut authorizer, "[70,1,{},[true]]");
+    scene.settle();
+    assert_eq!(scene.hear(&mut subscriber).len(), 1);
+    let mut publisher = scene.join(Framing::RawSocket, WIDE);
+    scene.say(&mut publisher, r#"[16,1,{},"topic",[1]]"#);
+    scene.say(&mut publisher, r#"[16,2,{},"topic",[2]]"#);
+    scene.say(&mut publisher, r#"[6,{},"wamp.close.close_realm"]"#);
+    scene.kernel.borrow_mut().arrive_fin(publisher.wire);
+    scene.settle();
+    // The first is asked about, nothing behind it is done.
+    assert_eq!(scene.hear(&mut authorizer).len(), 1);
+    assert_eq!((scene.hear(&mut subscriber).len(), scene.hear(&mut publisher).len()), (0, 0));
+    assert_eq!((scene.counters().paused_decision, scene.counters().sessions_ended), (2, 0));
+    scene.say(&mut authorizer, "[70,2,{},[true]]");
+    scene.settle();
+    scene.say(&mut authorizer, "[70,3,{},[true]]");
+    scene.settle();
+    let events = scene.hear(&mut subscriber);
+    assert!(events[0].ends_with("[1]]") && events[1].ends_with("[2]]"), "{events:?}");
+    assert!(scene.hear(&mut publisher)[0].contains("goodbye_and_out"));
+    assert_eq!(scene.counters().sessions_ended, 1);
+}
+
+#[test]
+fn a_session_with_too_many_requests_behind_a_decision_is_not_read() {
+    let mut scene = Scene::asked(limits());
+    let mut authorizer = scene.authorizer();
+    let mut publisher = scene.join(Framing::RawSocket, WIDE);
+    (1..=200).for_each(|request| scene.publish(&mut publisher, request, 1000));
+    scene.settle();
+    let kept = scene.cores[0].borrow().shard.peaks().waiting_bytes;
+    assert!((65_536..70_000).contains(&kept), "{kept} bytes wait");
+    assert_eq!(scene.counters().paused_waiting, 1);
+    let mut asked = scene.hear(&mut authorizer).len();
+    for request in 1..=200 {
+        assert_eq!(asked, 1, "about request {request}");
+        scene.say(&mut authorizer, &format!("[70,{request},{{}},[true]]"));
+        scene.settle();
+        asked = scene.hear(&mut authorizer).len();
+    }
+    assert_eq!(scene.hear(&mut publisher).len(), 200);
 }

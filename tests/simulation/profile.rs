@@ -24,6 +24,8 @@ pub struct Profile {
     pub impatient: bool,
     pub memory_runs_short: bool,
     pub ends_by_order: bool,
+    /// Somebody is asked about every request.
+    pub authorizer: bool,
     pub long_once_in: usize,
     /// Reasons for which the router may close a session that keeps to the protocol.
     pub may_close: Vec<&'static str>,
@@ -46,6 +48,7 @@ impl Profile {
             impatient,
             memory_runs_short,
             ends_by_order: random.once_in(3),
+            authorizer: false,
             long_once_in: *random.pick(&[2, 5, 20]),
             may_close: Vec::new(),
         };
@@ -62,6 +65,15 @@ impl Profile {
             limits.ping_interval = Duration::from_millis(random.between(500, 5_000) as u64);
             limits.ping_timeout = Duration::from_millis(random.between(500, 5_000) as u64);
             profile.may_close.extend([uri::SLOW_CONSUMER, uri::PING_TIMEOUT, uri::HANDSHAKE_TIMEOUT]);
+        }
+        // One that does not read in time would refuse what the clients count on.
+        if is_roomy && !impatient && !memory_runs_short && random.once_in(2) {
+            profile.authorizer = true;
+            let limits = &mut profile.limits;
+            limits.authorizer_timeout = Duration::from_secs(3600);
+            limits.authorizer_calls_max = random.between(1, 4);
+            limits.authorizer_cache_max = random.below(8);
+            limits.invocations_per_session_max = 1000;
         }
         profile
     }

@@ -13,8 +13,10 @@ use crosspoint::router::{Door, Router, RouterConfig, TableSizes};
 use crosspoint::shard::control::{Control, Order};
 use crosspoint::shard::mesh::{self, CoreWaker, Fault as MeshFault, SharedDoorbell};
 use crosspoint::shard::{Held, MemoryLevel, Peaks, Shard, ShardParts, Turn};
+use crosspoint::wamp::MatchPolicy;
 use crosspoint::wamp::error::uri;
 
+use super::authorizer::{Authorizer, PROCEDURE};
 use super::client::{Client, REALMS, Stage, State, Trace};
 use super::history::{End, Happened, History, Kept, Violation, broken};
 use super::profile::Profile;
@@ -96,6 +98,7 @@ pub struct Run {
     kernel: Kernel,
     cores: Cores,
     clients: Vec<Client>,
+    authorizers: Vec<Authorizer>,
     history: History,
     profile: Profile,
     step: u64,
@@ -112,6 +115,7 @@ enum Step {
     Deliver(usize),
     Read(usize),
     Act(usize),
+    Authorizer(usize),
     Time,
 }
 
@@ -147,15 +151,39 @@ impl Run {
                 Client::new(number, core, realm, actions, &mut random)
             })
             .collect();
+        let mut authorizers = Vec::new();
+        for realm in &REALMS[..if profile.two_realms { 2 } else { 1 }] {
+            if profile.authorizer {
+                let core = random.below(profile.cores);
+                authorizers.push(Authorizer::new(core, realm, &mut kernel.borrow_mut()));
+            }
+        }
         let may_refuse = profile.may_close.contains(&uri::SLOW_CONSUMER);
         let history = History::new(profile.slow == SlowPolicy::Drop, may_refuse);
         let weights = Vec::new();
         let trace = Trace::default();
-        Self { random, kernel, cores, clients, history, profile, step: 0, is_stopping: false, weights, trace }
+        Self {
+            random,
+            kernel,
+            cores,
+            clients,
+            authorizers,
+            history,
+            profile,
+            step: 0,
+            is_stopping: false,
+            weights,
+            trace,
+        }
     }
 
     /// From the first connection to the last.
     pub fn play(&mut self) -> Result<Totals, Violation> {
+        if !self.authorizers.is_empty() {
+            // Whoever is asked has to be there first.
+            self.settle()?;
+            self.kernel.borrow_mut().unkind = true;
+        }
         self.live()?;
         self.settle()?;
         self.check_quiet(false)?;
@@ -194,7 +222,7 @@ impl Run {
 
     /// What comes over everybody.
     fn chance(&mut self) -> Kept {
-        if self.step.is_multiple_of(200) {
+        if self.weights.is_empty() || self.step.is_multiple_of(200) {
             let count = self.cores.len() + 3 * self.clients.len() + 1;
             let random = &mut self.random;
             self.weights = (0..count).map(|_| *random.pick(&[1, 4, 4, 16, 40])).collect();
@@ -224,6 +252,7 @@ impl Run {
             Step::Deliver(client) => self.weights[cores + 3 * client],
             Step::Read(client) => self.weights[cores + 3 * client + 1],
             Step::Act(client) => self.weights[cores + 3 * client + 2],
+            Step::Authorizer(_) => 16,
             Step::Time => 1,
         }
     }
@@ -248,6 +277,11 @@ impl Run {
                 steps.push(Step::Act(number));
             }
         }
+        for (number, authorizer) in self.authorizers.iter().enumerate() {
+            if authorizer.can_act(&net) {
+                steps.push(Step::Authorizer(number));
+            }
+        }
         if may_act {
             steps.push(Step::Time);
         }
@@ -270,6 +304,10 @@ impl Run {
                 client.act(stage);
                 Ok(())
             }),
+            Step::Authorizer(number) => {
+                let net = &mut self.kernel.borrow_mut();
+                self.authorizers[number].act(net, &mut self.random)
+            }
             Step::Time => {
                 let longest_us = if self.profile.impatient { 3_000_000 } else { 20_000 };
                 self.kernel.borrow_mut().now_us += self.random.between(1, longest_us) as u64;
@@ -474,6 +512,8 @@ impl Run {
             tables.registrations += sizes.registrations;
             tables.invocations += sizes.invocations;
             tables.kills += sizes.kills;
+            tables.own_calls += sizes.own_calls;
+            tables.decisions += sizes.decisions;
             tables.subscriptions += sizes.subscriptions;
         }
         for client in &self.clients {
@@ -493,7 +533,8 @@ impl Run {
 
     /// The tables hold what the clients hold.
     fn check_tables(&self, tables: TableSizes) -> Kept {
-        let mut expected = TableSizes::default();
+        let registered = self.authorizers.iter().filter(|authorizer| authorizer.is_ready).count();
+        let mut expected = TableSizes { registrations: registered, ..TableSizes::default() };
         let mut subscribed = Vec::new();
         for session in self.history.sessions.iter().filter(|session| session.end == End::Open) {
             let registered = session.registrations.iter().filter(|held| !held.is_over);
@@ -566,7 +607,10 @@ impl Run {
             }
             self.settle()?;
         }
-        Ok(())
+        for authorizer in &mut self.authorizers {
+            authorizer.depart(&mut self.kernel.borrow_mut());
+        }
+        self.settle()
     }
 
     fn check_empty(&self) -> Kept {
@@ -585,6 +629,9 @@ impl Run {
             if core.is_stopped != self.is_stopping {
                 return broken("stuck", format!("core {number} did not stop"));
             }
+        }
+        if !self.authorizers.iter().all(Authorizer::is_away) {
+            return broken("stuck", "an authorizer is still connected");
         }
         match self.clients.iter().find(|client| client.state != State::Away) {
             Some(client) => broken("stuck", format!("client {} is still {:?}", client.number, client.state)),
@@ -625,6 +672,12 @@ pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 
         realm.name = (*name).to_owned();
         realm.home = Some((profile.home + number) % profile.cores);
         realm.roles[0].slow = profile.slow;
+        if profile.authorizer {
+            let role = &mut realm.roles[0];
+            role.authorizer = Some(PROCEDURE.to_owned());
+            role.permissions[0].uri = PROCEDURE.to_owned();
+            role.permissions[0].match_policy = MatchPolicy::Exact;
+        }
         realm
     });
     let router_config =
