@@ -167,6 +167,8 @@ pub struct Realm {
     pub strict_request_ids: bool,
     /// `authmethods`: how clients may log in; `None` ("auto") is `anonymous` and what the users have.
     pub authmethods: Option<Vec<AuthMethod>>,
+    /// `disclose_me`: whether callers and publishers may ask to be disclosed.
+    pub disclose_me: bool,
     /// `[[realm.role]]`, at least one.
     pub roles: Vec<Role>,
     /// `[[realm.user]]`
@@ -184,6 +186,8 @@ pub struct Role {
     pub authorizer: Option<String>,
     /// `authorizer_cache_ms`: how long its answers may be used again, where it says that they may.
     pub authorizer_cache: Duration,
+    /// `trust_level` of the calls and events of this role, at most 2^53.
+    pub trust_level: Option<u64>,
     /// `[[realm.role.permission]]`, in order.
     pub permissions: Vec<Permission>,
 }
@@ -208,6 +212,9 @@ pub struct Permission {
     pub subscribe: bool,
     pub call: bool,
     pub register: bool,
+    /// `disclose`: who calls or publishes by this permission is disclosed, asked or not.
+    pub disclose_caller: bool,
+    pub disclose_publisher: bool,
 }
 
 /// `[[listener]]`

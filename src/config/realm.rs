@@ -9,6 +9,7 @@ use super::node::CORE_MAX;
 use super::section::{Fields, Keys, Reader, Section, required, section};
 use super::tree::{Node, Path, Table, Value};
 use super::{Permission, Realm, Role, SlowPolicy, authentication};
+use crate::wamp::id::ID_MAX;
 use crate::wamp::options::MatchPolicy;
 use crate::wamp::uri::{self, UriError, UriLimits, UriRule};
 
@@ -32,6 +33,8 @@ uri = \"com.example.\"
 match = \"prefix\"
 allow = [\"subscribe\", \"call\"]";
 
+const DISCLOSE_ME: &[(&str, bool)] = &[("allow", true), ("deny", false)];
+
 const RULES: &[(&str, UriRule)] = &[("loose", UriRule::Loose), ("strict", UriRule::Strict)];
 
 const SLOW_POLICIES: &[(&str, SlowPolicy)] = &[("close", SlowPolicy::Close), ("drop", SlowPolicy::Drop)];
@@ -53,6 +56,7 @@ section! {
         uri_rule: Words(RULES), UriRule::Loose;
         strict_request_ids: Boolean, true;
         authmethods: authentication::methods("auto"), None;
+        disclose_me: Words(DISCLOSE_ME), true;
         roles ["role"]: several(ROLES_MAX), Vec::new();
         users ["user"]: several(authentication::USERS_MAX), Vec::new();
     }
@@ -76,6 +80,7 @@ section! {
         slow: Words(SLOW_POLICIES), SlowPolicy::Close;
         authorizer: Optional(PROCEDURE), None;
         authorizer_cache ["authorizer_cache_ms"]: milliseconds(0..=86_400_000), Duration::from_secs(60);
+        trust_level: Or("none", Integer(0..=ID_MAX)), None;
         permissions ["permission"]: several(PERMISSIONS_MAX), Vec::new();
     }
 }
@@ -96,7 +101,9 @@ impl Keys for Permission {
         let match_policy = fields.read("match", &Words(MATCH_POLICIES), MatchPolicy::Exact);
         let actions = fields.read("allow", &Allow, required());
         let [publish, subscribe, call, register] = ACTIONS.map(|action| actions.contains(&action));
-        Self { uri, match_policy, publish, subscribe, call, register }
+        let disclosed = fields.read("disclose", &DISCLOSE, Vec::new());
+        let [disclose_caller, disclose_publisher] = DISCLOSED.map(|party| disclosed.contains(&party));
+        Self { uri, match_policy, publish, subscribe, call, register, disclose_caller, disclose_publisher }
     }
 
     fn write(&self, table: &mut Table) {
@@ -106,6 +113,9 @@ impl Keys for Permission {
         put(table, "uri", &URI, &self.uri);
         put(table, "match", &Words(MATCH_POLICIES), &self.match_policy);
         put(table, "allow", &Allow, &actions.collect());
+        let disclosed = DISCLOSED.into_iter().zip([self.disclose_caller, self.disclose_publisher]);
+        let disclosed = disclosed.filter_map(|(party, is_disclosed)| is_disclosed.then_some(party));
+        put(table, "disclose", &DISCLOSE, &disclosed.collect());
     }
 }
 
@@ -128,6 +138,15 @@ const ALL_OR_LIST: Or<List<Words<&str>>> = Or(
         count: 0..=ACTIONS.len(),
     },
 );
+
+/// Whom a permission can disclose.
+const DISCLOSED: [&str; 2] = ["caller", "publisher"];
+
+const DISCLOSE: List<Words<&str>> = List {
+    name: "parties",
+    of: Words(&[(DISCLOSED[0], DISCLOSED[0]), (DISCLOSED[1], DISCLOSED[1])]),
+    count: 0..=DISCLOSED.len(),
+};
 
 /// "all", or a list of actions.
 struct Allow;
@@ -157,6 +176,8 @@ pub(super) fn default_realm() -> Realm {
         subscribe: true,
         call: true,
         register: true,
+        disclose_caller: false,
+        disclose_publisher: false,
     };
     let role = Role { name: ANONYMOUS.to_owned(), permissions: vec![everything], ..Role::defaults() };
     Realm { name: DEFAULT_NAME.to_owned(), roles: vec![role], ..Realm::defaults() }

@@ -16,12 +16,11 @@ fn nothing_at_all_is_the_default() {
     let [realm] = config.realms.as_slice() else { panic!("{:?}", config.realms) };
     let [role] = realm.roles.as_slice() else { panic!("{:?}", realm.roles) };
     assert_eq!((realm.name.as_str(), role.name.as_str()), ("realm1", "anonymous"));
-    let [Permission { uri, match_policy: MatchPolicy::Prefix, publish, subscribe, call, register }] =
-        role.permissions.as_slice()
-    else {
-        panic!("{:?}", role.permissions)
-    };
-    assert!(uri.is_empty() && *publish && *subscribe && *call && *register);
+    let [permission] = role.permissions.as_slice() else { panic!("{:?}", role.permissions) };
+    assert!(permission.uri.is_empty() && permission.match_policy == MatchPolicy::Prefix);
+    assert!(permission.publish && permission.subscribe && permission.call && permission.register);
+    assert!(!permission.disclose_caller && !permission.disclose_publisher);
+    assert!(realm.disclose_me && role.trust_level.is_none());
     let [listener] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
     assert_eq!(listener.address, ListenAddress::Tcp(IpAddr::from([127, 0, 0, 1]), 8080));
     assert_eq!((listener.path.as_str(), listener.origins.clone()), ("/ws", Origins::SameHost));
@@ -167,8 +166,18 @@ fn permission() -> impl Strategy<Value = Permission> {
         ("[a-z0-9_]{1,8}(\\.[a-z0-9_]{1,8}){0,4}", Just(MatchPolicy::Exact)),
         ("[a-z0-9_.]{0,16}", select(vec![MatchPolicy::Prefix, MatchPolicy::Wildcard])),
     ];
-    (uri, any::<[bool; 4]>()).prop_map(|((uri, match_policy), [publish, subscribe, call, register])| {
-        Permission { uri, match_policy, publish, subscribe, call, register }
+    (uri, any::<[bool; 6]>()).prop_map(|((uri, match_policy), flags)| {
+        let [publish, subscribe, call, register, disclose_caller, disclose_publisher] = flags;
+        Permission {
+            uri,
+            match_policy,
+            publish,
+            subscribe,
+            call,
+            register,
+            disclose_caller,
+            disclose_publisher,
+        }
     })
 }
 
@@ -184,9 +193,12 @@ fn role() -> impl Strategy<Value = Role> {
     let authorizer_cache = (0..100_000_u64).prop_map(Duration::from_millis);
     let dynamic = (authorizer, authorizer_cache);
     let permissions = prop::collection::vec(permission(), 0..4);
-    (name(), slow, dynamic, permissions).prop_map(|(name, slow, dynamic, permissions)| Role {
+    let trust_level = prop::option::of(0..=crate::wamp::id::ID_MAX);
+    let rest = (slow, trust_level);
+    (name(), rest, dynamic, permissions).prop_map(|(name, (slow, trust_level), dynamic, permissions)| Role {
         name,
         slow,
+        trust_level,
         authorizer: dynamic.0,
         authorizer_cache: dynamic.1,
         permissions: distinct(permissions, |permission| {
@@ -202,8 +214,8 @@ fn methods() -> impl Strategy<Value = Option<Vec<AuthMethod>>> {
 fn realm() -> impl Strategy<Value = Realm> {
     let rule = select(vec![UriRule::Loose, UriRule::Strict]);
     let roles = prop::collection::vec(role(), 1..4);
-    (name(), prop::option::of(0..2_usize), rule, any::<bool>(), methods(), roles).prop_map(
-        |(name, home, uri_rule, strict_request_ids, authmethods, roles)| Realm {
+    (name(), prop::option::of(0..2_usize), rule, any::<[bool; 2]>(), methods(), roles).prop_map(
+        |(name, home, uri_rule, [strict_request_ids, disclose_me], authmethods, roles)| Realm {
             name,
             home,
             uri_rule,
@@ -211,6 +223,7 @@ fn realm() -> impl Strategy<Value = Realm> {
             authmethods,
             // tests/config has those.
             users: Vec::new(),
+            disclose_me,
             roles: distinct(roles, |role| role.name.clone()),
         },
     )

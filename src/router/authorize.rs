@@ -57,10 +57,16 @@ pub enum Decision {
     Open,
 }
 
+/// In the bits of a permission, beside those of the actions.
+const DISCLOSE_CALLER: u8 = 1 << 6;
+const DISCLOSE_PUBLISHER: u8 = 1 << 7;
+
 /// The permissions of a role.
 #[derive(Clone, Debug)]
 pub struct Role {
     permissions: UriMap<Permission>,
+    /// Whether any of them discloses anybody.
+    may_disclose: bool,
     /// In no permission.
     stranger: char,
     /// Of the longest wildcard pattern.
@@ -69,7 +75,7 @@ pub struct Role {
 
 #[derive(Clone, Copy, Debug)]
 struct Permission {
-    /// Bits of the actions that it allows; it denies the others.
+    /// Bits of the actions that it allows, and of whom it discloses; it denies the others.
     allowed: u8,
     /// Components before the first wildcard; `None` if it is no wildcard pattern.
     named_count: Option<u16>,
@@ -107,7 +113,19 @@ impl Role {
             let allowed = allowed_bits(permission);
             permissions.insert(match_policy, uri, Permission { allowed, named_count, order });
         }
-        Self { stranger: stranger_to(&role.permissions), permissions, components_max }
+        let may_disclose = role.permissions.iter().any(|it| it.disclose_caller || it.disclose_publisher);
+        Self { stranger: stranger_to(&role.permissions), permissions, may_disclose, components_max }
+    }
+
+    /// Whether the permission that decides about a URI tells the other side who calls or publishes, asked or not.
+    #[must_use]
+    pub fn discloses(&self, action: Action, uri: &str) -> bool {
+        let bit = match action {
+            Action::Call => DISCLOSE_CALLER,
+            Action::Publish => DISCLOSE_PUBLISHER,
+            Action::Subscribe | Action::Register => return false,
+        };
+        self.may_disclose && self.decisive(uri).is_some_and(|permission| permission.allowed & bit != 0)
     }
 
     /// Whether the role may. `policy` is how a SUBSCRIBE or REGISTER matches; all else is exact.
@@ -262,9 +280,14 @@ fn allowed_bits(permission: &config::Permission) -> u8 {
         (permission.call, Action::Call),
         (permission.register, Action::Register),
     ]
+    .map(|(is_allowed, action)| (is_allowed, action.bit()))
     .into_iter()
-    .filter(|(is_allowed, _)| *is_allowed)
-    .fold(0, |bits, (_, action)| bits | action.bit())
+    .chain([
+        (permission.disclose_caller, DISCLOSE_CALLER),
+        (permission.disclose_publisher, DISCLOSE_PUBLISHER),
+    ])
+    .filter(|(is_set, _)| *is_set)
+    .fold(0, |bits, (_, bit)| bits | bit)
 }
 
 /// A character that no permission has.
@@ -295,6 +318,8 @@ mod tests {
             subscribe: actions.contains('s'),
             call: actions.contains('c'),
             register: actions.contains('r'),
+            disclose_caller: actions.contains('C'),
+            disclose_publisher: actions.contains('P'),
         }
     }
 
@@ -302,6 +327,7 @@ mod tests {
         Role::new(&config::Role {
             name: "r".to_owned(),
             slow: config::SlowPolicy::Close,
+            trust_level: None,
             authorizer: None,
             authorizer_cache: Duration::ZERO,
             permissions,
@@ -324,6 +350,27 @@ mod tests {
                 assert_eq!(role.allows(action, "com.a", Exact), action == allowed);
                 assert!(!role.allows(action, "com.b", Exact));
             }
+        }
+    }
+
+    #[test]
+    fn the_permission_that_decides_says_whether_somebody_is_disclosed() {
+        let role = role(vec![
+            permission("com.", Prefix, "pcC"),
+            permission("com.secret", Exact, "pcP"),
+            permission("com.quiet.", Prefix, "pc"),
+            permission("com.denied", Exact, "PC"),
+        ]);
+        for (uri, caller, publisher) in [
+            ("com.a", true, false),
+            ("com.secret", false, true),
+            ("com.quiet.a", false, false),
+            ("com.denied", true, true),
+            ("org.a", false, false),
+        ] {
+            assert_eq!(role.discloses(Action::Call, uri), caller, "{uri}");
+            assert_eq!(role.discloses(Action::Publish, uri), publisher, "{uri}");
+            assert!(!role.discloses(Action::Register, uri) && !role.discloses(Action::Subscribe, uri));
         }
     }
 

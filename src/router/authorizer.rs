@@ -271,7 +271,7 @@ impl Router {
         let session = self.sessions.at(key.slot);
         let role = &self.realms[usize::from(session.realm.0)].roles[usize::from(session.role)];
         match role.permissions.decide(action, uri, policy) {
-            Decision::Allowed => return Ok(Permit { disclose: false }),
+            Decision::Allowed => return Ok(Permit { disclose: role.permissions.discloses(action, uri) }),
             Decision::Open if role.authorizer.is_some() => {}
             Decision::Open | Decision::Denied => return Err(NOT_ALLOWED),
         }

@@ -4,12 +4,14 @@
 
 use super::Router;
 use super::authorize::Action;
+use super::authorizer::Permit;
 use super::effects::{CreditTime, Effects, Sent};
 use super::fault::Fault;
 use super::own_calls::is_own;
 use super::peer::{
     CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, ReplyHead, SessionKey, Sitting,
 };
+use super::terms::{CallTerms, DISCLOSE_ME_DENIED};
 use crate::wamp::error::uri;
 use crate::wamp::message::{Call, CallResult, Cancel, Error, Message, MessageType};
 use crate::wamp::options::{CancelMode, Passthru, ResultDetails, Text};
@@ -54,9 +56,16 @@ impl Router {
             return Ok(());
         }
         let (realm_index, home) = (session.realm, realm.home);
-        if let Err(refusal) = self.permits(key, Action::Call, procedure, MatchPolicy::Exact) {
-            effects.counters().not_authorized += 1;
-            self.refuse_call(key, request, refusal.error, refusal.text, effects);
+        let permit = match self.permits(key, Action::Call, procedure, MatchPolicy::Exact) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                effects.counters().not_authorized += 1;
+                self.refuse_call(key, request, refusal.error, refusal.text, effects);
+                return Ok(());
+            }
+        };
+        if self.may_not_disclose(key, message.options.disclose_me, permit) {
+            self.refuse_call(key, request, uri::DISCLOSE_ME_DISALLOWED, DISCLOSE_ME_DENIED, effects);
             return Ok(());
         }
         let (hash_seed, calls_max) = (self.hash_seed, self.limits.calls_per_session_max);
@@ -69,12 +78,14 @@ impl Router {
         }
         active.calls.insert(request, OpenCall::Waiting);
         // R7 hooks in here: a procedure of a database runs from this core, without home.
-        let bytes = (procedure.len() + message.payload.len()) as u32 + MESSAGE_OVERHEAD_BYTES;
+        let terms = self.call_terms(key, message, permit, effects);
+        let carried = terms.as_deref().map_or(0, CallTerms::bytes);
+        let bytes = (procedure.len() + message.payload.len() + carried) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes);
         let caller = self.sitting(key);
-        let head = CallHead { realm: realm_index, caller, request, charge: Charge { bytes, paused } };
+        let head = CallHead { realm: realm_index, caller, request, charge: Charge { bytes, paused }, terms };
         if self.is_broken(Fault::SkipHome)
-            && self.call_without_home(head, procedure, message.payload, effects)
+            && self.call_without_home(&head, procedure, message.payload, effects)
         {
             return Ok(());
         }
@@ -85,6 +96,27 @@ impl Router {
             effects.peer(home, PeerMessage::Call(call.into_letter()));
         }
         Ok(())
+    }
+
+    /// What of a call reaches its callee beside procedure and payload.
+    fn call_terms(
+        &self,
+        key: SessionKey,
+        message: &Call<'_>,
+        permit: Permit,
+        effects: &impl Effects,
+    ) -> Option<Box<CallTerms>> {
+        let (realm, session) = self.realm_and_session(key);
+        let is_disclosed = message.options.disclose_me || permit.disclose;
+        // At home the dealer looks for itself; to ask is one look into memory that all cores read.
+        let may_be_wanted = || realm.home != self.core && effects.interest(realm.home, realm.wants_callers).0;
+        let is_disclosed_if_wanted = !is_disclosed && may_be_wanted();
+        let trust_level = realm.roles[session.role as usize].trust_level;
+        if !is_disclosed && !is_disclosed_if_wanted && trust_level.is_none() {
+            return None;
+        }
+        let disclosed = (is_disclosed || is_disclosed_if_wanted).then(|| self.disclosed(key));
+        Some(Box::new(CallTerms { disclosed, is_disclosed_if_wanted, trust_level }))
     }
 
     /// Whether a call was made and has no final answer.
@@ -178,7 +210,7 @@ impl Router {
 
     /// The answer of a callee, or of the router, arrives at the caller's core.
     pub(super) fn finish_call(&mut self, reply: &Parcel<'_, ReplyHead>, effects: &mut impl Effects) {
-        let head = reply.head();
+        let head = *reply.head();
         if let Some(callee) = head.callee {
             effects.credit(callee, head.charge, CreditTime::Now);
         }

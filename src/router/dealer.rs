@@ -23,6 +23,17 @@ use crate::wamp::{MatchPolicy, Payload, RegistrationId, RequestId};
 struct Registration {
     id: RegistrationId,
     callee: Sitting,
+    /// The callee wants to know who calls.
+    disclose_caller: bool,
+}
+
+/// Where a call goes.
+struct Route {
+    callee: Sitting,
+    registration: RegistrationId,
+    /// INVOCATION.Details.procedure is due.
+    pattern: bool,
+    disclose_caller: bool,
 }
 
 /// The registrations of a realm.
@@ -35,6 +46,9 @@ pub(super) struct Dealer {
     /// Ends with the callee's last registration.
     by_callee: HashMap<Sitting, Vec<EntryKey>, FixedState>,
     last_id: RegistrationId,
+    /// Registrations whose callees want to know who calls, and whether the other cores have been told of any.
+    disclosing: usize,
+    is_disclosing_announced: bool,
 }
 
 impl Dealer {
@@ -45,6 +59,8 @@ impl Dealer {
             by_id: HashMap::with_hasher(hasher.clone()),
             by_callee: HashMap::with_hasher(hasher),
             last_id: RegistrationId(0),
+            disclosing: 0,
+            is_disclosing_announced: false,
         }
     }
 
@@ -70,7 +86,9 @@ impl Dealer {
         }
         let id = RegistrationId(self.last_id.0 + 1);
         self.last_id = id;
-        let registration = Registration { id, callee: letter.callee };
+        self.disclosing += usize::from(letter.disclose_caller);
+        let registration =
+            Registration { id, callee: letter.callee, disclose_caller: letter.disclose_caller };
         let entry = self.registrations.insert(letter.match_policy, &letter.procedure, registration);
         self.by_id.insert(id, entry);
         self.by_callee.entry(letter.callee).or_default().push(entry);
@@ -84,7 +102,9 @@ impl Dealer {
         let Some(entry) = held else { return RegisterOutcome::NoSuchRegistration };
         let uri_bytes = self.registrations.uri(entry).map_or(0, |(uri, _)| uri.len() as u32);
         self.by_id.remove(&id);
-        self.registrations.remove(entry);
+        if let Some(registration) = self.registrations.remove(entry) {
+            self.disclosing -= usize::from(registration.disclose_caller);
+        }
         if let Some(entries) = self.by_callee.get_mut(&callee) {
             entries.retain(|other| *other != entry);
             if entries.is_empty() {
@@ -98,11 +118,12 @@ impl Dealer {
         for entry in self.by_callee.remove(&callee).unwrap_or_default() {
             if let Some(registration) = self.registrations.remove(entry) {
                 self.by_id.remove(&registration.id);
+                self.disclosing -= usize::from(registration.disclose_caller);
             }
         }
     }
 
-    fn route(&self, procedure: &str, effects: &mut impl Effects) -> Option<(Sitting, RegistrationId, bool)> {
+    fn route(&self, procedure: &str, effects: &mut impl Effects) -> Option<Route> {
         // Those are the router's own: a client's pattern that matches them must not answer in its place.
         if is_reserved(procedure) {
             return None;
@@ -113,26 +134,62 @@ impl Dealer {
         let entry = best?;
         let registration = self.registrations.get(entry)?;
         let pattern = self.registrations.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
-        Some((registration.callee, registration.id, pattern))
+        Some(Route {
+            callee: registration.callee,
+            registration: registration.id,
+            pattern,
+            disclose_caller: registration.disclose_caller,
+        })
     }
 }
 
 impl Router {
     /// At home: finds the callee and hands the call to its core, or answers.
-    pub(super) fn route_call(&mut self, call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
-        let head = call.head();
-        let Some(dealer) = self.realms[head.realm.0 as usize].dealer.as_ref() else { return };
-        let Some((callee, registration, pattern)) = dealer.route(call.uri(), effects) else {
-            effects.credit(head.caller.session(), head.charge, CreditTime::Now);
+    pub(super) fn route_call(&mut self, mut call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
+        let &CallHead { realm, caller, request, charge, .. } = call.head();
+        let Some(dealer) = self.realms[realm.0 as usize].dealer.as_ref() else { return };
+        let Some(route) = dealer.route(call.uri(), effects) else {
+            effects.credit(caller.session(), charge, CreditTime::Now);
             let text = "nobody has registered the procedure";
-            self.answer_call(head.caller, head.request, uri::NO_SUCH_PROCEDURE, text, effects);
+            self.answer_call(caller, request, uri::NO_SUCH_PROCEDURE, text, effects);
             return;
         };
+        self.decide_disclosure(call.head_mut(), route.disclose_caller);
+        let Route { callee, registration, pattern, .. } = route;
         if callee.core == self.core {
             self.invoke(callee, registration, pattern, call, effects);
         } else {
             let call = call.into_letter();
             effects.peer(callee.core, PeerMessage::Invoke { callee, registration, pattern, call });
+        }
+    }
+
+    /// At home: whether the callee is told who calls. Its own wish comes on top of the caller's.
+    fn decide_disclosure(&mut self, head: &mut CallHead, is_wanted: bool) {
+        if let Some(terms) = head.terms.as_deref_mut()
+            && std::mem::take(&mut terms.is_disclosed_if_wanted)
+            && !is_wanted
+        {
+            terms.disclosed = None;
+        }
+        if !is_wanted || head.caller.core != self.core || self.sessions.sitting(head.caller).is_none() {
+            return;
+        }
+        let terms = head.terms.get_or_insert_default();
+        if terms.disclosed.is_none() {
+            terms.disclosed = Some(self.disclosed(head.caller.key));
+        }
+    }
+
+    /// At home: before a callee that wants to know who calls reads REGISTERED, every core finds that it has to say so; who
+    /// calls after that is disclosed. As with topics, nobody has to acknowledge anything.
+    fn announce_disclosing(&mut self, realm: RealmIndex, effects: &mut impl Effects) {
+        let realm = &mut self.realms[realm.0 as usize];
+        let Some(dealer) = realm.dealer.as_mut() else { return };
+        let is_disclosing = dealer.disclosing > 0;
+        if is_disclosing != dealer.is_disclosing_announced {
+            dealer.is_disclosing_announced = is_disclosing;
+            effects.announce(realm.wants_callers, is_disclosing);
         }
     }
 
@@ -171,6 +228,7 @@ impl Router {
     pub(super) fn register_at_home(&mut self, letter: &RegisterLetter, effects: &mut impl Effects) {
         let Some(dealer) = self.realms[letter.realm.0 as usize].dealer.as_mut() else { return };
         let outcome = dealer.register(letter, self.limits.wildcard_shapes_max);
+        self.announce_disclosing(letter.realm, effects);
         self.reply_to_registrar(letter.callee, letter.request, outcome, effects);
     }
 
@@ -185,6 +243,7 @@ impl Router {
     ) {
         let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() else { return };
         let outcome = dealer.unregister(callee, registration);
+        self.announce_disclosing(realm, effects);
         self.reply_to_registrar(callee, request, outcome, effects);
     }
 
@@ -203,9 +262,10 @@ impl Router {
     }
 
     /// At home: a session that ever registered is gone.
-    pub(super) fn callee_gone(&mut self, realm: RealmIndex, callee: Sitting) {
+    pub(super) fn callee_gone(&mut self, realm: RealmIndex, callee: Sitting, effects: &mut impl Effects) {
         if let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() {
             dealer.callee_gone(callee);
+            self.announce_disclosing(realm, effects);
         }
     }
 

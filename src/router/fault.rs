@@ -76,7 +76,7 @@ impl Router {
     #[cold]
     pub(super) fn call_without_home(
         &mut self,
-        head: CallHead,
+        head: &CallHead,
         uri: &str,
         payload: crate::wamp::Payload<'_>,
         effects: &mut impl Effects,
@@ -89,6 +89,7 @@ impl Router {
             return false;
         }
         let callee = self.sitting(callee);
+        let head = head.clone();
         self.invoke(callee, registration, false, Parcel::Borrowed { head, uri, payload }, effects);
         true
     }

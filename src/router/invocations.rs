@@ -14,6 +14,7 @@ use super::peer::{
     ReplyHead, SessionKey, SessionRef, Sitting,
 };
 use super::session::State;
+use super::terms::CallTerms;
 use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::message::{
@@ -144,8 +145,14 @@ impl Router {
             return Ok(());
         }
         let (realm_index, home, hash_seed) = (session.realm, realm.home, self.hash_seed);
+        let may_ask = realm.disclose_me;
         if let Err(refusal) = self.permits(key, Action::Register, procedure, match_policy) {
             self.not_authorized(key, MessageType::Register, message.request, refusal, effects);
+            return Ok(());
+        }
+        if message.options.disclose_caller && !may_ask {
+            let (error, text) = (uri::OPTION_NOT_ALLOWED, "the realm does not let callees ask who calls");
+            self.refuse(key, MessageType::Register, message.request, error, text, effects);
             return Ok(());
         }
         let limits = &self.limits;
@@ -168,6 +175,7 @@ impl Router {
             callee: self.sitting(key),
             request: message.request,
             match_policy,
+            disclose_caller: message.options.disclose_caller,
             procedure: procedure.into(),
         };
         if self.is_broken(Fault::SkipHome) {
@@ -266,18 +274,12 @@ impl Router {
         call: Parcel<'_, CallHead>,
         effects: &mut impl Effects,
     ) {
-        let head = call.head();
+        let &CallHead { caller, request, charge, ref terms, .. } = call.head();
         // The call is off the ring: credit never waits for a client.
-        effects.credit(head.caller.session(), head.charge, CreditTime::Now);
+        effects.credit(caller.session(), charge, CreditTime::Now);
         let hash_seed = self.hash_seed;
         let Some(session) = self.sessions.sitting(callee) else {
-            self.answer_call(
-                head.caller,
-                head.request,
-                uri::NO_AVAILABLE_CALLEE,
-                "the callee is gone",
-                effects,
-            );
+            self.answer_call(caller, request, uri::NO_AVAILABLE_CALLEE, "the callee is gone", effects);
             return;
         };
         let callee = callee.key;
@@ -285,7 +287,7 @@ impl Router {
         if active.invocations.len() >= self.limits.invocations_per_session_max {
             effects.counters().invocations_refused += 1;
             let text = "the callee has as many calls open as it may have";
-            self.answer_call(head.caller, head.request, uri::UNAVAILABLE, text, effects);
+            self.answer_call(caller, request, uri::UNAVAILABLE, text, effects);
             return;
         }
         let id = active.last_invocation.next();
@@ -294,7 +296,7 @@ impl Router {
             registration,
             details: InvocationDetails {
                 procedure: pattern.then(|| Text::Borrowed(call.uri())),
-                ..InvocationDetails::default()
+                ..terms.as_deref().map_or_else(InvocationDetails::default, CallTerms::invocation_details)
             },
             payload: call.payload(),
         });
@@ -302,7 +304,7 @@ impl Router {
             Sent::Accepted => {
                 // Only now the number is used up: what was refused left no gap in 1, 2, 3, …
                 active.last_invocation = id;
-                let index = self.invocations.insert(callee, id, head.caller, head.request);
+                let index = self.invocations.insert(callee, id, caller, request);
                 active.invocations.insert(id, index);
                 effects.counters().invocations += 1;
                 return;
@@ -317,7 +319,7 @@ impl Router {
             Sent::TooLarge => (uri::PAYLOAD_SIZE_EXCEEDED, "the call is longer than the callee takes"),
             Sent::Gone => (uri::NO_AVAILABLE_CALLEE, "the callee is gone"),
         };
-        self.answer_call(head.caller, head.request, error, text, effects);
+        self.answer_call(caller, request, error, text, effects);
     }
 
     pub(super) fn handle_yield(

@@ -22,6 +22,7 @@ mod random;
 mod realm;
 mod retained;
 mod session;
+pub mod terms;
 pub mod uri_map;
 
 use std::collections::BTreeSet;
@@ -55,6 +56,8 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::BROKER_EVENT_RETENTION)
     .with(RouterFeatures::DEALER)
     .with(RouterFeatures::DEALER_CALL_CANCELING)
+    .with(RouterFeatures::DEALER_CALLER_IDENTIFICATION)
+    .with(RouterFeatures::DEALER_CALL_TRUSTLEVELS)
     .with(RouterFeatures::DEALER_PATTERN_BASED_REGISTRATION);
 
 /// What the router calls itself in WELCOME.
@@ -409,7 +412,7 @@ impl Router {
             PeerMessage::RegisterReply { callee, request, outcome } => {
                 self.finish_register(callee, request, outcome, effects);
             }
-            PeerMessage::CalleeGone { realm, callee } => self.callee_gone(realm, callee),
+            PeerMessage::CalleeGone { realm, callee } => self.callee_gone(realm, callee, effects),
             // The shard's own; it does not hand them on.
             PeerMessage::Credit { .. } | PeerMessage::Hold { .. } | PeerMessage::Pressure { .. } => {}
         }
@@ -516,7 +519,7 @@ impl Router {
         if registered {
             let home = self.realms[realm.0 as usize].home;
             if home == self.core {
-                self.callee_gone(realm, callee);
+                self.callee_gone(realm, callee, effects);
             } else {
                 effects.peer(home, PeerMessage::CalleeGone { realm, callee });
             }

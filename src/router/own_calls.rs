@@ -106,7 +106,8 @@ impl Router {
         self.own_calls.open.insert(request, OwnCall { realm, deadline_us, purpose });
         self.own_calls.deadlines.insert((deadline_us, request));
         let written = arguments.write();
-        let head = CallHead { realm, caller: self.own_sitting(), request, charge: Charge::default() };
+        let head =
+            CallHead { realm, caller: self.own_sitting(), request, charge: Charge::default(), terms: None };
         let call = Parcel::Borrowed { head, uri: procedure, payload: written.as_payload() };
         let home = self.realms[usize::from(realm.0)].home;
         if home == self.core {

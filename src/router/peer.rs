@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::terms::CallTerms;
 use crate::wamp::codec::Serializer;
 use crate::wamp::options::{CancelMode, MatchPolicy};
 use crate::wamp::{Payload, PublicationId, RegistrationId, RequestId, SessionId};
@@ -141,12 +142,20 @@ pub struct Letter<H> {
     pub body: Body,
 }
 
-impl<H: Copy> Parcel<'_, H> {
+impl<H> Parcel<'_, H> {
     /// The head.
-    pub fn head(&self) -> H {
+    pub fn head(&self) -> &H {
         match self {
-            Self::Borrowed { head, .. } => *head,
-            Self::Owned(letter) => letter.head,
+            Self::Borrowed { head, .. } => head,
+            Self::Owned(letter) => &letter.head,
+        }
+    }
+
+    /// The head.
+    pub fn head_mut(&mut self) -> &mut H {
+        match self {
+            Self::Borrowed { head, .. } => head,
+            Self::Owned(letter) => &mut letter.head,
         }
     }
 
@@ -176,13 +185,15 @@ impl<H: Copy> Parcel<'_, H> {
 }
 
 /// The head of a CALL on its way to the dealer and the callee.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct CallHead {
     pub realm: RealmIndex,
     pub caller: Sitting,
     pub request: RequestId,
     pub charge: Charge,
+    /// `None` for an ordinary call.
+    pub terms: Option<Box<CallTerms>>,
 }
 
 /// How a call ended.
@@ -300,6 +311,8 @@ pub struct RegisterLetter {
     pub callee: Sitting,
     pub request: RequestId,
     pub match_policy: MatchPolicy,
+    /// The callee wants to know who calls.
+    pub disclose_caller: bool,
     pub procedure: Box<str>,
 }
 
@@ -459,7 +472,9 @@ impl PeerMessage {
     pub fn bytes(&self) -> usize {
         let body = match self {
             Self::Publish { publication, .. } => publication.body.bytes.len() + publication.head.bytes(),
-            Self::Call(call) | Self::Invoke { call, .. } => call.body.bytes.len(),
+            Self::Call(call) | Self::Invoke { call, .. } => {
+                call.body.bytes.len() + call.head.terms.as_deref().map_or(0, CallTerms::bytes)
+            }
             Self::Reply(reply) => reply.body.bytes.len(),
             Self::Register(register) => register.procedure.len(),
             _ => 0,

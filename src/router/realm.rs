@@ -23,6 +23,8 @@ pub(super) struct Realm {
     pub(super) uri_rule: UriRule,
     pub(super) uri_limits: UriLimits,
     pub(super) strict_request_ids: bool,
+    /// Whether callers and publishers may ask to be disclosed.
+    pub(super) disclose_me: bool,
     pub(super) roles: Vec<RealmRole>,
     /// The role of anonymous sessions, by listener.
     pub(super) anonymous_role: Vec<Option<u16>>,
@@ -32,6 +34,8 @@ pub(super) struct Realm {
     pub(super) broker: Broker,
     /// Alike on every core.
     pub(super) retained: Retained,
+    /// What its home announces while callees want to know who calls: the same number on every core.
+    pub(super) wants_callers: u64,
     /// On the home core only. Every decision about procedures is made there.
     pub(super) dealer: Option<Dealer>,
 }
@@ -41,6 +45,7 @@ pub(super) struct Realm {
 pub(super) struct RealmRole {
     pub(super) name: Box<str>,
     pub(super) slow: config::SlowPolicy,
+    pub(super) trust_level: Option<u64>,
     pub(super) permissions: Role,
     /// Decides what they leave open.
     pub(super) authorizer: Option<Box<Authorizer>>,
@@ -64,6 +69,7 @@ impl Realm {
             .map(|role| RealmRole {
                 name: role.name.as_str().into(),
                 slow: role.slow,
+                trust_level: role.trust_level,
                 permissions: Role::new(role),
                 authorizer: Authorizer::new(role),
             })
@@ -82,10 +88,12 @@ impl Realm {
                 components_max: limits.uri_components_max,
             },
             strict_request_ids: config.strict_request_ids,
+            disclose_me: config.disclose_me,
             roles,
             anonymous_role,
             methods,
             accounts: Accounts::new(config),
+            wants_callers: FixedState::with_seed(keys.subscription).hash_one(("callers", &config.name)),
             broker: Broker::new(keys.map, keys.subscription),
             retained: Retained::new(limits),
             dealer: (home == core).then(|| Dealer::new(keys.map)),

@@ -8,7 +8,7 @@ from conversation import CheckFailed, NotAnnounced, Refused
 ID_MAX = 2**53
 FEATURES_WANTED = {
     "broker": ("publisher_exclusion", "subscriber_blackwhite_listing", "pattern_based_subscription"),
-    "dealer": ("call_canceling", "pattern_based_registration"),
+    "dealer": ("call_canceling", "pattern_based_registration", "caller_identification", "call_trustlevels"),
 }
 CHECKS = []
 
