@@ -1,9 +1,10 @@
 #!/bin/sh
 # Sets what so many connections need, now and after the next start of the machine; check.sh says what that is.
 #
-#     tuning/apply.sh N [--outgoing]    --outgoing: the clients are on this machine too
+#     tuning/apply.sh N [--outgoing] [--listeners=L]
 #     tuning/apply.sh --undo            everything is again as it was before the first apply
 #
+# --outgoing: the clients are on this machine too. --listeners: how many the router's configuration has, 1 by default.
 # Needs root. What is enough already is left alone. What was there is remembered in /var/lib/crosspoint-tuning.
 # shellcheck disable=SC1091,SC2154 # targets.sh is beside it, and sets what is not assigned here.
 set -eu
@@ -15,7 +16,7 @@ sysctl_file=/etc/sysctl.d/90-crosspoint.conf
 limits_file=/etc/security/limits.d/90-crosspoint.conf
 
 usage() {
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 
@@ -127,10 +128,15 @@ undo() {
 
 number=
 outgoing=1
+listeners=1
 wants_undo=
 for argument; do
     case $argument in
         --outgoing) outgoing=2 ;;
+        --listeners=*)
+            listeners=${argument#*=}
+            is_number "$listeners" || usage
+            ;;
         --undo) wants_undo=1 ;;
         *)
             is_number "$argument" || usage
@@ -146,6 +152,6 @@ fi
 if [ -n "$wants_undo" ]; then
     undo
 else
-    set_targets "$number" "$outgoing"
+    set_targets "$number" "$outgoing" "$listeners"
     apply
 fi

@@ -1,32 +1,38 @@
 #!/bin/sh
 # Says which settings of this machine are not what so many connections need, and the command that mends each.
 #
-#     tuning/check.sh [N] [--outgoing]
+#     tuning/check.sh [N] [--outgoing] [--listeners=L]
 #
 # N is the number of connections, 180,000 by default. --outgoing: the clients are on this machine too, as with a load
-# generator or a proxy. Reads only, needs no root, and ends with exit code 1 if something is to be mended.
+# generator or a proxy. --listeners: how many the router's configuration has, 1 by default; each takes a descriptor on every
+# core. Reads only, needs no root, and ends with exit code 1 if something is to be mended.
 # shellcheck disable=SC1091,SC2154 # targets.sh is beside it, and sets what is not assigned here.
 set -eu
 
 . "$(dirname "$0")/targets.sh"
 
 usage() {
-    sed -n '2,7s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,8s/^# \{0,1\}//p' "$0" >&2
     exit 2
 }
 
 number=180000
 outgoing=1
+listeners=1
 for argument; do
     case $argument in
         --outgoing) outgoing=2 ;;
+        --listeners=*)
+            listeners=${argument#*=}
+            is_number "$listeners" || usage
+            ;;
         *)
             is_number "$argument" || usage
             number=$argument
             ;;
     esac
 done
-set_targets "$number" "$outgoing"
+set_targets "$number" "$outgoing" "$listeners"
 wrong=0
 
 # report STATE NAME VALUE WANTED [MEND]
@@ -116,7 +122,6 @@ mask_of() {
 # depends on the card, and a daemon such as irqbalance may move interrupts at any time.
 check_card() {
     card=$1
-    processors=$(grep -c '^processor' /proc/cpuinfo)
     queues=$(find "/sys/class/net/$card/queues" -name 'rx-*' 2>/dev/null | wc -l)
     taken=$(for interrupt in $(card_interrupts "$card"); do
         cat "/proc/irq/$interrupt/effective_affinity_list" 2>/dev/null ||

@@ -20,12 +20,19 @@ smaller() {
     if [ "$1" -lt "$2" ]; then echo "$1"; else echo "$2"; fi
 }
 
-# set_targets CONNECTIONS ENDS: ends are 2 where the clients are on this machine too, otherwise 1.
+# reserved_descriptors CORES LISTENERS: what the router keeps from connections for itself, by the rule of
+# src/node/preflight.rs, where a test holds the two together.
+reserved_descriptors() {
+    larger 256 $((160 + $1 * (12 + $2)))
+}
+
+# set_targets CONNECTIONS ENDS LISTENERS: ends are 2 where the clients are on this machine too, otherwise 1.
 set_targets() {
     connections=$1
     ends=$2
-    # Beside connections: listeners, epoll, eventfd, rings, the log, and 256 that the router keeps free.
-    nofile=$((connections + 1024))
+    # The router runs on all of them unless it is told otherwise.
+    processors=$(grep -c '^processor' /proc/cpuinfo)
+    nofile=$((connections + $(reserved_descriptors "$processors" "$3")))
     file_max=$((connections * ends + 65536))
     # A sixteenth of all connections may wait to be accepted: at 20,000 a second on two cores 180,000 need nine seconds,
     # and the kernel's clients try again after one, three and seven.

@@ -170,6 +170,24 @@ mod tests {
     }
 
     #[test]
+    fn the_settings_of_a_machine_reserve_as_many_descriptors_as_the_router() {
+        let tuning = concat!(env!("CARGO_MANIFEST_DIR"), "/tuning/targets.sh");
+        for (cores, listeners) in [(1, 1), (2, 3), (7, 1), (8, 1), (64, 1), (64, 5), (256, 256)] {
+            let output = std::process::Command::new("sh")
+                .args(["-c", ". \"$0\"; reserved_descriptors \"$1\" \"$2\"", tuning])
+                .args([cores.to_string(), listeners.to_string()])
+                .output()
+                .unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(
+                said.trim().parse(),
+                Ok(reserved(cores, listeners)),
+                "{cores} cores, {listeners} listeners"
+            );
+        }
+    }
+
+    #[test]
     fn connections_follow_the_limit_on_descriptors() {
         assert_eq!(connections_within(None, Some(20_000), 256), Ok(19_744));
         assert_eq!(connections_within(Some(1000), Some(20_000), 256), Ok(1000));
