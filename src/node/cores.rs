@@ -6,6 +6,7 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use super::NodeEvent;
+use super::liveness::Liveness;
 use crate::config::{Config, Limits};
 use crate::link::LinkConfig;
 use crate::router::peer::{CoreId, PeerMessage};
@@ -25,8 +26,7 @@ pub(super) struct Core {
     pub(super) control: Arc<Control>,
     pub(super) waker: CoreWaker,
     pub(super) thread: Option<JoinHandle<()>>,
-    /// The turn that was reported as too long.
-    pub(super) reported_turn_us: u64,
+    pub(super) liveness: Liveness,
 }
 
 impl Core {
@@ -107,7 +107,7 @@ pub(super) fn start_cores<W: World + Send + 'static>(
             .name(format!("shard-{number}"))
             .spawn(move || core.run())
             .map_err(failed)?;
-        cores.push(Core { processor, control, waker, thread: Some(thread), reported_turn_us: 0 });
+        cores.push(Core { processor, control, waker, thread: Some(thread), liveness: Liveness::default() });
     }
     Ok(cores)
 }

@@ -4,6 +4,7 @@ mod cgroup;
 mod cores;
 pub mod holder;
 mod listeners;
+mod liveness;
 pub mod log;
 mod memory;
 mod notices;
@@ -29,7 +30,7 @@ use self::panic::install_panic_hook;
 use self::service_manager::ServiceManager;
 use crate::config::{Config, Realm};
 use crate::metrics::Counters;
-use crate::shard::control::Order;
+use crate::shard::control::{Order, Whereabouts};
 use crate::shard::kernel::Kernel;
 use crate::shard::listener::UnixPath;
 use crate::shard::park::Host;
@@ -42,8 +43,8 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(250);
 /// How often it looks whether everybody has gone.
 const END_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A turn that lasts longer than this is reported, in microseconds.
-const TURN_US_MAX: u64 = 1_000_000;
+/// A core that has been waiting for so long is rung, to see whether it comes back.
+const RING_AFTER_MAX: Duration = Duration::from_secs(5);
 
 /// How long a core has to begin: an executor has rings to set up.
 const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -225,7 +226,7 @@ impl Node {
             let now_us = clock::now().monotonic_us;
             self.service_manager.remind();
             // A stuck core ends only with the process: the manager hears nothing, and restarts it.
-            if self.watch_turns(now_us) {
+            if self.watch_cores(now_us) {
                 self.service_manager.alive(now_us);
             }
             self.watch_memory();
@@ -292,9 +293,8 @@ impl Node {
             }
             Ending::CutUntil(until_us, last_us) if until_us <= now_us => {
                 let is_stuck = self.cores.iter().filter(|core| core.thread.is_some()).any(|core| {
-                    let lasts_us =
-                        core.control.turn_began_us().map(|began_us| now_us.saturating_sub(began_us));
-                    lasts_us.is_some_and(|lasts_us| lasts_us >= CUT_TIMEOUT.as_micros() as u64)
+                    matches!(core.control.whereabouts(), Whereabouts::InTurn(began_us)
+                        if now_us.saturating_sub(began_us) >= CUT_TIMEOUT.as_micros() as u64)
                 });
                 if !is_stuck && now_us < last_us {
                     return Ok(());
@@ -308,20 +308,29 @@ impl Node {
         }
     }
 
-    /// Names a core whose turn lasts too long: nothing in a turn may block. Whether all of them go on.
-    fn watch_turns(&mut self, now_us: u64) -> bool {
+    /// Names a core that is stuck: in a turn, where nothing may block, or in its wait, where the doorbell must end it. Whether
+    /// all of them go on.
+    fn watch_cores(&mut self, now_us: u64) -> bool {
+        // The manager hears that the router lives of cores that showed it since the last time.
+        let ring_after =
+            self.service_manager.interval().saturating_mul(2).clamp(WATCH_INTERVAL, RING_AFTER_MAX);
+        let ring_after_us = ring_after.as_micros() as u64;
         let mut goes_on = true;
-        for (number, core) in self.cores.iter_mut().enumerate() {
-            let Some(began_us) = core.control.turn_began_us() else { continue };
-            let lasts_us = now_us.saturating_sub(began_us);
-            if lasts_us <= TURN_US_MAX {
-                continue;
+        let running = self.cores.iter_mut().enumerate().filter(|(_, core)| core.thread.is_some());
+        for (number, core) in running {
+            let look = core.liveness.look(now_us, core.control.whereabouts(), ring_after_us);
+            if look.ring {
+                core.waker.wake();
             }
+            let Some(stuck) = look.stuck else { continue };
             goes_on = false;
-            if core.reported_turn_us != began_us {
-                core.reported_turn_us = began_us;
-                let processor = core.processor;
-                error!(core = number, processor, lasts_ms = lasts_us / 1000, "the core is stuck in a turn");
+            if stuck.is_new {
+                let (processor, lasts_ms) = (core.processor, stuck.lasts_us / 1000);
+                if stuck.is_in_turn {
+                    error!(core = number, processor, lasts_ms, "the core is stuck in a turn");
+                } else {
+                    error!(core = number, processor, lasts_ms, "the core is stuck in its wait: it was rung");
+                }
             }
         }
         goes_on

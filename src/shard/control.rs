@@ -42,8 +42,19 @@ pub struct Control {
     snapshot: Mutex<Snapshot>,
     /// See [`Counters::noteworthy`].
     noteworthy: AtomicU64,
-    /// When the turn that runs began, in monotonic microseconds; 0 between turns.
+    /// When the last turn began, in monotonic microseconds: when the core last came back from waiting. 0 before the first.
     turn_began_us: AtomicU64,
+    /// Between turns the core waits, or is about to.
+    is_in_turn: AtomicBool,
+}
+
+/// Where a core was when it was looked at; times in monotonic microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// In a turn that began then.
+    InTurn(u64),
+    /// Waiting, after a turn that began then; 0 before the first.
+    Waiting(u64),
 }
 
 impl Control {
@@ -93,10 +104,13 @@ impl Control {
         self.noteworthy.load(Ordering::Relaxed)
     }
 
-    /// When the turn that runs began, in monotonic microseconds; `None` between turns.
+    /// Where the core is.
     #[must_use]
-    pub fn turn_began_us(&self) -> Option<u64> {
-        Some(self.turn_began_us.load(Ordering::Relaxed)).filter(|began_us| *began_us != 0)
+    pub fn whereabouts(&self) -> Whereabouts {
+        // A core that goes on between the two is taken for one that just began, never for one that is stuck.
+        let is_in_turn = self.is_in_turn.load(Ordering::Acquire);
+        let began_us = self.turn_began_us.load(Ordering::Relaxed);
+        if is_in_turn { Whereabouts::InTurn(began_us) } else { Whereabouts::Waiting(began_us) }
     }
 
     /// Whether the shard stops and has no connection left. Others may still have calls that pass through it.
@@ -161,10 +175,11 @@ impl Control {
 
     pub(super) fn turn_began(&self, now_us: u64) {
         self.turn_began_us.store(now_us.max(1), Ordering::Relaxed);
+        self.is_in_turn.store(true, Ordering::Release);
     }
 
     pub(super) fn turn_ended(&self) {
-        self.turn_began_us.store(0, Ordering::Relaxed);
+        self.is_in_turn.store(false, Ordering::Release);
     }
 }
 

@@ -28,45 +28,61 @@ const STUCK: Duration = Duration::from_millis(2500);
 static RELEASED: AtomicBool = AtomicBool::new(false);
 
 /// The kernel, until somebody sends one of the words below.
-struct Faulty(Kernel);
+struct Faulty {
+    kernel: Kernel,
+    /// Its next wait for something to do hears no doorbell.
+    is_deaf: bool,
+}
+
+/// Stays here until another core is told to release this one.
+fn until_released() {
+    // It ends when its test has failed, too.
+    let until = Instant::now() + PATIENCE * 2;
+    while !RELEASED.load(Ordering::Relaxed) && Instant::now() < until {
+        std::thread::park_timeout(Duration::from_millis(1));
+    }
+}
 
 impl World for Faulty {
     type Socket = OwnedFd;
 
     fn now(&mut self) -> Now {
-        self.0.now()
+        self.kernel.now()
     }
 
     fn wait(&mut self, block: bool, ready: &mut Vec<Ready>) {
-        self.0.wait(block, ready);
+        if block && std::mem::take(&mut self.is_deaf) {
+            until_released();
+        }
+        self.kernel.wait(block, ready);
     }
 
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        self.0.descriptor()
+        self.kernel.descriptor()
     }
 
     fn set_deadline(&mut self, deadline_us: Option<u64>) {
-        self.0.set_deadline(deadline_us);
+        self.kernel.set_deadline(deadline_us);
     }
 
     fn accept(&mut self, listener: u16) -> io::Result<Accepted<OwnedFd>> {
-        self.0.accept(listener)
+        self.kernel.accept(listener)
     }
 
     fn listen(&mut self, listener: u16, on: bool) {
-        self.0.listen(listener, on);
+        self.kernel.listen(listener, on);
     }
 
     fn close_listener(&mut self, listener: u16) {
-        self.0.close_listener(listener);
+        self.kernel.close_listener(listener);
     }
 
     fn register(&mut self, socket: &OwnedFd, slot: u32, generation: u32) -> io::Result<()> {
-        self.0.register(socket, slot, generation)
+        self.kernel.register(socket, slot, generation)
     }
 
     fn recv(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.0.recv(socket, buffer)?;
+        let count = self.kernel.recv(socket, buffer)?;
         let has = |word: &str| buffer[..count].windows(word.len()).any(|window| window == word.as_bytes());
         if has("com.fault.panic") {
             panic!("a fault that the test asked for");
@@ -79,12 +95,9 @@ impl World for Faulty {
         }
         RELEASED.fetch_or(has("com.fault.release"), Ordering::Relaxed);
         if has("com.fault.until_released") {
-            // It ends when its test has failed, too.
-            let until = Instant::now() + PATIENCE * 2;
-            while !RELEASED.load(Ordering::Relaxed) && Instant::now() < until {
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
+            until_released();
         }
+        self.is_deaf |= has("com.fault.deaf_until_released");
         while has("com.fault.forever") {
             std::thread::park_timeout(STUCK);
         }
@@ -92,11 +105,11 @@ impl World for Faulty {
     }
 
     fn send(&mut self, socket: &OwnedFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.send(socket, slices)
+        self.kernel.send(socket, slices)
     }
 
     fn shutdown_write(&mut self, socket: &OwnedFd) {
-        self.0.shutdown_write(socket);
+        self.kernel.shutdown_write(socket);
     }
 }
 
@@ -109,7 +122,7 @@ fn faulty_router() {
     let text = std::fs::read_to_string(std::env::var("CONFIG").unwrap()).unwrap();
     let config = config::parse("", &text, &[]).unwrap();
     let guard = log::start(&config.node.log).unwrap();
-    let node = Node::start_in(&config, Faulty).unwrap();
+    let node = Node::start_in(&config, |kernel| Faulty { kernel, is_deaf: false }).unwrap();
     // Whatever standard output is, it is not the log's alone here.
     let ready = format!("Crosspoint is ready {:?}\n", node.started().listeners);
     io::stdout().write_all(ready.as_bytes()).unwrap();
