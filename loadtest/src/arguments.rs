@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Opens many sessions, holds them, and sends an event to each
     Connect(Connect),
-    /// Calls in a closed loop
+    /// Calls, in a closed loop or at a pace
     Rpc(Rpc),
     /// Events, in a closed loop or at a pace
     Pubsub(PubSub),
@@ -131,6 +131,9 @@ pub(crate) struct Rpc {
     /// Open calls of each caller
     #[arg(long, default_value_t = 8)]
     pub(crate) flight: usize,
+    /// Calls of each caller a second, instead of as fast as they are answered
+    #[arg(long, value_name = "PER_SECOND")]
+    pub(crate) rate: Option<f64>,
     /// With --router: all four placements of callers and callees on two cores, one after the other, and their mean
     #[arg(long, requires = "router")]
     pub(crate) placements: bool,

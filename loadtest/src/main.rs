@@ -9,6 +9,7 @@ mod html;
 mod idle;
 mod nats;
 mod outcome;
+mod pace;
 mod payload;
 mod plan;
 mod pool;

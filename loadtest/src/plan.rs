@@ -63,7 +63,7 @@ pub(crate) struct IdleJob {
     pub(crate) patience_ms: u64,
 }
 
-/// Calls, in a closed loop.
+/// Calls.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RpcJob {
     /// What its procedures begin with.
@@ -73,6 +73,8 @@ pub(crate) struct RpcJob {
     pub(crate) callees: usize,
     /// Open calls of each caller.
     pub(crate) flight: usize,
+    /// Calls a second of each caller; none is as fast as `flight` permits.
+    pub(crate) rate: Option<f64>,
     pub(crate) caller_target: u8,
     pub(crate) callee_target: u8,
 }

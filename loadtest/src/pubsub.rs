@@ -7,7 +7,7 @@ use crate::payload::Stamp;
 use crate::plan::PubSubJob;
 use crate::pool::{Happening, Key, Pool, Work};
 use crate::tally::Tally;
-use crate::work::{Clocked, Working};
+use crate::work::{Clocked, Course, Working};
 
 /// A stalled subscriber that reads again has received what there is once nothing came for so long, in nanoseconds.
 const QUIET_NS: u64 = 2_000_000_000;
@@ -16,18 +16,13 @@ const QUIET_NS: u64 = 2_000_000_000;
 #[derive(Debug)]
 pub(crate) struct PubSub {
     job: PubSubJob,
-    sessions: usize,
-    ready: usize,
+    course: Course,
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
-    running: bool,
     measuring: bool,
-    started_ns: u64,
+    has_started: bool,
     stalled_open: usize,
     stalled_last_ns: u64,
-    clocked: Clocked,
-    text: Vec<u8>,
-    failure: Option<String>,
 }
 
 #[derive(Debug)]
@@ -88,19 +83,14 @@ impl PubSub {
             })
             .collect();
         Self {
-            sessions: job.subscribers + job.stalled + job.publishers,
+            course: Course::new(job.subscribers + job.stalled + job.publishers, job.publishers, job.rate),
             publishers,
             subscribers: (0..job.subscribers).map(|_| Subscriber::default()).collect(),
             stalled_open: job.stalled,
             job,
-            ready: 0,
-            running: false,
             measuring: false,
-            started_ns: 0,
+            has_started: false,
             stalled_last_ns: 0,
-            clocked: Clocked::default(),
-            text: Vec::new(),
-            failure: None,
         }
     }
 
@@ -116,17 +106,14 @@ impl PubSub {
         publisher.open += 1;
         publisher.missing.push_back(publisher.receivers + u32::from(acknowledge));
         let stamp = Stamp { sender: number as u32, sequence: publisher.sent, sent_ns };
-        stamp.write(pool.settings().payload_bytes, &mut self.text);
-        pool.publish(key, &publisher.topic, &self.text, acknowledge);
-        self.clocked.tally.publications += 1;
+        let text = self.course.text(stamp, pool.settings().payload_bytes);
+        pool.publish(key, &publisher.topic, text, acknowledge);
+        self.course.clocked.tally.publications += 1;
     }
 
     /// Publishes what the closed loop permits.
     fn refill(&mut self, pool: &mut Pool, number: usize) {
-        if self.job.rate.is_some() {
-            return;
-        }
-        while self.running && self.publishers[number].open < self.job.flight {
+        while self.course.is_closed_loop() && self.publishers[number].open < self.job.flight {
             self.publish(pool, number, now_ns());
         }
     }
@@ -134,39 +121,39 @@ impl PubSub {
     fn receive(&mut self, pool: &mut Pool, key: Key, payload: &[u8]) {
         let now_ns = now_ns();
         let Some(stamp) = Stamp::read(payload, pool.settings().payload_bytes) else {
-            self.clocked.tally.wrong += 1;
+            self.course.clocked.tally.wrong += 1;
             return;
         };
         let number = stamp.sender as usize;
         if number >= self.publishers.len() || number % self.job.topics != key % self.job.topics {
-            self.clocked.tally.wrong += 1;
+            self.course.clocked.tally.wrong += 1;
             return;
         }
         let subscriber = &mut self.subscribers[key];
         if self.measuring {
             let gap_us = now_ns.saturating_sub(subscriber.last_event_ns) / 1000;
-            self.clocked.tally.longest_gap_us = self.clocked.tally.longest_gap_us.max(gap_us);
+            self.course.clocked.tally.longest_gap_us = self.course.clocked.tally.longest_gap_us.max(gap_us);
         }
         subscriber.last_event_ns = now_ns;
         let last = subscriber.last.entry(stamp.sender).or_default();
         if stamp.sequence <= *last {
             if subscriber.absent.remove(&(stamp.sender, stamp.sequence)) {
-                self.clocked.tally.lost -= 1;
-                self.clocked.tally.reordered += 1;
-                self.clocked.operation(stamp.sent_ns);
+                self.course.clocked.tally.lost -= 1;
+                self.course.clocked.tally.reordered += 1;
+                self.course.clocked.operation(stamp.sent_ns);
             } else {
-                self.clocked.tally.duplicated += 1;
+                self.course.clocked.tally.duplicated += 1;
             }
             return;
         }
         // A router that loses events must not stop the loop: what was overtaken is given up, until it comes after all.
         for sequence in *last + 1..stamp.sequence {
             subscriber.absent.insert((stamp.sender, sequence));
-            self.clocked.tally.lost += 1;
+            self.course.clocked.tally.lost += 1;
             self.publishers[number].received(sequence);
         }
         *last = stamp.sequence;
-        self.clocked.operation(stamp.sent_ns);
+        self.course.clocked.operation(stamp.sent_ns);
         self.publishers[number].received(stamp.sequence);
         self.refill(pool, number);
     }
@@ -178,7 +165,7 @@ impl PubSub {
 
 impl Working for PubSub {
     fn begin(&mut self, pool: &mut Pool) -> Result<(), String> {
-        for key in 0..self.sessions {
+        for key in 0..self.first_publisher() + self.job.publishers {
             let target = if key < self.first_publisher() {
                 self.job.subscriber_target
             } else {
@@ -190,12 +177,12 @@ impl Working for PubSub {
     }
 
     fn is_ready(&self) -> bool {
-        self.ready == self.sessions
+        self.course.is_ready()
     }
 
     fn start(&mut self, pool: &mut Pool) {
-        self.running = true;
-        self.started_ns = now_ns();
+        self.course.start();
+        self.has_started = true;
         for key in self.job.subscribers..self.first_publisher() {
             pool.pause(key, true);
         }
@@ -205,15 +192,14 @@ impl Working for PubSub {
     }
 
     fn stop(&mut self) {
-        self.running = false;
         self.measuring = false;
         let now_ns = now_ns();
         for subscriber in &self.subscribers {
             let gap_us = now_ns.saturating_sub(subscriber.last_event_ns) / 1000;
-            self.clocked.tally.longest_gap_us = self.clocked.tally.longest_gap_us.max(gap_us);
+            self.course.clocked.tally.longest_gap_us = self.course.clocked.tally.longest_gap_us.max(gap_us);
         }
         self.stalled_last_ns = now_ns;
-        self.clocked.stop();
+        self.course.stop();
     }
 
     fn is_done(&self) -> bool {
@@ -222,11 +208,11 @@ impl Working for PubSub {
     }
 
     fn clocked(&mut self) -> &mut Clocked {
-        &mut self.clocked
+        &mut self.course.clocked
     }
 
     fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
+        self.course.failure()
     }
 
     fn finish(&mut self) -> Tally {
@@ -236,16 +222,16 @@ impl Working for PubSub {
             .flat_map(|publisher| &publisher.missing)
             .map(|count| u64::from(*count))
             .sum();
-        self.clocked.tally.lost += missing;
+        self.course.clocked.tally.lost += missing;
         if self.stalled_open > 0 {
-            *self.clocked.tally.stalled_ended.entry("still open".to_owned()).or_default() +=
+            *self.course.clocked.tally.stalled_ended.entry("still open".to_owned()).or_default() +=
                 self.stalled_open as u64;
         }
-        std::mem::take(&mut self.clocked.tally)
+        std::mem::take(&mut self.course.clocked.tally)
     }
 
     fn measure(&mut self) {
-        self.clocked.measure();
+        self.course.clocked.measure();
         self.measuring = true;
         let now_ns = now_ns();
         for subscriber in &mut self.subscribers {
@@ -254,7 +240,7 @@ impl Working for PubSub {
     }
 
     fn tick(&mut self, pool: &mut Pool) -> Option<u64> {
-        if !self.running {
+        if !self.course.is_running {
             if self.stalled_open > 0 && self.stalled_last_ns > 0 {
                 for key in self.job.subscribers..self.first_publisher() {
                     if pool.is_open(key) {
@@ -264,24 +250,11 @@ impl Working for PubSub {
             }
             return None;
         }
-        let rate = self.job.rate?;
-        let interval_ns = 1e9 / rate;
         let now_ns = now_ns();
-        let mut next_ns = u64::MAX;
-        for number in 0..self.publishers.len() {
-            loop {
-                // Publishers take turns within the interval.
-                let phase = number as f64 / self.publishers.len() as f64;
-                let due = (self.publishers[number].sent as f64 + phase) * interval_ns;
-                let due_ns = self.started_ns + due as u64;
-                if due_ns > now_ns {
-                    next_ns = next_ns.min(due_ns - now_ns);
-                    break;
-                }
-                self.publish(pool, number, due_ns);
-            }
+        while let Some((number, due_ns)) = self.course.take_due(now_ns) {
+            self.publish(pool, number, due_ns);
         }
-        Some(next_ns)
+        self.course.wait_ns(now_ns)
     }
 }
 
@@ -293,9 +266,9 @@ impl Work for PubSub {
                 let topic = format!("{}.topic{topic}", self.job.prefix);
                 pool.subscribe(key, &topic);
             }
-            Happening::Open | Happening::Subscribed => self.ready += 1,
+            Happening::Open | Happening::Subscribed => self.course.session_is_ready(),
             Happening::Event { .. } if self.is_stalled(key) => {
-                self.clocked.tally.stalled_received += 1;
+                self.course.clocked.tally.stalled_received += 1;
                 self.stalled_last_ns = now_ns();
             }
             Happening::Event { payload } => self.receive(pool, key, payload),
@@ -306,16 +279,14 @@ impl Work for PubSub {
                 self.refill(pool, number);
             }
             Happening::Refused { reason } => {
-                *self.clocked.tally.refused.entry(reason.to_owned()).or_default() += 1;
-                self.failure.get_or_insert_with(|| reason.to_owned());
+                *self.course.clocked.tally.refused.entry(reason.to_owned()).or_default() += 1;
+                self.course.fail(reason);
             }
-            Happening::Ended { reason } if self.is_stalled(key) && self.started_ns > 0 => {
+            Happening::Ended { reason } if self.is_stalled(key) && self.has_started => {
                 self.stalled_open -= 1;
-                *self.clocked.tally.stalled_ended.entry(reason.to_owned()).or_default() += 1;
+                *self.course.clocked.tally.stalled_ended.entry(reason.to_owned()).or_default() += 1;
             }
-            Happening::Ended { reason } => {
-                self.failure.get_or_insert_with(|| reason.to_owned());
-            }
+            Happening::Ended { reason } => self.course.fail(reason),
             Happening::Registered | Happening::Result { .. } | Happening::Invocation { .. } => {}
         }
     }

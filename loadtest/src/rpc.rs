@@ -1,4 +1,4 @@
-//! Calls in a closed loop: every caller keeps so many of them open.
+//! Calls: callers that keep so many of them open, or that keep a pace.
 
 use std::collections::HashSet;
 
@@ -7,61 +7,61 @@ use crate::payload::Stamp;
 use crate::plan::RpcJob;
 use crate::pool::{Happening, Key, Pool, Work};
 use crate::tally::Tally;
-use crate::work::{Clocked, Working};
+use crate::work::{Clocked, Course, Working};
 
-/// The state of the work.
+/// The state of the work. Keys: callees, then callers.
 #[derive(Debug)]
 pub(crate) struct Rpc {
     job: RpcJob,
-    /// By key: callees first, then callers.
-    sessions: usize,
-    ready: usize,
+    course: Course,
     /// By number of the caller: calls made.
     sent: Vec<u64>,
     /// By number of the caller: the calls that have no answer.
     unanswered: Vec<HashSet<u64>>,
     open: u64,
-    running: bool,
-    clocked: Clocked,
-    text: Vec<u8>,
-    failure: Option<String>,
 }
 
 impl Rpc {
     pub(crate) fn new(job: RpcJob) -> Self {
         Self {
-            sessions: job.callers + job.callees,
+            course: Course::new(job.callers + job.callees, job.callers, job.rate),
             sent: vec![0; job.callers],
             unanswered: vec![HashSet::new(); job.callers],
             job,
-            ready: 0,
             open: 0,
-            running: false,
-            clocked: Clocked::default(),
-            text: Vec::new(),
-            failure: None,
         }
+    }
+
+    fn sessions(&self) -> usize {
+        self.job.callees + self.job.callers
     }
 
     fn procedure(&self, callee: usize) -> String {
         format!("{}.procedure{callee}", self.job.prefix)
     }
 
-    fn call(&mut self, pool: &mut Pool, key: Key) {
-        let caller = key - self.job.callees;
+    fn call(&mut self, pool: &mut Pool, caller: usize, sent_ns: u64) {
         self.sent[caller] += 1;
         self.open += 1;
         self.unanswered[caller].insert(self.sent[caller]);
-        let stamp = Stamp { sender: caller as u32, sequence: self.sent[caller], sent_ns: now_ns() };
-        stamp.write(pool.settings().payload_bytes, &mut self.text);
+        let stamp = Stamp { sender: caller as u32, sequence: self.sent[caller], sent_ns };
         let procedure = self.procedure(caller % self.job.callees);
-        pool.call(key, &procedure, &self.text);
+        let text = self.course.text(stamp, pool.settings().payload_bytes);
+        pool.call(self.job.callees + caller, &procedure, text);
+    }
+
+    /// A call is over.
+    fn answered(&mut self, pool: &mut Pool, caller: usize) {
+        self.open = self.open.saturating_sub(1);
+        if self.course.is_closed_loop() {
+            self.call(pool, caller, now_ns());
+        }
     }
 }
 
 impl Working for Rpc {
     fn begin(&mut self, pool: &mut Pool) -> Result<(), String> {
-        for key in 0..self.sessions {
+        for key in 0..self.sessions() {
             let target = if key < self.job.callees { self.job.callee_target } else { self.job.caller_target };
             pool.open(target, None).map_err(|error| error.to_string())?;
         }
@@ -69,21 +69,22 @@ impl Working for Rpc {
     }
 
     fn is_ready(&self) -> bool {
-        self.ready == self.sessions
+        self.course.is_ready()
     }
 
     fn start(&mut self, pool: &mut Pool) {
-        self.running = true;
-        for key in self.job.callees..self.sessions {
-            for _ in 0..self.job.flight {
-                self.call(pool, key);
+        self.course.start();
+        if self.course.is_closed_loop() {
+            for caller in 0..self.job.callers {
+                for _ in 0..self.job.flight {
+                    self.call(pool, caller, now_ns());
+                }
             }
         }
     }
 
     fn stop(&mut self) {
-        self.running = false;
-        self.clocked.stop();
+        self.course.stop();
     }
 
     fn is_done(&self) -> bool {
@@ -91,16 +92,24 @@ impl Working for Rpc {
     }
 
     fn clocked(&mut self) -> &mut Clocked {
-        &mut self.clocked
+        &mut self.course.clocked
     }
 
     fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
+        self.course.failure()
     }
 
     fn finish(&mut self) -> Tally {
-        self.clocked.tally.lost = self.open;
-        std::mem::take(&mut self.clocked.tally)
+        self.course.clocked.tally.lost = self.open;
+        std::mem::take(&mut self.course.clocked.tally)
+    }
+
+    fn tick(&mut self, pool: &mut Pool) -> Option<u64> {
+        let now_ns = now_ns();
+        while let Some((caller, due_ns)) = self.course.take_due(now_ns) {
+            self.call(pool, caller, due_ns);
+        }
+        self.course.wait_ns(now_ns)
     }
 }
 
@@ -111,38 +120,32 @@ impl Work for Rpc {
                 let procedure = self.procedure(key);
                 pool.register(key, &procedure);
             }
-            Happening::Open | Happening::Registered => self.ready += 1,
+            Happening::Open | Happening::Registered => self.course.session_is_ready(),
             Happening::Invocation { token, payload } => pool.answer(key, token, payload),
             Happening::Result { payload } => {
                 let caller = key - self.job.callees;
                 let stamp = Stamp::read(payload, pool.settings().payload_bytes);
                 let Some(stamp) = stamp.filter(|stamp| stamp.sender as usize == caller) else {
-                    self.clocked.tally.wrong += 1;
+                    self.course.clocked.tally.wrong += 1;
                     return;
                 };
                 if !self.unanswered[caller].remove(&stamp.sequence) {
-                    self.clocked.tally.duplicated += 1;
+                    self.course.clocked.tally.duplicated += 1;
                     return;
                 }
-                self.open = self.open.saturating_sub(1);
-                self.clocked.operation(stamp.sent_ns);
-                if self.running {
-                    self.call(pool, key);
-                }
+                self.course.clocked.operation(stamp.sent_ns);
+                self.answered(pool, caller);
             }
             Happening::Refused { reason } => {
-                if self.ready < self.sessions {
-                    self.failure.get_or_insert_with(|| reason.to_owned());
+                if !self.course.is_ready() {
+                    self.course.fail(reason);
                 }
-                *self.clocked.tally.refused.entry(reason.to_owned()).or_default() += 1;
-                self.open = self.open.saturating_sub(1);
-                if self.running && key >= self.job.callees {
-                    self.call(pool, key);
+                *self.course.clocked.tally.refused.entry(reason.to_owned()).or_default() += 1;
+                if let Some(caller) = key.checked_sub(self.job.callees) {
+                    self.answered(pool, caller);
                 }
             }
-            Happening::Ended { reason } => {
-                self.failure.get_or_insert_with(|| reason.to_owned());
-            }
+            Happening::Ended { reason } => self.course.fail(reason),
             Happening::Subscribed | Happening::Published { .. } | Happening::Event { .. } => {}
         }
     }

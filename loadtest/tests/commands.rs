@@ -72,6 +72,18 @@ fn events_in_a_closed_loop_and_at_a_pace() {
 }
 
 #[test]
+fn calls_at_a_pace_are_as_many_as_their_rate_asks_for() {
+    let figures = figures(&["rpc", "--callers", "2", "--callees", "1", "--rate", "1000"]);
+    let calls = number(&figures, "calls");
+    // In a closed loop they would be tens of thousands.
+    assert!(
+        (100.0..900.0).contains(&calls),
+        "{calls} calls in 0.3 seconds, of two callers with 1,000 a second each"
+    );
+    number(&figures, "latency_p99_us");
+}
+
+#[test]
 fn several_processes_add_up() {
     let one = figures(&["rpc", "--processes", "2", "--callers", "1", "--callees", "1"]);
     assert!(number(&one, "calls") > 0.0);

@@ -34,6 +34,7 @@ pub(crate) fn run(arguments: &Mixed) -> Result<Outcome, String> {
                 callers: 1,
                 callees: 1,
                 flight: 8,
+                rate: None,
                 // On two cores, where they can be chosen: another placement would be another cost.
                 caller_target: 1,
                 callee_target: 2,

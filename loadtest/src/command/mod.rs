@@ -13,6 +13,14 @@ use crate::arguments::IdleArguments;
 use crate::plan::{IdleJob, Job, Plan};
 use crate::stage::Stage;
 
+/// How fast work is, for titles.
+fn pace(rate: Option<f64>, flight: usize) -> String {
+    match rate {
+        Some(rate) => format!("{rate} a second each"),
+        None => format!("{flight} in flight"),
+    }
+}
+
 /// Plans for as many processes as the sessions need, and how many sessions each has.
 fn idle_plans(
     stage: &Stage,

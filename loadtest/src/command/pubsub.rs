@@ -16,10 +16,7 @@ pub(crate) fn run(arguments: &PubSub) -> Result<Outcome, String> {
         return Err("every topic needs a subscriber".to_owned());
     }
     let stage = Stage::set(&arguments.common)?;
-    let pace = match arguments.rate {
-        Some(rate) => format!("{rate} a second each"),
-        None => format!("{} in flight", arguments.flight),
-    };
+    let pace = super::pace(arguments.rate, arguments.flight);
     let acknowledged = if arguments.acknowledge { ", acknowledged" } else { "" };
     let title = format!(
         "events, {} publishers, {} subscribers, {} topics, {pace}{acknowledged}",

@@ -1,4 +1,4 @@
-//! Calls in a closed loop.
+//! Calls, in a closed loop or at a pace.
 
 use crate::arguments::Rpc;
 use crate::outcome::Outcome;
@@ -9,14 +9,13 @@ use crate::stage::{Measured, Stage};
 const PLACEMENTS: [(u8, u8); 4] = [(1, 1), (2, 2), (1, 2), (2, 1)];
 
 pub(crate) fn run(arguments: &Rpc) -> Result<Outcome, String> {
-    if arguments.callers == 0 || arguments.callees == 0 || arguments.flight == 0 {
+    let counts = [arguments.callers, arguments.callees, arguments.flight];
+    if counts.contains(&0) || arguments.rate.is_some_and(|rate| rate <= 0.0) {
         return Err("there is nothing to do without callers, callees and calls in flight".to_owned());
     }
     let stage = Stage::set(&arguments.common)?;
-    let title = format!(
-        "calls, {} callers x {} callees, {} in flight",
-        arguments.callers, arguments.callees, arguments.flight
-    );
+    let pace = super::pace(arguments.rate, arguments.flight);
+    let title = format!("calls, {} callers x {} callees, {pace}", arguments.callers, arguments.callees);
     let mut outcome = stage.outcome(&title);
     if !arguments.placements {
         let plans: Vec<Plan> =
@@ -58,6 +57,7 @@ fn plan(stage: &Stage, arguments: &Rpc, number: usize, (callee, caller): (u8, u8
         callers: arguments.callers,
         callees: arguments.callees,
         flight: arguments.flight,
+        rate: arguments.rate,
         caller_target: caller,
         callee_target: callee,
     }))
