@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Mixed(Mixed),
     /// A subscriber that stops reading beside one that does not
     Stall(Stall),
+    /// What two floods of large events and calls leave behind in the router's memory
+    Flood(Flood),
     /// All sessions come back after the router was killed; needs --router
     Storm(Storm),
     /// A server that does nothing but send: what the kernel alone costs (WAMP over WebSocket, JSON)
@@ -188,6 +190,36 @@ pub(crate) struct Stall {
     /// Subscribers that stop reading
     #[arg(long, default_value_t = 1)]
     pub(crate) stalled: usize,
+}
+
+#[derive(Debug, Args)]
+#[command(mut_arg("payload", |payload| payload.default_value("65536")))]
+pub(crate) struct Flood {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) idle: IdleArguments,
+    #[arg(long, default_value_t = 32)]
+    pub(crate) publishers: usize,
+    #[arg(long, default_value_t = 64)]
+    pub(crate) subscribers: usize,
+    /// Publisher (subscriber) number n publishes (subscribes) to topic number n modulo this
+    #[arg(long, default_value_t = 8)]
+    pub(crate) topics: usize,
+    #[arg(long, default_value_t = 16)]
+    pub(crate) callers: usize,
+    #[arg(long, default_value_t = 4)]
+    pub(crate) callees: usize,
+    /// Publications of each publisher that not all have received, and open calls of each caller
+    #[arg(long, default_value_t = 8)]
+    pub(crate) flight: usize,
+    /// How many percent more memory the second flood may leave than the first: more is a leak. What buffers and the allocator
+    /// keep differs by some megabytes from flood to flood; a leak grows with --duration
+    #[arg(long, value_name = "PERCENT", default_value_t = 35.0, allow_negative_numbers = true)]
+    pub(crate) growth_max: f64,
+    /// How long the router may take to become idle before each look at its memory, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) settle: u32,
 }
 
 #[derive(Debug, Args)]

@@ -250,7 +250,7 @@ impl Working for Idle {
                 self.opening = 0;
                 pool.forget();
             }
-            Order::Start | Order::Measure | Order::Stop => {}
+            Order::Start | Order::Measure | Order::Pause | Order::Stop => {}
         }
     }
 

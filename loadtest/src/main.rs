@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Pubsub(it) => finish(&it.common, command::pubsub::run(it)),
         Command::Mixed(it) => finish(&it.common, command::mixed::run(it)),
         Command::Stall(it) => finish(&it.common, command::stall::run(it)),
+        Command::Flood(it) => finish(&it.common, command::flood::run(it)),
         Command::Storm(it) => finish(&it.common, command::storm::run(it)),
         Command::Bare(it) => bare::run(it.listen).map(|()| true).map_err(|error| error.to_string()),
         Command::Worker => worker::run().map(|()| true).map_err(|error| error.to_string()),

@@ -112,6 +112,8 @@ pub(crate) enum Order {
     Start,
     /// What came before does not count.
     Measure,
+    /// No new work; it is done when nothing is on its way any more, and may begin again.
+    Pause,
     /// No new work; then the tally.
     Stop,
 }

@@ -21,7 +21,7 @@ pub(crate) trait Working: Work {
     /// [`Order::Start`]
     fn start(&mut self, pool: &mut Pool);
 
-    /// [`Order::Stop`]
+    /// [`Order::Pause`] and [`Order::Stop`]
     fn stop(&mut self);
 
     /// Whether nothing is on its way any more.

@@ -48,6 +48,7 @@ fn work<W: Working>(mut work: W, mut pool: Pool, lines: &mut impl BufRead) -> io
     }
     // The first READY tells that the work can start.
     let mut answers = true;
+    let mut pausing_since_ns = None;
     let mut stopping_since_ns = None;
     let mut said_ns = 0;
     let mut progress = Progress::default();
@@ -64,6 +65,10 @@ fn work<W: Working>(mut work: W, mut pool: Pool, lines: &mut impl BufRead) -> io
                 match order {
                     Order::Start => work.start(&mut pool),
                     Order::Measure => work.measure(),
+                    Order::Pause => {
+                        work.stop();
+                        pausing_since_ns = Some(now_ns());
+                    }
                     Order::Stop => {
                         work.stop();
                         stopping_since_ns = Some(now_ns());
@@ -82,24 +87,31 @@ fn work<W: Working>(mut work: W, mut pool: Pool, lines: &mut impl BufRead) -> io
             return say(&Report::Failed(failure.to_owned()));
         }
         let now_ns = now_ns();
-        if answers && work.is_ready() {
+        let is_drained = |since_ns: u64| work.is_done() || now_ns - since_ns > DRAIN_NS;
+        let is_paused = pausing_since_ns.is_some_and(is_drained);
+        let is_stopped = stopping_since_ns.is_some_and(is_drained);
+        if is_paused || answers && work.is_ready() {
             answers = false;
-            say(&Report::Progress(work.progress()))?;
+            pausing_since_ns = None;
+            say(&Report::Progress(progress_of(&mut work)))?;
             say(&Report::Ready)?;
         }
-        if stopping_since_ns.is_some_and(|since_ns| work.is_done() || now_ns - since_ns > DRAIN_NS) {
+        if is_stopped {
             return say(&Report::Done(Box::new(work.finish())));
         }
         if now_ns - said_ns > PROGRESS_NS {
             said_ns = now_ns;
-            let mut new = work.progress();
-            new.operations = work.clocked().operations;
+            let new = progress_of(&mut work);
             if new != progress {
                 say(&Report::Progress(new.clone()))?;
                 progress = new;
             }
         }
     }
+}
+
+fn progress_of(work: &mut impl Working) -> Progress {
+    Progress { operations: work.clocked().operations, ..work.progress() }
 }
 
 /// Whether another order is there already.

@@ -114,6 +114,48 @@ fn a_subscriber_that_stalls_is_told_of() {
     }
 }
 
+/// A flood that is a small one.
+const FLOOD: [&str; 13] = [
+    "flood",
+    "--sessions",
+    "50",
+    "--publishers",
+    "4",
+    "--subscribers",
+    "8",
+    "--topics",
+    "2",
+    "--callers",
+    "2",
+    "--settle",
+    "3",
+];
+
+#[test]
+fn a_flood_leaves_no_more_behind_than_the_one_before() {
+    // Of so small a flood most is what buffers and the allocator keep, now more and now less.
+    let figures = figures(&[&FLOOD[..], &["--growth-max", "150"]].concat());
+    for name in ["operations_first", "operations_second", "router_resident_before_bytes"] {
+        assert!(number(&figures, name) > 0.0, "{name} in {figures}");
+    }
+    let [peak, first, second] = ["peak", "after_first", "after_second"]
+        .map(|name| number(&figures, &format!("router_resident_{name}_bytes")));
+    assert!(peak >= first && peak >= second, "{figures}");
+}
+
+#[test]
+fn a_router_that_grows_with_every_flood_is_told_of() {
+    let output = run(&[&FLOOD[..], &["--growth-max", "-100"]].concat());
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("PROBLEM: the second flood left"), "{said}");
+    let nobody = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["flood", "--url", "ws://127.0.0.1:9/ws", "--quiet"])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("--pid"), "{nobody:?}");
+}
+
 #[test]
 fn everybody_comes_back_after_the_router_was_killed() {
     let figures =
