@@ -149,20 +149,51 @@ impl Stage {
     }
 }
 
+/// CPU time of the router for one operation, in microseconds; 0 where its process is not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct CpuOfOperation {
+    pub(crate) all_us: f64,
+    user_us: f64,
+    system_us: f64,
+}
+
+impl CpuOfOperation {
+    /// The mean of several measurements, each of which counts alike.
+    pub(crate) fn mean(measurements: &[Self]) -> Self {
+        let count = measurements.len().max(1) as f64;
+        let mean = |part: fn(&Self) -> f64| measurements.iter().map(part).sum::<f64>() / count;
+        Self {
+            all_us: mean(|it| it.all_us),
+            user_us: mean(|it| it.user_us),
+            system_us: mean(|it| it.system_us),
+        }
+    }
+
+    /// Says it, and what of it was spent where. `suffix` and `label` tell it from others of the same run.
+    pub(crate) fn tell(self, operation: &str, suffix: &str, label: &str, outcome: &mut Outcome) {
+        let name = |part: &str| format!("router_{part}_us_per_{operation}{suffix}");
+        outcome.figure(&name("cpu"), &format!("router CPU per {operation}{label}"), self.all_us, "µs");
+        outcome.figure(&name("user"), "  of it in user space", self.user_us, "µs");
+        outcome.figure(&name("system"), "  of it in the kernel", self.system_us, "µs");
+    }
+}
+
 impl Measured {
+    pub(crate) fn cpu_of_operation(&self) -> CpuOfOperation {
+        let operations = self.tally.operations.max(1) as f64;
+        let usage = self.usage.unwrap_or_default();
+        CpuOfOperation {
+            all_us: usage.cpu_us() as f64 / operations,
+            user_us: usage.user_us as f64 / operations,
+            system_us: usage.system_us as f64 / operations,
+        }
+    }
+
     /// What every closed loop has to say.
     pub(crate) fn tell(&self, operation: &str, outcome: &mut Outcome) {
         let operations = self.tally.operations.max(1) as f64;
         if let Some(usage) = self.usage {
-            for (part, label, us) in [
-                ("cpu", "router CPU", usage.cpu_us()),
-                ("user", "  of it in user space", usage.user_us),
-                ("system", "  of it in the kernel", usage.system_us),
-            ] {
-                let label = if part == "cpu" { format!("{label} per {operation}") } else { label.to_owned() };
-                let name = format!("router_{part}_us_per_{operation}");
-                outcome.figure(&name, &label, us as f64 / operations, "µs");
-            }
+            self.cpu_of_operation().tell(operation, "", "", outcome);
             let busy = usage.cpu_us() as f64 / self.tally.wall_us.max(1) as f64 * 100.0;
             outcome.figure("router_busy", "router, all cores", busy, "% of a core");
             outcome.figure("router_resident_bytes", "router memory", usage.resident_bytes as f64, "bytes");
@@ -259,4 +290,22 @@ pub(crate) fn write_to(path: &PathBuf, text: &str) -> Result<(), String> {
         return Ok(());
     }
     std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mean_of_measurements_is_that_of_each_part() {
+        let of = |all_us, user_us, system_us| CpuOfOperation { all_us, user_us, system_us };
+        let mean = CpuOfOperation::mean(&[of(4.0, 1.0, 3.0), of(8.0, 6.0, 2.0)]);
+        assert_eq!(mean, of(6.0, 3.5, 2.5));
+        let mut outcome = Outcome::new("rpc".to_owned());
+        mean.tell("call", "", ", mean", &mut outcome);
+        let figures = &outcome.json()["figures"];
+        assert_eq!(figures["router_cpu_us_per_call"], 6.0);
+        assert_eq!(figures["router_user_us_per_call"], 3.5);
+        assert_eq!(figures["router_system_us_per_call"], 2.5);
+    }
 }

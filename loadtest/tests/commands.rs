@@ -57,7 +57,12 @@ fn calls_on_all_placements() {
     let figures = figures(&["rpc", "--callers", "1", "--callees", "1", "--flight", "1", "--placements"]);
     for name in ["callee0_caller0", "callee1_caller1", "callee0_caller1", "callee1_caller0"] {
         number(&figures, &format!("router_cpu_us_per_call_{name}"));
+        number(&figures, &format!("router_system_us_per_call_{name}"));
     }
+    // The kernel's part has a mean as the whole has, and the two parts are the whole.
+    let [all, user, system] =
+        ["cpu", "user", "system"].map(|part| number(&figures, &format!("router_{part}_us_per_call")));
+    assert!(all > 0.0 && (user + system - all).abs() < 0.01 * all, "{figures}");
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &Mixed) -> Result<Outcome, String> {
             );
             let measured = stage.measure(&[stage.plan(Job::Rpc(job))], &label)?;
             outcome.problems.extend(measured.tally.problems());
-            let us = super::rpc::cpu_us_per_call(&measured);
+            let us = measured.cpu_of_operation().all_us;
             if idle {
                 beside.push(us)
             } else {
