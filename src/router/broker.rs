@@ -21,6 +21,7 @@ use super::session::{Active, Session, Subscribed};
 use super::uri_map::{EntryKey, UriMap};
 use crate::config::SlowPolicy;
 use crate::wamp::error::uri;
+use crate::wamp::features::ClientFeatures;
 use crate::wamp::id::ID_MAX;
 use crate::wamp::message::{
     Event, Message, MessageType, Publish, Published, Subscribe, Subscribed as SubscribedMessage, Unsubscribe,
@@ -132,7 +133,11 @@ impl<'a> Delivery<'a> {
             publication: self.head.publication,
             details: EventDetails {
                 topic: is_pattern.then_some(Text::Borrowed(self.topic)),
-                ..EventDetails::default()
+                ..self
+                    .head
+                    .attributes
+                    .as_deref()
+                    .map_or_else(EventDetails::default, Attributes::event_details)
             },
             payload: self.payload,
         }
@@ -532,7 +537,13 @@ impl Router {
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
         self.check_request(key, message.request)?;
-        super::check_passthru(MessageType::Publish, &message.options.passthru)?;
+        if message.options.passthru.is_used()
+            && !self.sessions.at(key.slot).features.contains(ClientFeatures::PUBLISHER_PAYLOAD_PASSTHRU_MODE)
+        {
+            let text =
+                "PUBLISH: ppt_scheme is used, but the publisher did not announce payload_passthru_mode";
+            return Err(ProtocolError::new(text));
+        }
         let topic = &*message.topic;
         let acknowledge = message.options.acknowledge;
         let (realm, session) = self.realm_and_session(key);
@@ -610,13 +621,14 @@ impl Router {
 
     /// What only some publications have; `None` for all others.
     fn attributes(&mut self, key: SessionKey, options: &PublishOptions<'_>) -> Option<Box<Attributes>> {
-        if !options.retain {
+        let passthru = options.passthru.is_used().then(|| options.passthru.to_static());
+        if !options.retain && passthru.is_none() {
             return None;
         }
         let (core, now_us, session) = (self.core, self.now.monotonic_us, self.sessions.at(key.slot));
         let retained = &mut self.realms[usize::from(session.realm.0)].retained;
-        let attributes = Attributes { retain: retained.stamp(now_us, core, session.id, options) };
-        Some(Box::new(attributes))
+        let retain = retained.stamp(now_us, core, session.id, options);
+        Some(Box::new(Attributes { retain, passthru }))
     }
 
     /// For the designs of [`Fault`]: as [`Eras::read`].

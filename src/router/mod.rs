@@ -54,6 +54,7 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::BROKER_SUBSCRIBER_BLACKWHITE_LISTING)
     .with(RouterFeatures::BROKER_PATTERN_BASED_SUBSCRIPTION)
     .with(RouterFeatures::BROKER_EVENT_RETENTION)
+    .with(RouterFeatures::BROKER_PAYLOAD_PASSTHRU_MODE)
     .with(RouterFeatures::DEALER)
     .with(RouterFeatures::DEALER_CALL_CANCELING)
     .with(RouterFeatures::DEALER_CALLER_IDENTIFICATION)

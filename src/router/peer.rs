@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::terms::CallTerms;
 use crate::wamp::codec::Serializer;
-use crate::wamp::options::{CancelMode, MatchPolicy};
+use crate::wamp::options::{CancelMode, EventDetails, MatchPolicy, Passthru};
 use crate::wamp::{Payload, PublicationId, RegistrationId, RequestId, SessionId};
 
 /// The number of a core: an index into the running ones.
@@ -273,13 +273,24 @@ impl PublicationHead {
 pub struct Attributes {
     /// It is kept for those who subscribe later.
     pub retain: Option<Retain>,
+    /// EVENT.Details.ppt_…
+    pub passthru: Option<Passthru<'static>>,
 }
 
 impl Attributes {
+    /// What the subscribers are told of it.
+    #[must_use]
+    pub fn event_details(&self) -> EventDetails<'_> {
+        EventDetails {
+            passthru: self.passthru.as_ref().map_or_else(Passthru::default, Passthru::borrowed),
+            ..EventDetails::default()
+        }
+    }
+
     /// What it costs, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of::<Self>()
+        size_of::<Self>() + self.passthru.as_ref().map_or(0, Passthru::bytes)
     }
 }
 

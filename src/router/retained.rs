@@ -362,7 +362,7 @@ mod tests {
             publisher: SessionRef { core: CoreId(0), key: SessionKey { slot: 0, generation: 0 } },
             publication: PublicationId(time_us),
             audience,
-            attributes: Some(Box::new(Attributes { retain: Some(retain) })),
+            attributes: Some(Box::new(Attributes { retain: Some(retain), ..Attributes::default() })),
         };
         Arc::new(Letter { head, body: Body::new(&format!("com.{topic}"), Payload::EMPTY) })
     }

@@ -103,6 +103,40 @@ pub struct Passthru<'a> {
     pub keyid: Option<Text<'a>>,
 }
 
+impl Passthru<'_> {
+    /// Whether the payload is to be handed on unread: there is a scheme, and it is not empty.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.scheme.as_ref().is_some_and(|scheme| !scheme.is_empty())
+    }
+
+    /// A copy that outlives the message.
+    #[must_use]
+    pub fn to_static(&self) -> Passthru<'static> {
+        let [scheme, serializer, cipher, keyid] = [&self.scheme, &self.serializer, &self.cipher, &self.keyid]
+            .map(|text| text.as_ref().map(|text| Cow::Owned(text.clone().into_owned())));
+        Passthru { scheme, serializer, cipher, keyid }
+    }
+
+    /// The same, borrowed.
+    #[must_use]
+    pub fn borrowed(&self) -> Passthru<'_> {
+        let [scheme, serializer, cipher, keyid] = [&self.scheme, &self.serializer, &self.cipher, &self.keyid]
+            .map(|text| text.as_ref().map(|text| Cow::Borrowed(&**text)));
+        Passthru { scheme, serializer, cipher, keyid }
+    }
+
+    /// What it holds beside itself, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        [&self.scheme, &self.serializer, &self.cipher, &self.keyid]
+            .into_iter()
+            .flatten()
+            .map(|text| text.len())
+            .sum()
+    }
+}
+
 /// HELLO.Details
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HelloDetails<'a> {
