@@ -101,6 +101,16 @@ counters! {
     invocations_refused
     /// Results turned into errors because the caller's outbox was full.
     results_refused
+    /// Calls that waited because every callee had as many as it takes at a time.
+    calls_queued
+    /// Calls refused because as many waited as may wait.
+    queue_full
+    /// Calls that no callee had room for in time.
+    queue_timeouts
+    /// Calls that went to another callee because one refused them.
+    calls_rerouted
+    /// Registrations that were taken from a callee.
+    registrations_revoked
     /// CANCELs taken.
     cancels
     /// Requests answered with ERROR, calls not counted.

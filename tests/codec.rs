@@ -484,9 +484,12 @@ fn register() -> BoxedStrategy<Message<'static>> {
             InvocationPolicy::Last,
             InvocationPolicy::RoundRobin,
             InvocationPolicy::Random,
+            InvocationPolicy::LeastBusy,
+            InvocationPolicy::Hash,
         ][..],
     );
-    (request(), word(), policy, invoke, any::<u64>(), any::<bool>(), any::<bool>(), of(word()))
+    let flags = (any::<bool>(), any::<bool>());
+    (request(), word(), policy, invoke, any::<u64>(), flags, of(word()), of(word()))
         .prop_map(
             |(
                 request,
@@ -494,9 +497,9 @@ fn register() -> BoxedStrategy<Message<'static>> {
                 match_policy,
                 invoke,
                 concurrency,
-                force_reregister,
-                disclose_caller,
+                (force_reregister, disclose_caller),
                 nkey,
+                hash,
             )| {
                 let options = RegisterOptions {
                     match_policy,
@@ -505,6 +508,7 @@ fn register() -> BoxedStrategy<Message<'static>> {
                     force_reregister,
                     disclose_caller,
                     nkey,
+                    hash,
                 };
                 Message::Register(Register { request, options, procedure })
             },

@@ -124,6 +124,9 @@ impl<'a> Run<'a> {
                 self.world.open(*party, of.serializer, of.listener);
             }
             Input::Joins { party, realm, plainly } => self.join(*party, realm, *plainly)?,
+            Input::Sends(party, _) | Input::SendsBytes(party, _) if !self.world.is_connected(*party) => {
+                return Err("the party is not connected (any longer)".to_owned());
+            }
             Input::Sends(party, line) => {
                 let line = values::substitute(line, &self.captures);
                 let serializer = parties[*party].serializer;

@@ -45,6 +45,12 @@ section! {
         retained_bytes_per_subscribe_max: Bytes(KIB..=GIB), MIB;
         calls_per_session_max: Integer(1..=1_000_000), 1_000;
         invocations_per_session_max: Integer(1..=1_000_000), 1_000;
+        queued_calls_per_registration_max: Integer(0..=1_000_000), 1_000;
+        queued_bytes_per_registration_max: Bytes(0..=GIB), 4 * MIB;
+        queued_bytes_per_realm_max: Bytes(0..=TIB), 64 * MIB;
+        queue_timeout ["queue_timeout_ms"]: milliseconds(10..=86_400_000), ms(30_000);
+        reroutes_per_call_max: Integer(0..=1_000), 32;
+        reroute_bytes_per_registration_max: Bytes(0..=GIB), 4 * MIB;
         outbox_soft_bytes: Bytes(4 * KIB..=GIB), MIB;
         outbox_hard_bytes: Bytes(4 * KIB..=GIB), 4 * MIB;
         outbox_bytes_per_core_max: Bytes(MIB..=TIB), 256 * MIB;

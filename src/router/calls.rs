@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::own_calls::is_own;
 use super::peer::{
     CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, ReplyHead, SessionKey, Sitting,
+    Ticket,
 };
 use super::terms::{CallTerms, DISCLOSE_ME_DENIED};
 use crate::wamp::error::uri;
@@ -83,7 +84,9 @@ impl Router {
         let bytes = (procedure.len() + message.payload.len() + carried) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes);
         let caller = self.sitting(key);
-        let head = CallHead { realm: realm_index, caller, request, charge: Charge { bytes, paused }, terms };
+        let charge = Charge { bytes, paused };
+        let ticket = Ticket::NONE;
+        let head = CallHead { realm: realm_index, caller, request, charge, ticket, terms };
         if self.is_broken(Fault::SkipHome)
             && self.call_without_home(&head, procedure, message.payload, effects)
         {
@@ -162,7 +165,7 @@ impl Router {
     ) {
         let home = self.realms[realm.0 as usize].home;
         if home == self.core || self.is_broken(Fault::CancelDirect) {
-            self.cancel_at_home(caller, request, mode, effects);
+            self.cancel_at_home(realm, caller, request, mode, effects);
         } else {
             effects.peer(home, PeerMessage::Cancel { caller, request, mode, realm });
         }
@@ -202,7 +205,7 @@ impl Router {
         let caller = self.sitting(key);
         let home = self.realms[realm.0 as usize].home;
         if home == self.core || self.is_broken(Fault::CancelDirect) {
-            self.caller_gone(caller, effects);
+            self.caller_gone(realm, caller, effects);
         } else {
             effects.peer(home, PeerMessage::CallerGone { caller, realm });
         }

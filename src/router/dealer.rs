@@ -3,52 +3,79 @@
 //! Calls and registrations of a realm are decided here one after the other, so two cores never both register a
 //! procedure, and calls of one caller to one callee keep their order (O3): there is no shortcut past home (R3).
 
+mod pool;
+mod queue;
+mod registration;
+
+use std::hash::{BuildHasher, Hash};
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use self::pool::{Pool, Sequence};
+use self::queue::{Calls, NOBODY, Refusal};
+pub(super) use self::queue::{Deadlines, Work};
+use self::registration::{Held, Registration, Serves};
+pub(super) use self::registration::{Revoked, Sharing};
 use super::Router;
 use super::effects::{CreditTime, Effects};
 use super::peer::{
     CallHead, CoreId, Outcome, Parcel, PeerMessage, RealmIndex, RegisterLetter, RegisterOutcome, ReplyHead,
-    Sitting,
+    Revocation, Sitting, Ticket,
 };
 use super::uri_map::{EntryKey, UriMap};
 use crate::wamp::error::uri;
 use crate::wamp::options::CancelMode;
 use crate::wamp::uri::is_reserved;
-use crate::wamp::{MatchPolicy, Payload, RegistrationId, RequestId};
+use crate::wamp::{Arguments, MatchPolicy, Payload, RegistrationId, RequestId};
 
-/// A procedure or pattern, and who serves it.
-#[derive(Debug)]
-struct Registration {
-    id: RegistrationId,
-    callee: Sitting,
-    /// The callee wants to know who calls.
-    disclose_caller: bool,
-}
+/// Why a callee lost its registration to another.
+const FORCED: &str = "another callee registered the procedure with force_reregister";
 
-/// Where a call goes.
-struct Route {
-    callee: Sitting,
-    registration: RegistrationId,
-    /// INVOCATION.Details.procedure is due.
-    pattern: bool,
-    disclose_caller: bool,
-}
+/// Names a pool as long as it is there, and no other after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct PoolId(u64);
 
 /// The registrations of a realm.
 #[derive(Debug)]
 pub(super) struct Dealer {
-    /// Ends with UNREGISTER and with the callee.
+    /// Ends with UNREGISTER and with the last callee.
     registrations: UriMap<Registration>,
     /// Ends together with its entry above.
     by_id: HashMap<RegistrationId, EntryKey, FixedState>,
     /// Ends with the callee's last registration.
-    by_callee: HashMap<Sitting, Vec<EntryKey>, FixedState>,
+    by_callee: HashMap<Sitting, Vec<Held>, FixedState>,
+    /// The callees of shared and limited registrations; ends with the last of them.
+    pools: HashMap<PoolId, Pool, FixedState>,
+    calls: Calls,
+    seed: u64,
     last_id: RegistrationId,
-    /// Registrations whose callees want to know who calls, and whether the other cores have been told of any.
+    last_pool: PoolId,
+    last_sequence: Sequence,
+    /// Callees that want to know who calls, and whether the other cores have been told of any.
     disclosing: usize,
     is_disclosing_announced: bool,
+}
+
+/// A callee that a call goes to, and what the callee's core has to know of it.
+#[derive(Clone, Copy, Debug)]
+struct Chosen {
+    callee: Sitting,
+    registration: RegistrationId,
+    /// INVOCATION.Details.procedure is due.
+    pattern: bool,
+    /// The callee wants to know who calls.
+    disclose_caller: bool,
+    ticket: Ticket,
+}
+
+/// Where a call goes.
+#[derive(Clone, Copy, Debug)]
+enum Route {
+    /// To the one callee.
+    One(Chosen),
+    /// To one of these, or into their queue.
+    Pool(PoolId),
 }
 
 impl Dealer {
@@ -57,8 +84,13 @@ impl Dealer {
         Self {
             registrations: UriMap::new(seed),
             by_id: HashMap::with_hasher(hasher.clone()),
-            by_callee: HashMap::with_hasher(hasher),
+            by_callee: HashMap::with_hasher(hasher.clone()),
+            pools: HashMap::with_hasher(hasher.clone()),
+            calls: Calls::new(hasher),
+            seed,
             last_id: RegistrationId(0),
+            last_pool: PoolId::default(),
+            last_sequence: Sequence::default(),
             disclosing: 0,
             is_disclosing_announced: false,
         }
@@ -67,60 +99,18 @@ impl Dealer {
     /// How many registrations there are.
     pub(super) fn len(&self) -> usize {
         debug_assert_eq!(self.registrations.len(), self.by_id.len());
+        debug_assert!(self.pools.len() <= self.registrations.len());
         self.registrations.len()
     }
 
     /// Whether no callee is remembered.
     pub(super) fn is_empty(&self) -> bool {
-        self.registrations.is_empty() && self.by_callee.is_empty()
+        self.registrations.is_empty() && self.by_callee.is_empty() && self.pools.is_empty()
     }
 
-    /// The first one gets it: the only sequencer there is (R7 inserts database procedures here as well).
-    fn register(&mut self, letter: &RegisterLetter, shapes_max: usize) -> RegisterOutcome {
-        let uri_bytes = letter.procedure.len() as u32;
-        if self.registrations.find(letter.match_policy, &letter.procedure).is_some() {
-            return RegisterOutcome::AlreadyExists { uri_bytes };
-        }
-        if !self.registrations.has_room(letter.match_policy, &letter.procedure, shapes_max) {
-            return RegisterOutcome::LimitReached { uri_bytes };
-        }
-        let id = RegistrationId(self.last_id.0 + 1);
-        self.last_id = id;
-        self.disclosing += usize::from(letter.disclose_caller);
-        let registration =
-            Registration { id, callee: letter.callee, disclose_caller: letter.disclose_caller };
-        let entry = self.registrations.insert(letter.match_policy, &letter.procedure, registration);
-        self.by_id.insert(id, entry);
-        self.by_callee.entry(letter.callee).or_default().push(entry);
-        RegisterOutcome::Registered(id)
-    }
-
-    fn unregister(&mut self, callee: Sitting, id: RegistrationId) -> RegisterOutcome {
-        let held = self.by_id.get(&id).copied().filter(|entry| {
-            self.registrations.get(*entry).is_some_and(|registration| registration.callee == callee)
-        });
-        let Some(entry) = held else { return RegisterOutcome::NoSuchRegistration };
-        let uri_bytes = self.registrations.uri(entry).map_or(0, |(uri, _)| uri.len() as u32);
-        self.by_id.remove(&id);
-        if let Some(registration) = self.registrations.remove(entry) {
-            self.disclosing -= usize::from(registration.disclose_caller);
-        }
-        if let Some(entries) = self.by_callee.get_mut(&callee) {
-            entries.retain(|other| *other != entry);
-            if entries.is_empty() {
-                self.by_callee.remove(&callee);
-            }
-        }
-        RegisterOutcome::Unregistered { uri_bytes }
-    }
-
-    fn callee_gone(&mut self, callee: Sitting) {
-        for entry in self.by_callee.remove(&callee).unwrap_or_default() {
-            if let Some(registration) = self.registrations.remove(entry) {
-                self.by_id.remove(&registration.id);
-                self.disclosing -= usize::from(registration.disclose_caller);
-            }
-        }
+    /// How many calls are remembered: those that wait, count, or may be re-routed.
+    pub(super) fn remembered_calls(&self) -> usize {
+        self.calls.len()
     }
 
     fn route(&self, procedure: &str, effects: &mut impl Effects) -> Option<Route> {
@@ -133,29 +123,61 @@ impl Dealer {
         effects.searched(matching.shapes_tried());
         let entry = best?;
         let registration = self.registrations.get(entry)?;
+        let callee = match registration.serves {
+            Serves::One(callee) => callee,
+            Serves::Pool(pool) => return Some(Route::Pool(pool)),
+        };
         let pattern = self.registrations.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
-        Some(Route {
-            callee: registration.callee,
-            registration: registration.id,
-            pattern,
-            disclose_caller: registration.disclose_caller,
-        })
+        let (registration, disclose_caller) = (registration.id, registration.disclose_caller);
+        Some(Route::One(Chosen { callee, registration, pattern, disclose_caller, ticket: Ticket::NONE }))
+    }
+
+    /// What the policy `hash` goes by: the kwarg that its callees name, or the caller where there is none. The same value
+    /// has the same key in every serializer.
+    fn key_of(&self, pool: PoolId, call: &Parcel<'_, CallHead>) -> u64 {
+        let Some(pool) = self.pools.get(&pool).filter(|pool| pool.hashes()) else { return 0 };
+        let registration = self.registrations.get(pool.entry);
+        let kwarg = registration.and_then(|registration| registration.sharing.kwarg.as_deref());
+        let value = kwarg.and_then(|kwarg| {
+            let arguments = Arguments::read(&Payload { args: &[], ..call.payload() }).ok()?;
+            arguments.kwargs.get(kwarg).map(ToString::to_string)
+        });
+        match value {
+            Some(value) => self.key(value),
+            None => self.key(call.head().caller),
+        }
+    }
+
+    fn key(&self, of: impl Hash) -> u64 {
+        foldhash::quality::FixedState::with_seed(self.seed).hash_one(of)
     }
 }
 
 impl Router {
     /// At home: finds the callee and hands the call to its core, or answers.
-    pub(super) fn route_call(&mut self, mut call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
+    pub(super) fn route_call(&mut self, call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
+        self.route_call_or(NOBODY, call, effects);
+    }
+
+    /// The same; what the caller is told where nobody has registered the procedure.
+    fn route_call_or(&mut self, nobody: Refusal, call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
         let &CallHead { realm, caller, request, charge, .. } = call.head();
         let Some(dealer) = self.realms[realm.0 as usize].dealer.as_ref() else { return };
-        let Some(route) = dealer.route(call.uri(), effects) else {
-            effects.credit(caller.session(), charge, CreditTime::Now);
-            let text = "nobody has registered the procedure";
-            self.answer_call(caller, request, uri::NO_SUCH_PROCEDURE, text, effects);
-            return;
-        };
-        self.decide_disclosure(call.head_mut(), route.disclose_caller);
-        let Route { callee, registration, pattern, .. } = route;
+        match dealer.route(call.uri(), effects) {
+            Some(Route::One(chosen)) => self.hand_over(chosen, call, effects),
+            Some(Route::Pool(pool)) => self.route_to_pool(pool, call, effects),
+            None => {
+                effects.credit(caller.session(), charge, CreditTime::Now);
+                self.answer_call(caller, request, nobody.0, nobody.1, effects);
+            }
+        }
+    }
+
+    /// To the callee's core.
+    fn hand_over(&mut self, chosen: Chosen, mut call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
+        let Chosen { callee, registration, pattern, disclose_caller, ticket } = chosen;
+        self.decide_disclosure(call.head_mut(), disclose_caller);
+        call.head_mut().ticket = ticket;
         if callee.core == self.core {
             self.invoke(callee, registration, pattern, call, effects);
         } else {
@@ -226,9 +248,13 @@ impl Router {
 
     /// At home: a REGISTER, from any core.
     pub(super) fn register_at_home(&mut self, letter: &RegisterLetter, effects: &mut impl Effects) {
-        let Some(dealer) = self.realms[letter.realm.0 as usize].dealer.as_mut() else { return };
-        let outcome = dealer.register(letter, self.limits.wildcard_shapes_max);
+        let mut revoked = Vec::new();
+        let Some(mut home) = self.home(letter.realm) else { return };
+        let outcome = home.register(letter, &mut revoked);
         self.announce_disclosing(letter.realm, effects);
+        for revoked in revoked {
+            self.tell_revoked(revoked, FORCED, effects);
+        }
         self.reply_to_registrar(letter.callee, letter.request, outcome, effects);
     }
 
@@ -241,10 +267,44 @@ impl Router {
         registration: RegistrationId,
         effects: &mut impl Effects,
     ) {
-        let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() else { return };
-        let outcome = dealer.unregister(callee, registration);
+        let Some(mut home) = self.home(realm) else { return };
+        let outcome = home.unregister(callee, registration);
         self.announce_disclosing(realm, effects);
         self.reply_to_registrar(callee, request, outcome, effects);
+    }
+
+    #[allow(dead_code, reason = "for the meta procedure that removes a callee")]
+    /// At home: takes a registration from one callee, or from all of them. Those that can be told are told why; who had
+    /// it is returned.
+    pub(super) fn revoke_registration(
+        &mut self,
+        realm: RealmIndex,
+        registration: RegistrationId,
+        callee: Option<Sitting>,
+        reason: &str,
+        effects: &mut impl Effects,
+    ) -> Vec<Revoked> {
+        let Some(mut home) = self.home(realm) else { return Vec::new() };
+        let revoked = match (callee, home.dealer.by_id.get(&registration).copied()) {
+            (Some(callee), _) => home.remove_one(callee, registration).into_iter().collect(),
+            (None, Some(entry)) => home.remove_all(entry),
+            (None, None) => Vec::new(),
+        };
+        self.announce_disclosing(realm, effects);
+        for revoked in &revoked {
+            self.tell_revoked(*revoked, reason, effects);
+        }
+        revoked
+    }
+
+    fn tell_revoked(&mut self, revoked: Revoked, reason: &str, effects: &mut impl Effects) {
+        let Revoked { callee, registration, uri_bytes } = revoked;
+        if callee.core == self.core {
+            self.lose_registration(callee, registration, uri_bytes, reason, effects);
+        } else {
+            let revocation = Revocation { callee, registration, uri_bytes, reason: reason.into() };
+            effects.peer(callee.core, PeerMessage::Revoked(Box::new(revocation)));
+        }
     }
 
     fn reply_to_registrar(
@@ -263,20 +323,28 @@ impl Router {
 
     /// At home: a session that ever registered is gone.
     pub(super) fn callee_gone(&mut self, realm: RealmIndex, callee: Sitting, effects: &mut impl Effects) {
-        if let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() {
-            dealer.callee_gone(callee);
+        if let Some(mut home) = self.home(realm) {
+            home.callee_gone(callee);
             self.announce_disclosing(realm, effects);
         }
     }
 
-    /// At home: passes a cancel on to every core, behind the call itself (R4).
+    /// At home: passes a cancel on to every core, behind the call itself (R4), unless the call has not got further.
     pub(super) fn cancel_at_home(
         &mut self,
+        realm: RealmIndex,
         caller: Sitting,
         request: RequestId,
         mode: CancelMode,
         effects: &mut impl Effects,
     ) {
+        if self.cancel_waiting(realm, caller, request) {
+            if mode == CancelMode::Kill {
+                // There is no callee whose answer ends it.
+                self.answer_call(caller, request, uri::CANCELED, "the call was cancelled", effects);
+            }
+            return;
+        }
         for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
             effects.peer(core, PeerMessage::Interrupt { caller, request, mode });
         }
@@ -284,7 +352,8 @@ impl Router {
     }
 
     /// At home: the caller left with calls open (R4).
-    pub(super) fn caller_gone(&mut self, caller: Sitting, effects: &mut impl Effects) {
+    pub(super) fn caller_gone(&mut self, realm: RealmIndex, caller: Sitting, effects: &mut impl Effects) {
+        self.forget_waiting(realm, caller);
         for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
             effects.peer(core, PeerMessage::InterruptAll { caller });
         }

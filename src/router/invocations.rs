@@ -7,11 +7,12 @@ use hashbrown::HashMap;
 
 use super::Router;
 use super::authorize::Action;
+use super::dealer::Sharing;
 use super::effects::{CreditTime, Effects, Sent};
 use super::fault::Fault;
 use super::peer::{
-    CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RegisterLetter, RegisterOutcome,
-    ReplyHead, SessionKey, SessionRef, Sitting,
+    CallHead, Charge, InvocationEnd, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RegisterLetter,
+    RegisterOutcome, ReplyHead, SessionKey, SessionRef, Sitting, Ticket,
 };
 use super::session::State;
 use super::terms::CallTerms;
@@ -21,7 +22,9 @@ use crate::wamp::message::{
     Error, Interrupt, Invocation as InvocationMessage, Message, MessageType, Register, Registered,
     Unregister, Unregistered, Yield,
 };
-use crate::wamp::options::{CancelMode, InterruptOptions, InvocationDetails, Text};
+use crate::wamp::options::{
+    CancelMode, InterruptOptions, InvocationDetails, InvocationPolicy, RevocationDetails, Text,
+};
 use crate::wamp::uri::{UriRule, check, check_pattern};
 use crate::wamp::{MatchPolicy, Payload, ProtocolError, RegistrationId, RequestId};
 
@@ -34,6 +37,8 @@ struct Invocation {
     id: RequestId,
     caller: Sitting,
     request: RequestId,
+    /// What home has to be told at its end.
+    ticket: Ticket,
     /// INTERRUPT was sent; one is enough.
     is_interrupted: bool,
     /// The neighbours in the list of this caller's invocations.
@@ -69,9 +74,11 @@ impl Invocations {
         self.len() == 0 && self.by_caller.is_empty()
     }
 
-    fn insert(&mut self, callee: SessionKey, id: RequestId, caller: Sitting, request: RequestId) -> u32 {
+    fn insert(&mut self, callee: SessionKey, id: RequestId, call: &CallHead) -> u32 {
+        let &CallHead { caller, request, ticket, .. } = call;
         let next = self.by_caller.get(&caller).copied().unwrap_or(NONE);
-        let entry = Invocation { callee, id, caller, request, is_interrupted: false, previous: NONE, next };
+        let is_interrupted = false;
+        let entry = Invocation { callee, id, caller, request, ticket, is_interrupted, previous: NONE, next };
         let index = if let Some(index) = self.free.pop() {
             self.entries[index as usize] = entry;
             index
@@ -155,10 +162,24 @@ impl Router {
             self.refuse(key, MessageType::Register, message.request, error, text, effects);
             return Ok(());
         }
+        let options = &message.options;
+        let kwarg = options.hash.as_deref().filter(|_| options.invoke == InvocationPolicy::Hash);
+        let letter = RegisterLetter {
+            realm: realm_index,
+            callee: self.sitting(key),
+            request: message.request,
+            match_policy,
+            procedure: procedure.into(),
+            sharing: Sharing { policy: options.invoke, kwarg: kwarg.map(Box::from) },
+            concurrency: u32::try_from(options.concurrency).unwrap_or(u32::MAX),
+            force_reregister: options.force_reregister,
+            disclose_caller: options.disclose_caller,
+            can_reroute: self.can_reroute(key),
+        };
         let limits = &self.limits;
         let active = self.sessions.at_mut(key.slot).active(hash_seed);
         if active.registrations as usize >= limits.registrations_per_session_max
-            || active.uri_bytes as usize + procedure.len() > limits.uri_bytes_per_session_max
+            || active.uri_bytes as usize + letter.uri_bytes() as usize > limits.uri_bytes_per_session_max
         {
             effects.counters().limit_reached += 1;
             let text = "the session has as many registrations, or as long ones, as it may have";
@@ -167,17 +188,9 @@ impl Router {
         }
         // Taken now and given back with a refusal, so that requests on their way count as well.
         active.registrations += 1;
-        active.uri_bytes += procedure.len() as u32;
+        active.uri_bytes += letter.uri_bytes();
         active.ever_registered = true;
         let _ = effects.charge(key, MESSAGE_OVERHEAD_BYTES);
-        let letter = RegisterLetter {
-            realm: realm_index,
-            callee: self.sitting(key),
-            request: message.request,
-            match_policy,
-            disclose_caller: message.options.disclose_caller,
-            procedure: procedure.into(),
-        };
         if self.is_broken(Fault::SkipHome) {
             self.note_procedure(&letter);
         }
@@ -245,6 +258,13 @@ impl Router {
                 let error = uri::PROCEDURE_ALREADY_EXISTS;
                 self.refuse(key, MessageType::Register, request, error, text, effects);
             }
+            RegisterOutcome::SharedOtherwise { uri_bytes } => {
+                active.registrations -= 1;
+                active.uri_bytes -= uri_bytes;
+                let text = "the procedure is registered already, and its callees share it in another way";
+                let error = uri::PROCEDURE_ALREADY_EXISTS;
+                self.refuse(key, MessageType::Register, request, error, text, effects);
+            }
             RegisterOutcome::LimitReached { uri_bytes } => {
                 active.registrations -= 1;
                 active.uri_bytes -= uri_bytes;
@@ -265,6 +285,35 @@ impl Router {
         }
     }
 
+    /// On the callee's core: the dealer has taken a registration from it. Who can be told is told (advanced profile,
+    /// "Registration Revocation"). What runs goes on.
+    pub(super) fn lose_registration(
+        &mut self,
+        callee: Sitting,
+        registration: RegistrationId,
+        uri_bytes: u32,
+        reason: &str,
+        effects: &mut impl Effects,
+    ) {
+        effects.counters().registrations_revoked += 1;
+        let hash_seed = self.hash_seed;
+        let Some(session) = self.sessions.sitting(callee) else { return };
+        let can_be_told = session.features.contains(ClientFeatures::CALLEE_REGISTRATION_REVOCATION);
+        let active = session.active(hash_seed);
+        active.registrations -= 1;
+        active.uri_bytes -= uri_bytes;
+        if can_be_told {
+            let reason = Some(Text::Borrowed(reason));
+            let details = Some(RevocationDetails {
+                registration: Some(registration),
+                reason,
+                ..RevocationDetails::default()
+            });
+            let message = Unregistered { request: RequestId(0), details };
+            let _ = effects.reply(callee.key, &Message::Unregistered(message));
+        }
+    }
+
     /// On the callee's core: begins an invocation, or answers for the callee (R5).
     pub(super) fn invoke(
         &mut self,
@@ -274,12 +323,12 @@ impl Router {
         call: Parcel<'_, CallHead>,
         effects: &mut impl Effects,
     ) {
-        let &CallHead { caller, request, charge, ref terms, .. } = call.head();
+        let head = call.head();
         // The call is off the ring: credit never waits for a client.
-        effects.credit(caller.session(), charge, CreditTime::Now);
+        effects.credit(head.caller.session(), head.charge, CreditTime::Now);
         let hash_seed = self.hash_seed;
         let Some(session) = self.sessions.sitting(callee) else {
-            self.answer_call(caller, request, uri::NO_AVAILABLE_CALLEE, "the callee is gone", effects);
+            self.refuse_invocation(head, uri::NO_AVAILABLE_CALLEE, "the callee is gone", effects);
             return;
         };
         let callee = callee.key;
@@ -287,7 +336,7 @@ impl Router {
         if active.invocations.len() >= self.limits.invocations_per_session_max {
             effects.counters().invocations_refused += 1;
             let text = "the callee has as many calls open as it may have";
-            self.answer_call(caller, request, uri::UNAVAILABLE, text, effects);
+            self.refuse_invocation(head, uri::UNAVAILABLE, text, effects);
             return;
         }
         let id = active.last_invocation.next();
@@ -296,7 +345,7 @@ impl Router {
             registration,
             details: InvocationDetails {
                 procedure: pattern.then(|| Text::Borrowed(call.uri())),
-                ..terms.as_deref().map_or_else(InvocationDetails::default, CallTerms::invocation_details)
+                ..head.terms.as_deref().map_or_else(InvocationDetails::default, CallTerms::invocation_details)
             },
             payload: call.payload(),
         });
@@ -304,7 +353,7 @@ impl Router {
             Sent::Accepted => {
                 // Only now the number is used up: what was refused left no gap in 1, 2, 3, …
                 active.last_invocation = id;
-                let index = self.invocations.insert(callee, id, caller, request);
+                let index = self.invocations.insert(callee, id, head);
                 active.invocations.insert(id, index);
                 effects.counters().invocations += 1;
                 return;
@@ -319,7 +368,25 @@ impl Router {
             Sent::TooLarge => (uri::PAYLOAD_SIZE_EXCEEDED, "the call is longer than the callee takes"),
             Sent::Gone => (uri::NO_AVAILABLE_CALLEE, "the callee is gone"),
         };
-        self.answer_call(caller, request, error, text, effects);
+        self.refuse_invocation(head, error, text, effects);
+    }
+
+    /// A call that its callee did not get: the caller is answered, unless home can try another callee.
+    fn refuse_invocation(
+        &mut self,
+        head: &CallHead,
+        error: &'static str,
+        text: &str,
+        effects: &mut impl Effects,
+    ) {
+        let may_go_elsewhere = matches!(error, uri::UNAVAILABLE | uri::NO_AVAILABLE_CALLEE);
+        let end = if head.ticket.returns() && may_go_elsewhere {
+            InvocationEnd::Refused
+        } else {
+            self.answer_call(head.caller, head.request, error, text, effects);
+            InvocationEnd::Over
+        };
+        self.report_done(head.realm, head.ticket, end, effects);
     }
 
     pub(super) fn handle_yield(
@@ -400,6 +467,16 @@ impl Router {
             return Ok(());
         };
         let invocation = self.invocations.remove(index);
+        let realm = self.sessions.at(key.slot).realm;
+        let mut error = error;
+        if outcome == Outcome::Error && error == uri::UNAVAILABLE && self.can_reroute(key) {
+            if invocation.ticket.returns() {
+                self.report_done(realm, invocation.ticket, InvocationEnd::Refused, effects);
+                return Ok(());
+            }
+            // There is no other to try (advanced profile, "Call Re-Routing": rules and failure).
+            error = uri::NO_AVAILABLE_CALLEE;
+        }
         let bytes = (error.len() + payload.len()) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes);
         let head = ReplyHead {
@@ -410,7 +487,13 @@ impl Router {
             charge: Charge { bytes, paused },
         };
         self.send_reply(Parcel::Borrowed { head, uri: error, payload }, effects);
+        self.report_done(realm, invocation.ticket, InvocationEnd::Over, effects);
         Ok(())
+    }
+
+    /// Whether a callee means by `unavailable` that another should be tried.
+    fn can_reroute(&self, key: SessionKey) -> bool {
+        self.sessions.at(key.slot).features.contains(ClientFeatures::CALLEE_CALL_REROUTE)
     }
 
     /// On every core: interrupts one call, if its callee is here.
@@ -435,7 +518,7 @@ impl Router {
 
     fn interrupt_at(&mut self, index: u32, mode: CancelMode, effects: &mut impl Effects) {
         let entry = &mut self.invocations.entries[index as usize];
-        let Invocation { callee, id, caller, request, is_interrupted, .. } = *entry;
+        let Invocation { callee, id, caller, request, ticket, is_interrupted, .. } = *entry;
         entry.is_interrupted |= mode != CancelMode::Skip;
         let session = self.sessions.get_mut(callee);
         let can_cancel = session.as_ref().is_some_and(|session| {
@@ -449,6 +532,7 @@ impl Router {
             // The callee's answer ends it, or the timeout on the caller's core.
             return;
         }
+        let realm = session.as_ref().map(|session| session.realm);
         if let Some(active) = session.and_then(|session| session.active.as_mut()) {
             active.invocations.remove(&id);
         }
@@ -457,11 +541,16 @@ impl Router {
             // A callee that cannot be interrupted: the caller is told at once, as with `skip`.
             self.answer_call(caller, request, uri::CANCELED, "the call was cancelled", effects);
         }
+        if let Some(realm) = realm {
+            self.report_done(realm, ticket, InvocationEnd::Over, effects);
+        }
     }
 
     /// The session ends: its callers are answered (R5).
     pub(super) fn abandon_invocations(&mut self, key: SessionKey, effects: &mut impl Effects) {
-        let Some(active) = self.sessions.at_mut(key.slot).active.as_mut() else { return };
+        let session = self.sessions.at_mut(key.slot);
+        let realm = session.realm;
+        let Some(active) = session.active.as_mut() else { return };
         if active.invocations.is_empty() {
             return;
         }
@@ -472,6 +561,7 @@ impl Router {
             let invocation = self.invocations.remove(index);
             let text = "the callee left before it answered";
             self.answer_call(invocation.caller, invocation.request, uri::CANCELED, text, effects);
+            self.report_done(realm, invocation.ticket, InvocationEnd::Over, effects);
         }
     }
 }

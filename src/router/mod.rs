@@ -25,18 +25,19 @@ mod session;
 pub mod terms;
 pub mod uri_map;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use self::authorizer::Decisions;
+use self::dealer::{Deadlines, Dealer, Work};
 use self::effects::Effects;
 use self::fault::{Fault, Faults};
 use self::invocations::Invocations;
 use self::joining::Challenged;
 use self::own_calls::OwnCalls;
-use self::peer::{CoreId, Parcel, PeerMessage, SessionKey, Sitting};
+use self::peer::{CoreId, Parcel, PeerMessage, Revocation, SessionKey, Sitting};
 use self::random::Random;
 use self::realm::{Realm, RealmKeys};
 use self::retained::Endings;
@@ -59,7 +60,10 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::DEALER_CALL_CANCELING)
     .with(RouterFeatures::DEALER_CALLER_IDENTIFICATION)
     .with(RouterFeatures::DEALER_CALL_TRUSTLEVELS)
-    .with(RouterFeatures::DEALER_PATTERN_BASED_REGISTRATION);
+    .with(RouterFeatures::DEALER_PATTERN_BASED_REGISTRATION)
+    .with(RouterFeatures::DEALER_SHARED_REGISTRATION)
+    .with(RouterFeatures::DEALER_REGISTRATION_REVOCATION)
+    .with(RouterFeatures::DEALER_CALL_REROUTE);
 
 /// What the router calls itself in WELCOME.
 pub const AGENT: &str = concat!("Crosspoint-", env!("CARGO_PKG_VERSION"));
@@ -132,6 +136,8 @@ pub struct TableSizes {
     pub decisions: usize,
     /// What realms retain outlives those who published it.
     pub retained: usize,
+    /// Calls that wait for a callee, count at one, or may be re-routed.
+    pub remembered_calls: usize,
 }
 
 /// What became of a message.
@@ -164,6 +170,10 @@ pub struct Router {
     has_authorizers: bool,
     /// Of the input that is being handled.
     now: Now,
+    /// When calls stop waiting for a callee; each ends with its waiting.
+    queue_deadlines: Deadlines,
+    /// What dealers of this core have left to do; empty between inputs.
+    work: VecDeque<Work>,
     /// Sessions to be closed once the lists that are being walked may change; empty between inputs.
     doomed: Vec<(SessionKey, CloseReason)>,
     retained_endings: Endings,
@@ -199,6 +209,8 @@ impl Router {
             decisions: Decisions::new(hash_seed, config.limits.authorizer_cache_max),
             has_authorizers,
             now: Now::default(),
+            queue_deadlines: Deadlines::new(),
+            work: VecDeque::new(),
             doomed: Vec::new(),
             retained_endings: Endings::new(),
             random,
@@ -334,11 +346,12 @@ impl Router {
     /// A peer broke the protocol: ABORT, and nothing further of it is processed.
     pub fn handle_violation(
         &mut self,
-        _now: Now,
+        now: Now,
         key: SessionKey,
         error: &ProtocolError,
         effects: &mut impl Effects,
     ) {
+        self.now = now;
         if self.sessions.get(key).is_none() {
             return;
         }
@@ -351,11 +364,12 @@ impl Router {
     /// The shard ends a connection, or found it ended.
     pub fn handle_close(
         &mut self,
-        _now: Now,
+        now: Now,
         key: SessionKey,
         reason: CloseReason,
         effects: &mut impl Effects,
     ) {
+        self.now = now;
         self.close(key, reason, effects);
         self.close_doomed(effects);
     }
@@ -377,9 +391,11 @@ impl Router {
     }
 
     fn close_doomed(&mut self, effects: &mut impl Effects) {
-        // Ending one session may meet the outbox of another.
+        self.finish_work(effects);
+        // Ending one session may meet the outbox of another, and give calls that wait another callee.
         while let Some((key, reason)) = self.doomed.pop() {
             self.close(key, reason, effects);
+            self.finish_work(effects);
         }
     }
 
@@ -398,13 +414,13 @@ impl Router {
                 self.invoke(callee, registration, pattern, Parcel::Owned(call), effects);
             }
             PeerMessage::Reply(reply) => self.finish_call(&Parcel::Owned(reply), effects),
-            PeerMessage::Cancel { caller, request, mode, realm: _ } => {
-                self.cancel_at_home(caller, request, mode, effects);
+            PeerMessage::Cancel { caller, request, mode, realm } => {
+                self.cancel_at_home(realm, caller, request, mode, effects);
             }
             PeerMessage::Interrupt { caller, request, mode } => {
                 self.interrupt(caller, request, mode, effects)
             }
-            PeerMessage::CallerGone { caller, realm: _ } => self.caller_gone(caller, effects),
+            PeerMessage::CallerGone { caller, realm } => self.caller_gone(realm, caller, effects),
             PeerMessage::InterruptAll { caller } => self.interrupt_all(caller, effects),
             PeerMessage::Register(letter) => self.register_at_home(&letter, effects),
             PeerMessage::Unregister { realm, callee, request, registration } => {
@@ -413,6 +429,11 @@ impl Router {
             PeerMessage::RegisterReply { callee, request, outcome } => {
                 self.finish_register(callee, request, outcome, effects);
             }
+            PeerMessage::Revoked(revocation) => {
+                let Revocation { callee, registration, uri_bytes, reason } = *revocation;
+                self.lose_registration(callee, registration, uri_bytes, &reason, effects);
+            }
+            PeerMessage::Done { realm, ticket, end } => self.work.push_back(Work::Done(realm, ticket, end)),
             PeerMessage::CalleeGone { realm, callee } => self.callee_gone(realm, callee, effects),
             // The shard's own; it does not hand them on.
             PeerMessage::Credit { .. } | PeerMessage::Hold { .. } | PeerMessage::Pressure { .. } => {}
@@ -426,6 +447,7 @@ impl Router {
         self.handle_kill_timeouts(now.monotonic_us, effects);
         self.handle_own_call_timeouts(now.monotonic_us, effects);
         self.end_retained(now.monotonic_us);
+        self.handle_queue_timeouts(effects);
         if !self.faults.postponed.is_empty() {
             self.finish_fan_outs(effects);
         }
@@ -440,7 +462,8 @@ impl Router {
         }
         let kill = self.kills.first().map(|(deadline_us, ..)| *deadline_us);
         let ending = self.retained_endings.first().map(|(deadline_us, ..)| *deadline_us);
-        [kill, self.own_calls.next_deadline(), ending].into_iter().flatten().min()
+        let queue = self.queue_deadlines.first().map(|(deadline_us, ..)| *deadline_us);
+        [kill, queue, self.own_calls.next_deadline(), ending].into_iter().flatten().min()
     }
 
     /// Whether a session waits for the answer to a call, or owes one.
@@ -453,13 +476,11 @@ impl Router {
     /// The sizes of all tables.
     #[must_use]
     pub fn table_sizes(&self) -> TableSizes {
+        let dealers = || self.realms.iter().filter_map(|realm| realm.dealer.as_ref());
         TableSizes {
             sessions: self.sessions.count(),
             subscriptions: self.realms.iter().map(|realm| realm.broker.len()).sum(),
-            registrations: self
-                .realms
-                .iter()
-                .filter_map(|realm| realm.dealer.as_ref())
+            registrations: dealers()
                 .map(|dealer| if dealer.is_empty() { 0 } else { dealer.len().max(1) })
                 .sum(),
             // A caller that is remembered without a call would be a leak too.
@@ -469,6 +490,9 @@ impl Router {
             own_calls: self.own_calls.len(),
             decisions: self.decisions.len(),
             retained: self.realms.iter().map(|realm| realm.retained.len()).sum(),
+            remembered_calls: self.work.len()
+                + self.queue_deadlines.len()
+                + dealers().map(Dealer::remembered_calls).sum::<usize>(),
         }
     }
 
@@ -508,16 +532,10 @@ impl Router {
         }
         // First its own calls, so that answers to itself find nobody.
         self.forget_calls(key, effects);
-        self.abandon_invocations(key, effects);
-        self.remove_subscriptions(key, effects);
-        let session = self.sessions.at_mut(key.slot);
+        // Before its invocations end, so that none of the calls that wait for a callee gets this one.
+        let session = self.sessions.at(key.slot);
         let realm = session.realm;
-        let registered = session.active.as_ref().is_some_and(|active| active.ever_registered);
-        session.number = session.number.wrapping_add(1);
-        session.active = None;
-        session.identity = None;
-        session.last_request = RequestId(0);
-        if registered {
+        if session.active.as_ref().is_some_and(|active| active.ever_registered) {
             let home = self.realms[realm.0 as usize].home;
             if home == self.core {
                 self.callee_gone(realm, callee, effects);
@@ -525,6 +543,13 @@ impl Router {
                 effects.peer(home, PeerMessage::CalleeGone { realm, callee });
             }
         }
+        self.abandon_invocations(key, effects);
+        self.remove_subscriptions(key, effects);
+        let session = self.sessions.at_mut(key.slot);
+        session.number = session.number.wrapping_add(1);
+        session.active = None;
+        session.identity = None;
+        session.last_request = RequestId(0);
     }
 
     /// Ends the session and frees the slot: nothing that comes for it is heard any more.

@@ -11,7 +11,7 @@ use hashbrown::HashMap;
 use super::Router;
 use super::effects::Effects;
 use super::peer::{
-    CallHead, Charge, Outcome, Parcel, PeerMessage, RealmIndex, ReplyHead, SessionKey, Sitting,
+    CallHead, Charge, Outcome, Parcel, PeerMessage, RealmIndex, ReplyHead, SessionKey, Sitting, Ticket,
 };
 use crate::wamp::error::uri;
 use crate::wamp::options::CancelMode;
@@ -106,8 +106,8 @@ impl Router {
         self.own_calls.open.insert(request, OwnCall { realm, deadline_us, purpose });
         self.own_calls.deadlines.insert((deadline_us, request));
         let written = arguments.write();
-        let head =
-            CallHead { realm, caller: self.own_sitting(), request, charge: Charge::default(), terms: None };
+        let (caller, charge, ticket) = (self.own_sitting(), Charge::default(), Ticket::NONE);
+        let head = CallHead { realm, caller, request, charge, ticket, terms: None };
         let call = Parcel::Borrowed { head, uri: procedure, payload: written.as_payload() };
         let home = self.realms[usize::from(realm.0)].home;
         if home == self.core {

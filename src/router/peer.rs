@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::dealer::Sharing;
 use super::terms::CallTerms;
 use crate::wamp::codec::Serializer;
 use crate::wamp::options::{CancelMode, EventDetails, MatchPolicy, Passthru};
@@ -175,6 +176,19 @@ impl<H> Parcel<'_, H> {
         }
     }
 
+    /// How long a [`Body`] of it is.
+    pub fn body_len(&self) -> usize {
+        self.uri().len() + self.payload().len()
+    }
+
+    /// A copy.
+    pub fn to_letter(&self) -> Letter<H>
+    where
+        H: Clone,
+    {
+        Letter { head: self.head().clone(), body: Body::new(self.uri(), self.payload()) }
+    }
+
     /// For a ring: copies what is borrowed.
     pub fn into_letter(self) -> Box<Letter<H>> {
         match self {
@@ -182,6 +196,46 @@ impl<H> Parcel<'_, H> {
             Self::Owned(letter) => letter,
         }
     }
+}
+
+/// The number by which home remembers a call, where it does (R10): what the callee's core has to tell home.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ticket(u32);
+
+impl Ticket {
+    /// Home remembers nothing of the call.
+    pub const NONE: Self = Self(0);
+    /// Numbers are 1 up to this.
+    pub const NUMBER_MAX: u32 = Self::RETURNS - 1;
+    const RETURNS: u32 = 1 << 31;
+
+    /// A number; whether a call that the callee refuses goes back to home, and not to its caller.
+    #[must_use]
+    pub fn new(number: u32, returns: bool) -> Self {
+        debug_assert!((1..=Self::NUMBER_MAX).contains(&number));
+        Self(if returns { number | Self::RETURNS } else { number })
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn number(self) -> u32 {
+        self.0 & Self::NUMBER_MAX
+    }
+
+    /// Whether a call that the callee refuses goes back to home: it is re-routed there.
+    #[must_use]
+    pub fn returns(self) -> bool {
+        self.0 & Self::RETURNS != 0
+    }
+}
+
+/// How an invocation ended that home remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvocationEnd {
+    /// The caller is answered, or wants no answer.
+    Over,
+    /// The callee refused it, or never got it, and nobody has answered: its ticket says that it goes back to home.
+    Refused,
 }
 
 /// The head of a CALL on its way to the dealer and the callee.
@@ -192,6 +246,7 @@ pub struct CallHead {
     pub caller: Sitting,
     pub request: RequestId,
     pub charge: Charge,
+    pub ticket: Ticket,
     /// `None` for an ordinary call.
     pub terms: Option<Box<CallTerms>>,
 }
@@ -325,6 +380,30 @@ pub struct RegisterLetter {
     /// The callee wants to know who calls.
     pub disclose_caller: bool,
     pub procedure: Box<str>,
+    pub(super) sharing: Sharing,
+    /// Calls that the callee takes at a time; 0 is no limit.
+    pub concurrency: u32,
+    pub force_reregister: bool,
+    /// The callee announced `call_reroute`.
+    pub can_reroute: bool,
+}
+
+impl RegisterLetter {
+    /// What it counts in the account of its session, in bytes.
+    pub(super) fn uri_bytes(&self) -> u32 {
+        (self.procedure.len() + self.sharing.kwarg.as_deref().map_or(0, str::len)) as u32
+    }
+}
+
+/// From the dealer to a callee's core: the callee has lost a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Revocation {
+    pub callee: Sitting,
+    pub registration: RegistrationId,
+    /// To be given back to the session's account.
+    pub uri_bytes: u32,
+    pub reason: Box<str>,
 }
 
 /// How a REGISTER or UNREGISTER ended at the dealer.
@@ -334,6 +413,11 @@ pub enum RegisterOutcome {
     Registered(RegistrationId),
     /// ERROR `procedure_already_exists`; the URI was this long.
     AlreadyExists {
+        /// In bytes, to be given back to the session's account.
+        uri_bytes: u32,
+    },
+    /// ERROR `procedure_already_exists`: the callees that it has share it in another way; the URI was this long.
+    SharedOtherwise {
         /// In bytes, to be given back to the session's account.
         uri_bytes: u32,
     },
@@ -443,6 +527,17 @@ pub enum PeerMessage {
         /// The answer.
         outcome: RegisterOutcome,
     },
+    /// From the dealer to a callee's core.
+    Revoked(Box<Revocation>),
+    /// To the dealer, from the callee's core: an invocation is over that home remembers (R10).
+    Done {
+        /// Where the dealer is.
+        realm: RealmIndex,
+        /// Which call.
+        ticket: Ticket,
+        /// How.
+        end: InvocationEnd,
+    },
     /// To the dealer: a session that ever registered is gone.
     CalleeGone {
         /// Where the dealer is.
@@ -487,7 +582,8 @@ impl PeerMessage {
                 call.body.bytes.len() + call.head.terms.as_deref().map_or(0, CallTerms::bytes)
             }
             Self::Reply(reply) => reply.body.bytes.len(),
-            Self::Register(register) => register.procedure.len(),
+            Self::Register(register) => register.uri_bytes() as usize,
+            Self::Revoked(revocation) => revocation.reason.len(),
             _ => 0,
         };
         body + MESSAGE_OVERHEAD_BYTES as usize

@@ -29,6 +29,11 @@ impl Random {
         self.0.next_u64()
     }
 
+    /// Uniform in 0..`bound`, but for what 2^64 is no multiple of it: nobody can tell.
+    pub(super) fn below(&mut self, bound: usize) -> usize {
+        ((u128::from(self.key()) * bound as u128) >> 64) as usize
+    }
+
     /// Uniform in 1..=2^53.
     fn id(&mut self) -> u64 {
         (self.0.next_u64() >> 11) + 1

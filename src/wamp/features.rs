@@ -60,6 +60,7 @@ features! { ClientFeatures:
     CALLEE_CALL_TIMEOUT = 12 "callee" "call_timeout";
     CALLEE_PAYLOAD_PASSTHRU_MODE = 13 "callee" "payload_passthru_mode";
     CALLEE_REGISTRATION_REVOCATION = 14 "callee" "registration_revocation";
+    CALLEE_CALL_REROUTE = 15 "callee" "call_reroute";
     PUBLISHER = 16 "publisher" "";
     PUBLISHER_PAYLOAD_PASSTHRU_MODE = 17 "publisher" "payload_passthru_mode";
     SUBSCRIBER = 20 "subscriber" "";

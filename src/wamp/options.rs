@@ -50,10 +50,14 @@ pub enum InvocationPolicy {
     RoundRobin,
     /// Any.
     Random,
+    /// The one with the fewest calls under way (our own).
+    LeastBusy,
+    /// For the same value always the same one (our own).
+    Hash,
 }
 
 impl InvocationPolicy {
-    /// The word of the specification.
+    /// The word of the specification, or our own.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -62,6 +66,8 @@ impl InvocationPolicy {
             Self::Last => "last",
             Self::RoundRobin => "roundrobin",
             Self::Random => "random",
+            Self::LeastBusy => "least_busy",
+            Self::Hash => "hash",
         }
     }
 }
@@ -326,6 +332,8 @@ pub struct RegisterOptions<'a> {
     pub disclose_caller: bool,
     /// `nkey`: the key of a sharded registration.
     pub nkey: Option<Text<'a>>,
+    /// `_hash`: the kwarg that `invoke = "hash"` goes by; without it that is the caller (our own key).
+    pub hash: Option<Text<'a>>,
 }
 
 /// INVOCATION.Details

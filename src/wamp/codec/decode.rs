@@ -517,6 +517,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
                 "force_reregister" => options.force_reregister = field.boolean()?,
                 "disclose_caller" => options.disclose_caller = field.boolean()?,
                 "nkey" => options.nkey = Some(field.text()?),
+                "_hash" => options.hash = Some(field.text()?),
                 _ => field.skip()?,
             }
             Ok(())
@@ -577,12 +578,14 @@ const MATCH_POLICIES: [(&str, MatchPolicy); 3] = [
     (MatchPolicy::Wildcard.as_str(), MatchPolicy::Wildcard),
 ];
 
-const INVOCATION_POLICIES: [(&str, InvocationPolicy); 5] = [
+const INVOCATION_POLICIES: [(&str, InvocationPolicy); 7] = [
     (InvocationPolicy::Single.as_str(), InvocationPolicy::Single),
     (InvocationPolicy::First.as_str(), InvocationPolicy::First),
     (InvocationPolicy::Last.as_str(), InvocationPolicy::Last),
     (InvocationPolicy::RoundRobin.as_str(), InvocationPolicy::RoundRobin),
     (InvocationPolicy::Random.as_str(), InvocationPolicy::Random),
+    (InvocationPolicy::LeastBusy.as_str(), InvocationPolicy::LeastBusy),
+    (InvocationPolicy::Hash.as_str(), InvocationPolicy::Hash),
 ];
 
 const CANCEL_MODES: [(&str, CancelMode); 3] = [

@@ -392,6 +392,7 @@ impl<W: Writer> Elements<'_, W> {
             dict.flag("force_reregister", options.force_reregister);
             dict.flag("disclose_caller", options.disclose_caller);
             dict.optional_text("nkey", options.nkey.as_ref());
+            dict.optional_text("_hash", options.hash.as_ref());
         });
     }
 

@@ -130,7 +130,7 @@ fn known_options_of_the_wrong_type_are_named() {
         ),
         (
             r#"[64,1,{"invoke":"any"},"p"]"#,
-            "REGISTER.Options.invoke: expected one of single, first, last, roundrobin, random, found \"any\"",
+            "REGISTER.Options.invoke: expected one of single, first, last, roundrobin, random, least_busy, hash, found \"any\"",
         ),
         (
             r#"[49,1,{"mode":"hard"}]"#,
