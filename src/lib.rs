@@ -4,6 +4,7 @@ pub mod config;
 pub mod link;
 pub mod metrics;
 pub mod node;
+pub mod password;
 pub mod router;
 pub mod shard;
 pub mod wamp;

@@ -7,7 +7,14 @@ use std::process::ExitCode;
 
 use crosspoint::config::{self, Config};
 use crosspoint::node::{Node, NodeError, Started, log};
+use crosspoint::password;
 use crosspoint::shard::park::Host;
+
+use lexopt::ValueExt;
+
+mod credentials;
+
+use credentials::{For, Hashing};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -17,6 +24,9 @@ Crosspoint, a WAMP application router
 
 Usage: crosspoint [start] [--config FILE]   runs the router
        crosspoint check [--config FILE]     says what is wrong with a configuration, or prints what is in effect
+       crosspoint keygen                    makes a pair of keys for a user (cryptosign)
+       crosspoint hash-password [OPTIONS]   reads a password and prints what stands for it in a user:
+           --method wampcra|wamp-scram|scram, --iterations N, --memory KIB, --pbkdf2
        crosspoint version                   prints the version
 
 `crosspoint check FILE` is the same with less to type. Without a file the defaults hold: a router for this machine alone
@@ -28,6 +38,8 @@ Variables such as CROSSPOINT__LISTENER__0__PORT=9000 stand above the file. See d
 enum Command {
     Start,
     Check,
+    Keygen,
+    HashPassword,
     Version,
     Help,
 }
@@ -35,6 +47,7 @@ enum Command {
 struct Arguments {
     command: Command,
     config: Option<PathBuf>,
+    hashing: Hashing,
 }
 
 /// Why the program ended, by exit code.
@@ -61,6 +74,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Check => {
             let config = load(arguments.config)?;
             say(&config.to_toml());
+        }
+        Command::Keygen => say(&credentials::keygen().map_err(Failure::Run)?),
+        Command::HashPassword => {
+            say(&credentials::hash_password(&arguments.hashing).map_err(Failure::Run)?);
         }
         Command::Start => {
             let config = load(arguments.config)?;
@@ -146,10 +163,11 @@ fn read_secrets(config: &mut Config) -> Result<(), Failure> {
 }
 
 fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Arguments, String> {
-    use lexopt::prelude::{Long, Short, Value, ValueExt};
+    use lexopt::prelude::{Long, Short, Value};
     let mut parser = lexopt::Parser::from_iter(arguments);
     let mut command = None;
     let mut config = None;
+    let mut hashing = Hashing::default();
     while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
         match argument {
             Long("config") | Short('c') => {
@@ -157,11 +175,25 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
             }
             Long("help") | Short('h') => command = Some(Command::Help),
             Long("version") | Short('V') => command = Some(Command::Version),
+            Long("method") if is_hashing(&command) => {
+                let word = parser.value().and_then(|word| word.string());
+                let word = word.map_err(|error| usage(&error.to_string()))?;
+                hashing.method = Some(For::of_word(&word).map_err(|problem| usage(&problem))?);
+            }
+            Long("iterations") if is_hashing(&command) => {
+                hashing.iterations = Some(cost(&mut parser, password::ITERATIONS_MAX)?);
+            }
+            Long("memory") if is_hashing(&command) => {
+                hashing.memory_kib = Some(cost(&mut parser, password::MEMORY_KIB_MAX)?);
+            }
+            Long("pbkdf2") if is_hashing(&command) => hashing.pbkdf2 = true,
             Value(word) if command.is_none() => {
                 let word = word.string().map_err(|error| usage(&error.to_string()))?;
                 command = Some(match word.as_str() {
                     "start" => Command::Start,
                     "check" => Command::Check,
+                    "keygen" => Command::Keygen,
+                    "hash-password" => Command::HashPassword,
                     "version" => Command::Version,
                     "help" => Command::Help,
                     other => return Err(usage(&no_command(other))),
@@ -173,7 +205,22 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
             other => return Err(usage(&other.unexpected().to_string())),
         }
     }
-    Ok(Arguments { command: command.unwrap_or(Command::Start), config })
+    Ok(Arguments { command: command.unwrap_or(Command::Start), config, hashing })
+}
+
+/// Whether the options of `hash-password` may come.
+fn is_hashing(command: &Option<Command>) -> bool {
+    matches!(command, Some(Command::HashPassword))
+}
+
+/// A cost of a hash.
+fn cost(parser: &mut lexopt::Parser, most: u32) -> Result<u32, String> {
+    let number: Result<u32, _> = parser.value().and_then(|value| value.parse());
+    match number {
+        Ok(number) if (1..=most).contains(&number) => Ok(number),
+        Ok(_) => Err(usage(&format!("the cost must be from 1 to {most}"))),
+        Err(error) => Err(usage(&error.to_string())),
+    }
 }
 
 fn no_command(word: &str) -> String {

@@ -121,11 +121,11 @@ fn the_examples_of_the_docs_work_together() {
     let text = fs::read_to_string(path).unwrap();
     let blocks: Vec<&str> =
         text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 6);
+    assert_eq!(blocks.len(), 7);
     let config = parse("docs/configuration.md", &blocks.concat(), &[]).map_err(|errors| errors.to_string());
     let config = config.unwrap();
     assert_eq!((config.realms[0].roles.len(), config.listeners.len()), (3, 2));
-    assert!(!config.realms[0].users.is_empty());
+    assert_eq!(config.realms[0].users.len(), 5);
     // Each variable of the table leads to a key that is there.
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
     let variables: Vec<_> = rows

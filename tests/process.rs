@@ -10,6 +10,7 @@ mod harness;
 
 mod process {
     mod command_line;
+    mod credentials;
     mod faults;
     mod logs;
     mod machine;

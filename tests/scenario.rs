@@ -14,7 +14,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ use crosspoint::wamp::codec::{Input as Encoded, Serializer};
 use crosspoint::wamp::features::RouterFeatures;
 use serde_json::Value;
 
+#[path = "scenario/proofs.rs"]
+mod proofs;
 #[path = "scenario/script.rs"]
 mod script;
 #[path = "scenario/tables.rs"]
@@ -83,12 +85,22 @@ struct Run<'a> {
     captures: Captures,
     /// What was got and not expected yet.
     pending: VecDeque<(usize, Got)>,
+    /// The last CHALLENGE of each party, and the last answer of all.
+    challenges: BTreeMap<usize, Value>,
+    proof: Value,
 }
 
 impl<'a> Run<'a> {
     fn new(script: &'a Script, config: &RouterConfig, setup: &Setup) -> Self {
         let world = World::new(config, setup.clone());
-        Self { script, world, captures: Captures::new(), pending: VecDeque::new() }
+        Self {
+            script,
+            world,
+            captures: Captures::new(),
+            pending: VecDeque::new(),
+            challenges: BTreeMap::new(),
+            proof: Value::Null,
+        }
     }
 
     /// Runs the whole file. Returns its lines, with the expectations as they should be if `update` is set.
@@ -136,6 +148,12 @@ impl<'a> Run<'a> {
                     _ => self.world.send(*party, Encoded::Bytes(&bytes)),
                 }
             }
+            Input::Proves(party, words) => {
+                let challenge = self.challenges.get(party).ok_or("nothing was challenged")?;
+                self.proof = proofs::prove(words, challenge)?;
+                self.send_proof(*party)?;
+            }
+            Input::ProvesAgain(party) => self.send_proof(*party)?,
             Input::SendsBytes(party, bytes) => self.world.send(*party, Encoded::Bytes(bytes)),
             Input::Closes(party, reason) => self.world.close(*party, *reason),
             Input::Outbox(party, outbox) => self.world.set_outbox(*party, *outbox),
@@ -146,12 +164,23 @@ impl<'a> Run<'a> {
         self.receive()
     }
 
+    fn send_proof(&mut self, party: usize) -> Result<(), String> {
+        let serializer = self.script.parties[party].serializer;
+        let bytes = values::bytes_of(&self.proof.to_string(), serializer)?;
+        self.world.send(party, Encoded::Bytes(&bytes));
+        Ok(())
+    }
+
     fn receive(&mut self) -> Result<(), String> {
         for (party, received) in self.world.take_received() {
             let got = match received {
                 Received::Closed(reason) => Got::Closed(reason),
                 Received::Message(bytes) => {
-                    Got::Message(values::value_of(&bytes, self.script.parties[party].serializer)?)
+                    let message = values::value_of(&bytes, self.script.parties[party].serializer)?;
+                    if message[0] == 4 {
+                        self.challenges.insert(party, message.clone());
+                    }
+                    Got::Message(message)
                 }
             };
             self.pending.push_back((party, got));

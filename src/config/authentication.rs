@@ -1,52 +1,68 @@
-//! `[[realm.user]]`: who may log in, how, and as what; and secrets, which nothing here ever shows.
+//! `[[realm.user]]`: who may log in, how, and as what.
 
-use std::fmt;
-use std::path::{Path as FilePath, PathBuf};
+mod secret;
 
-use super::kinds::{List, NAME, Optional, Or, Text, Words, Wrong, put};
-use super::section::{Fields, Keys, Reader, Section, list_of, required};
+use std::path::Path as FilePath;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use self::secret::{Check, SecretKeys};
+pub use self::secret::{SECRET_BYTES_MAX, Secret};
+use super::kinds::{Integer, List, NAME, Optional, Or, Text, Words, Wrong, did_you_mean, put, single};
+use super::section::{Fields, Keys, Reader, Section, required};
 use super::tree::{Path, Table};
 use super::{Config, Realm};
 
 /// How many users a realm may have.
 pub(super) const USERS_MAX: usize = 100_000;
 
-/// Stands where a secret is left out when a configuration is printed; refused when it is read.
-const HIDDEN: &str = "(hidden)";
+/// What the authids of anonymous sessions begin with.
+pub const ANONYMOUS_PREFIX: &str = "anonymous-";
 
-/// A secret in a file is no longer than this, in bytes.
-pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+macro_rules! methods {
+    ($($(#[$doc:meta])* $name:ident = $word:literal;)*) => {
+        /// How a client can say who it is: the methods of HELLO.Details.authmethods.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[allow(missing_docs)]
+        pub enum AuthMethod {
+            $($(#[$doc])* $name,)*
+        }
 
-/// How a client can say who it is: the methods of HELLO.Details.authmethods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
-pub enum AuthMethod {
-    Anonymous,
-    Ticket,
+        impl AuthMethod {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The word of the specification.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $word,)*
+                }
+            }
+        }
+
+        const METHOD_WORDS: &[(&str, AuthMethod)] = &[$(($word, AuthMethod::$name)),*];
+    };
+}
+
+methods! {
+    Anonymous = "anonymous";
+    Ticket = "ticket";
+    WampCra = "wampcra";
+    WampScram = "wamp-scram";
+    /// What Autobahn makes of SCRAM: another name, and small differences.
+    Scram = "scram";
+    Cryptosign = "cryptosign";
 }
 
 impl AuthMethod {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::Anonymous, Self::Ticket];
-
-    /// The word of the specification.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Anonymous => "anonymous",
-            Self::Ticket => "ticket",
-        }
-    }
-
     /// The method of a word.
     #[must_use]
     pub fn of_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|method| method.as_str() == word)
+        Self::ALL.iter().copied().find(|method| method.as_str() == word)
     }
 }
-
-const METHOD_WORDS: &[(&str, AuthMethod)] =
-    &[("anonymous", AuthMethod::Anonymous), ("ticket", AuthMethod::Ticket)];
 
 /// A list of methods, or what stands for a choice that the router makes.
 pub(super) const fn methods(word: &'static str) -> Or<List<Words<AuthMethod>>> {
@@ -62,167 +78,111 @@ pub struct User {
     pub role: String,
     /// `ticket`, `ticket_env`, `ticket_file`: what method `ticket` has to show.
     pub ticket: Option<Secret>,
+    /// `secret`, `secret_env`, `secret_file`: the password of method `wampcra`, known to both sides.
+    pub secret: Option<Secret>,
+    /// `authorized_keys`: public keys of method `cryptosign`.
+    pub authorized_keys: Vec<PublicKey>,
+    /// `[realm.user.wampcra]`: instead of `secret`, a key derived from the password.
+    pub wampcra: Option<WampCraKey>,
+    /// `[realm.user.scram]`
+    pub scram: Option<ScramKeys>,
 }
 
-/// Where a secret is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Source {
-    /// In the configuration itself.
-    Here,
-    /// In a variable of the environment.
-    Environment(String),
-    /// In a file, its last line end left out.
-    File(PathBuf),
+/// A public key of Ed25519.
+pub type PublicKey = [u8; 32];
+
+/// `[realm.user.wampcra]`: what PBKDF2 makes of a password, which is the secret of WAMP-CRA then.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WampCraKey {
+    /// `key`, `key_env`, `key_file`, in base64.
+    pub key: Option<Secret>,
+    /// `salt`, used as it stands here.
+    pub salt: String,
+    /// `iterations`
+    pub iterations: u32,
 }
 
-/// A secret and where it comes from. Neither `Debug` nor a printed configuration shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret {
-    source: Source,
-    text: Box<str>,
+/// `[realm.user.scram]`: what a router knows of a password for SCRAM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScramKeys {
+    /// `dialect`: of which method they are, the specification's or Autobahn's.
+    pub dialect: ScramDialect,
+    /// `kdf`
+    pub kdf: Kdf,
+    /// `iterations`
+    pub iterations: u32,
+    /// `memory` in KiB, for argon2id13 alone.
+    pub memory: Option<u32>,
+    /// `salt` in base64.
+    pub salt: String,
+    /// `stored_key`, in base64.
+    pub stored_key: Option<Secret>,
+    /// `server_key`, in base64.
+    pub server_key: Option<Secret>,
 }
 
-impl Secret {
-    /// The secret; empty until [`Config::read_secrets`] has looked where it is.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.text
+/// Which SCRAM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ScramDialect {
+    #[default]
+    WampScram,
+    Autobahn,
+}
+
+/// How a key is made of a password.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Kdf {
+    #[default]
+    Pbkdf2,
+    Argon2id13,
+}
+
+const TICKET: SecretKeys =
+    SecretKeys { here: "ticket", environment: "ticket_env", file: "ticket_file", check: |_| Ok(()) };
+
+const PASSWORD: SecretKeys =
+    SecretKeys { here: "secret", environment: "secret_env", file: "secret_file", check: |_| Ok(()) };
+
+const KEY: SecretKeys =
+    SecretKeys { here: "key", environment: "key_env", file: "key_file", check: is_base64 };
+
+const STORED_KEY: SecretKeys =
+    SecretKeys { here: "stored_key", environment: "stored_key_env", file: "stored_key_file", check: is_key };
+
+const SERVER_KEY: SecretKeys =
+    SecretKeys { here: "server_key", environment: "server_key_env", file: "server_key_file", check: is_key };
+
+fn is_base64(text: &str) -> Result<(), &'static str> {
+    parse_base64(text).map(drop).map_err(|_| "this is no key in base64")
+}
+
+fn is_key(text: &str) -> Result<(), &'static str> {
+    match STANDARD.decode(text) {
+        Ok(bytes) if bytes.len() == 32 => Ok(()),
+        _ => Err("this is not 32 bytes in base64"),
     }
 }
 
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Secret").field("source", &self.source).finish_non_exhaustive()
-    }
-}
+/// The costs that are taken: the bounds are for mistakes.
+const ITERATIONS: Integer<u32> = Integer(1..=100_000_000);
+const MEMORY_KIB: Integer<u32> = Integer(8..=16 << 20);
 
-const SECRET: Text<String> = Text { expects: "a secret", parse: parse_secret, print: |_| HIDDEN.to_owned() };
+const DIALECTS: &[(&str, ScramDialect)] =
+    &[("wamp-scram", ScramDialect::WampScram), ("scram", ScramDialect::Autobahn)];
 
-const VARIABLE: Text<String> = Text {
-    expects: "the name of a variable of the environment",
-    parse: parse_variable,
-    print: String::clone,
+const KDFS: &[(&str, Kdf)] = &[("pbkdf2", Kdf::Pbkdf2), ("argon2id13", Kdf::Argon2id13)];
+
+const SALT: Text<String> = Text { expects: "a salt", parse: parse_salt, print: String::clone };
+
+const BASE64: Text<String> = Text { expects: "bytes in base64", parse: parse_base64, print: String::clone };
+
+const PUBLIC_KEYS: List<Text<PublicKey>> = List {
+    name: "public keys",
+    of: Text { expects: "32 bytes in hexadecimal digits", parse: parse_public_key, print: |key| hex(key) },
+    count: 0..=100,
 };
-
-const SECRET_FILE: Text<PathBuf> = Text {
-    expects: "the path of a file",
-    parse: parse_file,
-    print: |path| path.to_string_lossy().into_owned(),
-};
-
-fn parse_secret(text: &str) -> Result<String, Wrong> {
-    match text {
-        "" => Err(("the secret is empty".to_owned(), None)),
-        HIDDEN => {
-            let hint = "`crosspoint check` leaves secrets out: write the secret itself here";
-            Err(("this is no secret".to_owned(), Some(hint.to_owned())))
-        }
-        secret => Ok(secret.to_owned()),
-    }
-}
-
-fn parse_variable(text: &str) -> Result<String, Wrong> {
-    if text.is_empty() || text.contains(['=', '\0']) {
-        return Err(("this is no name of a variable".to_owned(), None));
-    }
-    Ok(text.to_owned())
-}
-
-pub(super) fn parse_file(text: &str) -> Result<PathBuf, Wrong> {
-    if text.is_empty() || text.contains('\0') {
-        return Err(("this is no path of a file".to_owned(), None));
-    }
-    Ok(PathBuf::from(text))
-}
-
-/// The three keys that a secret can be in.
-pub(super) struct SecretKeys {
-    pub(super) here: &'static str,
-    pub(super) environment: &'static str,
-    pub(super) file: &'static str,
-}
-
-const TICKET: SecretKeys = SecretKeys { here: "ticket", environment: "ticket_env", file: "ticket_file" };
-
-impl SecretKeys {
-    pub(super) fn read(&self, fields: &mut Fields<'_, '_>) -> Option<Secret> {
-        let here = fields.read(self.here, &Optional(SECRET), None);
-        let environment = fields.read(self.environment, &Optional(VARIABLE), None);
-        let file = fields.read(self.file, &Optional(SECRET_FILE), None);
-        let given: Vec<&str> = [self.here, self.environment, self.file]
-            .into_iter()
-            .filter(|key| fields.has(key) && fields.is_sound(key))
-            .collect();
-        if let [first, second, ..] = given[..] {
-            let hint = format!("leave one of {} out", list_of(&given, "and"));
-            fields.problem(second, format!("`{first}` is given too"), hint);
-        }
-        let (source, text) = match (here, environment, file) {
-            (Some(text), ..) => (Source::Here, text),
-            (None, Some(name), _) => (Source::Environment(name), String::new()),
-            (None, None, Some(path)) => (Source::File(path), String::new()),
-            (None, None, None) => return None,
-        };
-        Some(Secret { source, text: text.into_boxed_str() })
-    }
-
-    pub(super) fn write(&self, secret: Option<&Secret>, table: &mut Table) {
-        match secret {
-            None => {}
-            Some(Secret { source: Source::Here, .. }) => put(table, self.here, &SECRET, &String::new()),
-            Some(Secret { source: Source::Environment(name), .. }) => {
-                put(table, self.environment, &VARIABLE, name);
-            }
-            Some(Secret { source: Source::File(path), .. }) => put(table, self.file, &SECRET_FILE, path),
-        }
-    }
-}
-
-impl Keys for User {
-    fn read(fields: &mut Fields<'_, '_>) -> Self {
-        Self {
-            authid: fields.read("authid", &AUTHID, required()),
-            role: fields.read("role", &NAME, required()),
-            ticket: TICKET.read(fields),
-        }
-    }
-
-    fn write(&self, table: &mut Table) {
-        put(table, "authid", &AUTHID, &self.authid);
-        put(table, "role", &NAME, &self.role);
-        TICKET.write(self.ticket.as_ref(), table);
-    }
-}
-
-impl Section for User {
-    fn check(&mut self, fields: &mut Fields<'_, '_>) {
-        let keys = ["authid", TICKET.here, TICKET.environment, TICKET.file];
-        if self.methods().next().is_none() && keys.iter().all(|key| fields.is_sound(key)) {
-            let hint = "add a `ticket`, or another key that is named in docs/configuration.md";
-            fields.problem("authid", "this user has no way to log in", hint);
-        }
-    }
-}
-
-impl User {
-    /// How this user can log in.
-    pub fn methods(&self) -> impl Iterator<Item = AuthMethod> {
-        [(AuthMethod::Ticket, self.ticket.is_some())]
-            .into_iter()
-            .filter_map(|(method, is_there)| is_there.then_some(method))
-    }
-
-    /// All that is secret of this user, for what must change when a user does.
-    pub fn material(&self) -> impl Iterator<Item = &[u8]> {
-        [Some(self.authid.as_bytes()), self.ticket.as_ref().map(|secret| secret.expose().as_bytes())]
-            .into_iter()
-            .flatten()
-    }
-
-    fn secrets(&mut self) -> impl Iterator<Item = (&'static SecretKeys, &mut Secret)> {
-        [(&TICKET, self.ticket.as_mut())].into_iter().filter_map(|(keys, secret)| Some((keys, secret?)))
-    }
-}
 
 const AUTHID: Text<String> = Text { expects: "an authid", parse: parse_authid, print: String::clone };
 
@@ -245,14 +205,221 @@ fn parse_authid(text: &str) -> Result<String, Wrong> {
     Ok(text.to_owned())
 }
 
-/// What the authids of anonymous sessions begin with.
-pub const ANONYMOUS_PREFIX: &str = "anonymous-";
+fn parse_salt(text: &str) -> Result<String, Wrong> {
+    if text.is_empty() || text.len() > 1024 {
+        return Err(("a salt has 1 to 1024 bytes".to_owned(), None));
+    }
+    Ok(text.to_owned())
+}
+
+fn parse_base64(text: &str) -> Result<String, Wrong> {
+    match STANDARD.decode(text) {
+        Ok(bytes) if !bytes.is_empty() && bytes.len() <= 1024 => Ok(text.to_owned()),
+        _ => Err(("this is not base64 of 1 to 1024 bytes".to_owned(), None)),
+    }
+}
+
+fn parse_public_key(text: &str) -> Result<PublicKey, Wrong> {
+    bytes_of_hex(text).ok_or_else(|| ("expected 32 bytes in 64 hexadecimal digits".to_owned(), None))
+}
+
+/// The bytes of so many hexadecimal digits.
+#[must_use]
+pub fn bytes_of_hex<const COUNT: usize>(text: &str) -> Option<[u8; COUNT]> {
+    let digits = text.as_bytes();
+    if digits.len() != 2 * COUNT {
+        return None;
+    }
+    let mut bytes = [0; COUNT];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        let value = |digit: u8| char::from(digit).to_digit(16);
+        *byte = (value(pair[0])? << 4 | value(pair[1])?) as u8;
+    }
+    Some(bytes)
+}
+
+/// Bytes in hexadecimal digits.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Keys for User {
+    fn read(fields: &mut Fields<'_, '_>) -> Self {
+        Self {
+            authid: fields.read("authid", &AUTHID, required()),
+            role: fields.read("role", &NAME, required()),
+            ticket: TICKET.read(fields),
+            secret: PASSWORD.read(fields),
+            authorized_keys: fields.read("authorized_keys", &PUBLIC_KEYS, Vec::new()),
+            wampcra: fields.read("wampcra", &Optional(single()), None),
+            scram: fields.read("scram", &Optional(single()), None),
+        }
+    }
+
+    fn write(&self, table: &mut Table) {
+        put(table, "authid", &AUTHID, &self.authid);
+        put(table, "role", &NAME, &self.role);
+        TICKET.write(self.ticket.as_ref(), table);
+        PASSWORD.write(self.secret.as_ref(), table);
+        if !self.authorized_keys.is_empty() {
+            put(table, "authorized_keys", &PUBLIC_KEYS, &self.authorized_keys);
+        }
+        put(table, "wampcra", &Optional(single()), &self.wampcra);
+        put(table, "scram", &Optional(single()), &self.scram);
+    }
+}
+
+impl Section for User {
+    fn check(&mut self, fields: &mut Fields<'_, '_>) {
+        if self.secret.is_some() && self.wampcra.is_some() && fields.is_sound("wampcra") {
+            fields.problem(
+                "wampcra",
+                "there is a `secret` too",
+                "both are for WAMP-CRA: leave one of them out",
+            );
+        }
+        if self.methods().next().is_none() && fields.reader.is_sound(fields.path) {
+            let hint = "add a `ticket`, or another key that is named in docs/configuration.md";
+            fields.problem("authid", "this user has no way to log in", hint);
+        }
+    }
+}
+
+impl Keys for WampCraKey {
+    fn read(fields: &mut Fields<'_, '_>) -> Self {
+        Self {
+            key: KEY.read(fields),
+            salt: fields.read("salt", &SALT, required()),
+            iterations: fields.read("iterations", &ITERATIONS, required()),
+        }
+    }
+
+    fn write(&self, table: &mut Table) {
+        KEY.write(self.key.as_ref(), table);
+        put(table, "salt", &SALT, &self.salt);
+        put(table, "iterations", &ITERATIONS, &self.iterations);
+    }
+}
+
+impl Section for WampCraKey {
+    fn check(&mut self, fields: &mut Fields<'_, '_>) {
+        KEY.demand(self.key.as_ref(), fields);
+    }
+}
+
+impl Keys for ScramKeys {
+    fn read(fields: &mut Fields<'_, '_>) -> Self {
+        Self {
+            dialect: fields.read("dialect", &Words(DIALECTS), ScramDialect::WampScram),
+            kdf: fields.read("kdf", &Words(KDFS), required()),
+            iterations: fields.read("iterations", &ITERATIONS, required()),
+            memory: fields.read("memory", &Optional(MEMORY_KIB), None),
+            salt: fields.read("salt", &BASE64, required()),
+            stored_key: STORED_KEY.read(fields),
+            server_key: SERVER_KEY.read(fields),
+        }
+    }
+
+    fn write(&self, table: &mut Table) {
+        put(table, "dialect", &Words(DIALECTS), &self.dialect);
+        put(table, "kdf", &Words(KDFS), &self.kdf);
+        put(table, "iterations", &ITERATIONS, &self.iterations);
+        put(table, "memory", &Optional(MEMORY_KIB), &self.memory);
+        put(table, "salt", &BASE64, &self.salt);
+        STORED_KEY.write(self.stored_key.as_ref(), table);
+        SERVER_KEY.write(self.server_key.as_ref(), table);
+    }
+}
+
+impl Section for ScramKeys {
+    fn check(&mut self, fields: &mut Fields<'_, '_>) {
+        STORED_KEY.demand(self.stored_key.as_ref(), fields);
+        SERVER_KEY.demand(self.server_key.as_ref(), fields);
+        if !fields.is_sound("kdf") || !fields.is_sound("memory") || !fields.is_sound("dialect") {
+            return;
+        }
+        match (self.dialect, self.kdf, self.memory) {
+            (ScramDialect::Autobahn, Kdf::Pbkdf2, _) => {
+                let hint = "write `kdf = \"argon2id13\"`: Autobahn cannot do the other";
+                fields.problem("kdf", "the dialect \"scram\" needs argon2id13", hint);
+            }
+            (_, Kdf::Pbkdf2, Some(_)) => {
+                fields.problem("memory", "pbkdf2 has no memory", "leave the key out")
+            }
+            (_, Kdf::Argon2id13, None) => {
+                let hint = "add the KiB that the hash was made with";
+                fields.problem("kdf", "argon2id13 needs `memory`", hint);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl User {
+    /// How this user can log in.
+    pub fn methods(&self) -> impl Iterator<Item = AuthMethod> {
+        let scram = |dialect| self.scram.as_ref().is_some_and(|keys| keys.dialect == dialect);
+        [
+            (AuthMethod::Ticket, self.ticket.is_some()),
+            (AuthMethod::WampCra, self.secret.is_some() || self.wampcra.is_some()),
+            (AuthMethod::WampScram, scram(ScramDialect::WampScram)),
+            (AuthMethod::Scram, scram(ScramDialect::Autobahn)),
+            (AuthMethod::Cryptosign, !self.authorized_keys.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(method, is_there)| is_there.then_some(method))
+    }
+
+    /// All that is known of this user, for what must change when a user does.
+    pub fn material(&self) -> impl Iterator<Item = &[u8]> {
+        let secrets = [
+            self.ticket.as_ref(),
+            self.secret.as_ref(),
+            self.wampcra.as_ref().and_then(|own| own.key.as_ref()),
+            self.scram.as_ref().and_then(|own| own.stored_key.as_ref()),
+            self.scram.as_ref().and_then(|own| own.server_key.as_ref()),
+        ];
+        let secrets = secrets.into_iter().flatten().map(|secret| secret.expose().as_bytes());
+        std::iter::once(self.authid.as_bytes())
+            .chain(secrets)
+            .chain(self.authorized_keys.iter().map(<[u8; 32]>::as_slice))
+    }
+
+    fn secrets(&mut self) -> impl Iterator<Item = (&'static str, Check, &mut Secret)> {
+        let (stored_key, server_key) = match &mut self.scram {
+            Some(keys) => (keys.stored_key.as_mut(), keys.server_key.as_mut()),
+            None => (None, None),
+        };
+        let all = [
+            ("ticket", &TICKET, self.ticket.as_mut()),
+            ("secret", &PASSWORD, self.secret.as_mut()),
+            ("wampcra.key", &KEY, self.wampcra.as_mut().and_then(|own| own.key.as_mut())),
+            ("scram.stored_key", &STORED_KEY, stored_key),
+            ("scram.server_key", &SERVER_KEY, server_key),
+        ];
+        all.into_iter().filter_map(|(name, keys, secret)| Some((name, keys.check, secret?)))
+    }
+}
 
 /// What must hold between the users of a realm and its roles.
 pub(super) fn check(realm: &Realm, fields: &mut Fields<'_, '_>) {
     let list = fields.path.key("user");
     let names = realm.users.iter().map(|user| Some((&user.authid, format!("the user `{}`", user.authid))));
     fields.reader.refuse_duplicates(&list, &["authid"], names);
+    let keys = realm.users.iter().enumerate().flat_map(|(index, user)| {
+        user.authorized_keys.iter().enumerate().map(move |(place, key)| (*key, index, place))
+    });
+    let mut owners = std::collections::BTreeMap::new();
+    for (key, user, place) in keys {
+        let owner = *owners.entry(key).or_insert(user);
+        if owner != user {
+            let path = list.index(user).key("authorized_keys").index(place);
+            let hint = "a client that sends no authid is found by its key";
+            let problem = format!("the user `{}` has this key already", realm.users[owner].authid);
+            fields.reader.problem(&path, problem, Some(hint.to_owned()));
+        }
+    }
     if !fields.is_sound("role") {
         return;
     }
@@ -262,66 +429,37 @@ pub(super) fn check(realm: &Realm, fields: &mut Fields<'_, '_>) {
 }
 
 /// A role must be one that the realm has.
-pub(super) fn check_role(realm: &Realm, role: &str, reader: &mut Reader<'_>, path: &Path) {
+fn check_role(realm: &Realm, role: &str, reader: &mut Reader<'_>, path: &Path) {
     if realm.roles.iter().any(|known| known.name == role) || !reader.is_sound(path) {
         return;
     }
     let names = realm.roles.iter().map(|known| known.name.as_str());
-    let hint = super::kinds::did_you_mean(role, names)
-        .unwrap_or_else(|| format!("add a [[realm.role]] with the name `{role}`"));
+    let hint =
+        did_you_mean(role, names).unwrap_or_else(|| format!("add a [[realm.role]] with the name `{role}`"));
     reader.problem(path, format!("the realm has no role `{role}`"), Some(hint));
 }
-
-/// A file or variable that a secret should be in, and is not: for people.
-pub type SecretProblem = String;
 
 impl Config {
     /// Fetches the secrets that are in variables and files.
     ///
     /// # Errors
-    /// Those that are not there, all at once.
+    /// Those that are not there, all at once, for people.
     pub fn read_secrets(
         &mut self,
         variable: impl Fn(&str) -> Option<String>,
         file: impl Fn(&FilePath) -> Result<String, String>,
-    ) -> Result<(), Vec<SecretProblem>> {
+    ) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
         for realm in &mut self.realms {
             for user in &mut realm.users {
                 let whose = format!("user `{}` of realm `{}`", user.authid, realm.name);
-                for (keys, secret) in user.secrets() {
-                    if let Err(problem) = secret.fetch(&variable, &file) {
-                        problems.push(format!("{whose}: {}: {problem}", keys.here));
+                for (name, check, secret) in user.secrets() {
+                    if let Err(problem) = secret.fetch(check, &variable, &file) {
+                        problems.push(format!("{whose}: {name}: {problem}"));
                     }
                 }
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
-    }
-}
-
-impl Secret {
-    fn fetch(
-        &mut self,
-        variable: &impl Fn(&str) -> Option<String>,
-        file: &impl Fn(&FilePath) -> Result<String, String>,
-    ) -> Result<(), String> {
-        let text = match &self.source {
-            Source::Here => return Ok(()),
-            Source::Environment(name) => {
-                variable(name).ok_or_else(|| format!("the variable {name} is not set, or no text"))?
-            }
-            Source::File(path) => {
-                let text =
-                    file(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-                let text = text.strip_suffix('\n').unwrap_or(&text);
-                text.strip_suffix('\r').unwrap_or(text).to_owned()
-            }
-        };
-        if text.is_empty() || text.len() > SECRET_BYTES_MAX {
-            return Err(format!("the secret is empty, or longer than {SECRET_BYTES_MAX} bytes"));
-        }
-        self.text = text.into_boxed_str();
-        Ok(())
     }
 }

@@ -1,19 +1,23 @@
 //! From HELLO to WELCOME: the realm, the method, the challenge, and the one place where a session begins.
 
-use super::authenticate::{Principal, Proof, Verdict};
+use serde_json::{Map, Value as Json};
+
+use super::authenticate::{Facts, Principal, Proof, Refusal, Verdict};
 use super::effects::Effects;
 use super::identity::Identity;
 use super::peer::{RealmIndex, SessionKey};
+use super::realm::Realm;
 use super::session::State;
-use super::{AGENT, FEATURES, Router};
+use super::{AGENT, FEATURES, Now, Router};
 use crate::config::AuthMethod;
+use crate::wamp::arguments::Arguments;
 use crate::wamp::codec::Serializer;
 use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::message::{Authenticate, Challenge, Hello, Message, Value, Welcome};
 use crate::wamp::options::{Text, WelcomeDetails};
 use crate::wamp::uri::{UriRule, check};
-use crate::wamp::{ProtocolError, RequestId};
+use crate::wamp::{Payload, ProtocolError, RequestId, SessionId};
 
 /// What is remembered between CHALLENGE and WELCOME. Ends with the answer, and with the connection.
 #[derive(Debug)]
@@ -21,7 +25,8 @@ pub(super) struct Challenged {
     realm: RealmIndex,
     features: ClientFeatures,
     method: AuthMethod,
-    authid: Box<str>,
+    /// The id that the session will have.
+    id: SessionId,
     /// The role that the client asked for.
     authrole: Option<Box<str>>,
     principal: Principal,
@@ -29,7 +34,13 @@ pub(super) struct Challenged {
 }
 
 impl Router {
-    pub(super) fn handle_hello(&mut self, key: SessionKey, hello: &Hello<'_>, effects: &mut impl Effects) {
+    pub(super) fn handle_hello(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        hello: &Hello<'_>,
+        effects: &mut impl Effects,
+    ) {
         let realm = self.realms.iter().position(|realm| *realm.name == *hello.realm);
         let Some(realm) = realm.map(|index| RealmIndex(index as u16)) else {
             let limits = self.limits.uri_limits();
@@ -43,7 +54,8 @@ impl Router {
         // A client that says nothing has nothing to show (advanced profile, "Authentication Methods").
         let offered = hello.details.authmethods.as_deref().filter(|offered| !offered.is_empty());
         let offered = offered.unwrap_or(&[Text::Borrowed("anonymous")]);
-        let mut lacks_authid = false;
+        let extra = values_of(hello.details.authextra);
+        let mut refusal = None;
         for method in offered.iter().filter_map(|word| AuthMethod::of_word(word)) {
             if !self.is_allowed(key, realm, method) {
                 continue;
@@ -52,21 +64,19 @@ impl Router {
                 self.open_anonymous(key, realm, hello.details.features, effects);
                 return;
             }
-            let Some(authid) = hello.details.authid.as_deref() else {
-                lacks_authid = true;
-                continue;
-            };
-            if self.challenge(key, realm, method, authid, hello, effects) {
-                return;
+            match self.challenge(now, key, realm, method, &extra, hello, effects) {
+                Some(Ok(())) => return,
+                Some(Err(problem)) => refusal = refusal.or(Some(problem)),
+                None => {}
             }
         }
-        if lacks_authid {
-            let text = "HELLO.Details.authid is missing: it says who wants to log in";
-            self.abort(key, uri::AUTHENTICATION_FAILED, text, effects);
+        if let Some(problem) = refusal {
+            self.abort(key, uri::AUTHENTICATION_FAILED, problem, effects);
             return;
         }
         let words: Vec<_> = AuthMethod::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(|method| self.is_allowed(key, realm, *method))
             .map(|method| format!("`{}`", method.as_str()))
             .collect();
@@ -102,37 +112,57 @@ impl Router {
             self.abort(key, uri::NO_SUCH_ROLE, text, effects);
             return;
         };
-        self.open_session(key, Admission { realm, role, features, identity: None }, effects);
+        let id = self.random.session_id();
+        self.open_session(key, Admission { id, realm, role, features, identity: None }, effects);
     }
 
-    /// Sends CHALLENGE, if the principal can be challenged so.
+    /// Sends CHALLENGE. `None` where the principal does not have the method, an error where HELLO lacks what it needs.
+    #[allow(clippy::too_many_arguments, reason = "all that a challenge is made of")]
     fn challenge(
         &mut self,
+        now: Now,
         key: SessionKey,
         realm: RealmIndex,
         method: AuthMethod,
-        authid: &str,
+        extra: &Map<String, Json>,
         hello: &Hello<'_>,
         effects: &mut impl Effects,
-    ) -> bool {
-        let accounts = &self.realms[usize::from(realm.0)].accounts;
-        let Some(principal) = accounts.find(authid) else { return false };
-        let Some(begun) = accounts.begin(method, principal) else { return false };
+    ) -> Option<Result<(), Refusal>> {
+        let (nonce, id) = (self.random.nonce(), self.random.session_id());
+        let Realm { accounts, roles, .. } = &self.realms[usize::from(realm.0)];
+        let authid = hello.details.authid.as_deref();
+        if authid.is_none() && (method != AuthMethod::Cryptosign || !extra.contains_key("pubkey")) {
+            return Some(Err("HELLO.Details.authid is missing: it says who wants to log in"));
+        }
+        let principal = accounts.find(method, authid, extra)?;
+        let account = accounts.account(principal);
+        let facts = Facts {
+            now,
+            nonce: &nonce,
+            session: id,
+            authid: authid.unwrap_or(&account.user.authid),
+            role: &roles[usize::from(account.role)].name,
+            extra,
+        };
+        let (challenge, proof) = match accounts.begin(method, principal, &facts)? {
+            Ok(begun) => begun,
+            Err(refusal) => return Some(Err(refusal)),
+        };
         let challenged = Challenged {
             realm,
             features: hello.details.features,
             method,
-            authid: authid.into(),
+            id,
             authrole: hello.details.authrole.as_deref().map(Box::from),
             principal,
-            proof: begun.proof,
+            proof,
         };
         self.sessions.at_mut(key.slot).state = State::Challenging;
         self.challenges.insert(key, Box::new(challenged));
-        let extra = Value { serializer: Serializer::Json, bytes: begun.extra.as_bytes() };
+        let extra = Value { serializer: Serializer::Json, bytes: challenge.as_bytes() };
         let message = Challenge { method: Text::Borrowed(method.as_str()), extra };
         let _ = effects.reply(key, &Message::Challenge(message));
-        true
+        Some(Ok(()))
     }
 
     /// Between CHALLENGE and WELCOME: anything but AUTHENTICATE and ABORT fails the session.
@@ -166,7 +196,8 @@ impl Router {
     ) {
         let Some(challenged) = self.challenges.remove(&key) else { return };
         let accounts = &self.realms[usize::from(challenged.realm.0)].accounts;
-        let verdict = accounts.verify(challenged.principal, &challenged.proof, &message.signature);
+        let extra = values_of(Some(message.extra));
+        let verdict = accounts.verify(challenged.principal, &challenged.proof, &message.signature, &extra);
         self.finish_authentication(key, *challenged, verdict, effects);
     }
 
@@ -183,7 +214,8 @@ impl Router {
             return;
         };
         let realm = &self.realms[usize::from(challenged.realm.0)];
-        let role = realm.accounts.account(challenged.principal).role;
+        let account = realm.accounts.account(challenged.principal);
+        let role = account.role;
         let is_wanted = |wanted: &str| *realm.roles[usize::from(role)].name == *wanted;
         if !challenged.authrole.as_deref().is_none_or(is_wanted) {
             let text = "the user has another role than HELLO.Details.authrole";
@@ -191,12 +223,13 @@ impl Router {
             return;
         }
         let identity = Identity {
-            authid: challenged.authid,
+            authid: account.user.authid.as_str().into(),
             authmethod: challenged.method,
             authprovider: "static",
             authextra,
         };
         let admission = Admission {
+            id: challenged.id,
             realm: challenged.realm,
             role,
             features: challenged.features,
@@ -207,8 +240,7 @@ impl Router {
 
     /// The one place where a session begins: WELCOME.
     fn open_session(&mut self, key: SessionKey, admission: Admission, effects: &mut impl Effects) {
-        let Admission { realm: realm_index, role, features, identity } = admission;
-        let id = self.random.session_id();
+        let Admission { id, realm: realm_index, role, features, identity } = admission;
         let session = self.sessions.at_mut(key.slot);
         session.state = State::Open;
         session.realm = realm_index;
@@ -240,8 +272,15 @@ impl Router {
     }
 }
 
+/// The values of `authextra`, or of AUTHENTICATE.Extra. What has no place in JSON is nothing to any method.
+fn values_of(extra: Option<Value<'_>>) -> Map<String, Json> {
+    let Some(Value { serializer, bytes }) = extra else { return Map::new() };
+    Arguments::read(&Payload { serializer, args: &[], kwargs: bytes }).unwrap_or_default().kwargs
+}
+
 /// Who is let in, and as what.
 struct Admission {
+    id: SessionId,
     realm: RealmIndex,
     role: u16,
     features: ClientFeatures,

@@ -244,7 +244,7 @@ impl Router {
         let Some(session) = self.sessions.get(key) else { return Handled::Done };
         let handled = match session.state {
             State::Vacant => return Handled::Done,
-            State::Connected => self.handle_before_session(key, message, effects),
+            State::Connected => self.handle_before_session(now, key, message, effects),
             State::Challenging => self.handle_in_challenge(key, message, effects),
             State::Open => self.handle_in_session(now, key, message, effects),
         };
@@ -308,13 +308,14 @@ impl Router {
 
     fn handle_before_session(
         &mut self,
+        now: Now,
         key: SessionKey,
         message: &Message<'_>,
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
         match message {
             Message::Hello(message) => {
-                self.handle_hello(key, message, effects);
+                self.handle_hello(now, key, message, effects);
                 Ok(())
             }
             Message::Abort(_) => {

@@ -34,6 +34,13 @@ impl Random {
         ((u128::from(self.key()) * bound as u128) >> 64) as usize
     }
 
+    /// Bytes for a challenge.
+    pub(super) fn nonce(&mut self) -> [u8; 32] {
+        let mut nonce = [0; 32];
+        self.0.fill_bytes(&mut nonce);
+        nonce
+    }
+
     /// Uniform in 1..=2^53.
     fn id(&mut self) -> u64 {
         (self.0.next_u64() >> 11) + 1

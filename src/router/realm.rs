@@ -119,7 +119,8 @@ fn methods_at(door: &Door, realm: &config::Realm) -> Vec<AuthMethod> {
         list.as_ref().is_none_or(|list| list.contains(method))
     };
     AuthMethod::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|method| is_in(&realm.authmethods, method) && is_in(&door.authmethods, method))
         .filter(is_possible)
         .collect()

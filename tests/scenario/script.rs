@@ -49,6 +49,11 @@ pub(crate) enum Input {
     Joins { party: usize, realm: String, plainly: bool },
     /// `A> …`
     Sends(usize, String),
+    /// `A proves wampcra SECRET`, `A proves wamp-scram AUTHID PASSWORD NONCE`, `A proves cryptosign PRIVATE-KEY`: answers
+    /// the last CHALLENGE.
+    Proves(usize, Vec<String>),
+    /// `A proves it again`: the last answer, whatever was challenged.
+    ProvesAgain(usize),
     /// `A> hex …`
     SendsBytes(usize, Vec<u8>),
     /// `A closes end_of_stream`
@@ -165,6 +170,11 @@ impl Script {
             ["joins"] => return joins("realm1", false),
             ["joins", "plainly"] => return joins("realm1", true),
             ["joins", realm] => return joins(realm, false),
+            ["proves", "it", "again"] => return Some(Act::Do(Input::ProvesAgain(party))),
+            ["proves", ref words @ ..] => {
+                let words = words.iter().map(|word| (*word).to_owned()).collect();
+                return Some(Act::Do(Input::Proves(party, words)));
+            }
             ["closes", reason] => {
                 let reason = CloseReason::ALL.iter().find(|known| known.info().key == reason)?;
                 return Some(Act::Do(Input::Closes(party, *reason)));

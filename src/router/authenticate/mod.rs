@@ -5,21 +5,32 @@
 //! like that of a real user, whose answer costs as much to check, and is never right. So neither a message nor the
 //! time it takes tells who exists.
 
+mod cryptosign;
+mod scram;
 mod ticket;
+mod wampcra;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
-use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::Now;
+use crate::config::authentication::{PublicKey, ScramDialect};
 use crate::config::{self, AuthMethod, User};
+use crate::password::hmac;
+use crate::wamp::SessionId;
+use crate::wamp::codec::rfc_3339;
 
 /// Users of a realm, as a router looks them up.
 #[derive(Debug)]
 pub(super) struct Accounts {
     users: Vec<Account>,
     by_authid: HashMap<Box<str>, u32, FixedState>,
+    by_public_key: HashMap<PublicKey, u32, FixedState>,
     /// What stand-ins are made of: a hash of all secrets of the realm, so that they stay what they are while the users do.
     stand_in_key: [u8; 32],
 }
@@ -35,8 +46,29 @@ pub(super) struct Account {
 /// Who wants to log in: a user, or the stand-in for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Principal {
-    pub(super) account: u32,
-    pub(super) is_real: bool,
+    account: u32,
+    is_real: bool,
+}
+
+/// What a challenge is made for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts<'a> {
+    pub(super) now: Now,
+    /// Random, and never used for anything else.
+    pub(super) nonce: &'a [u8; 32],
+    /// Of the session that is to be.
+    pub(super) session: SessionId,
+    pub(super) authid: &'a str,
+    pub(super) role: &'a str,
+    /// HELLO.Details.authextra
+    pub(super) extra: &'a Map<String, Value>,
+}
+
+impl Facts<'_> {
+    fn timestamp(&self) -> String {
+        rfc_3339((self.now.wall_us / 1_000_000) as i64, (self.now.wall_us / 1000 % 1000) as u32 * 1_000_000)
+            .unwrap_or_default()
+    }
 }
 
 /// What a challenge has to be answered with.
@@ -44,15 +76,24 @@ pub(super) struct Principal {
 pub(super) enum Proof {
     /// The ticket.
     Ticket,
+    /// The HMAC of this text.
+    WampCra { challenge: Box<str> },
+    /// `AuthMessage` of RFC 5802, and the nonce in it.
+    Scram { message: Box<str>, nonce: Box<str> },
+    /// A signature of these bytes.
+    Cryptosign { public_key: PublicKey, challenge: [u8; 32] },
 }
 
 /// A way to begin.
 #[derive(Debug)]
 pub(super) struct Begun {
     /// CHALLENGE.Extra, a map in JSON.
-    pub(super) extra: String,
-    pub(super) proof: Proof,
+    extra: String,
+    proof: Proof,
 }
+
+/// Why a method cannot begin although the principal has it: something is wrong with HELLO.
+pub(super) type Refusal = &'static str;
 
 /// What came of an answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,33 +112,53 @@ impl Verdict {
 
 impl Accounts {
     pub(super) fn new(realm: &config::Realm) -> Self {
-        let role_of = |user: &User| realm.roles.iter().position(|role| role.name == user.role);
         let mut stand_in = Sha256::new();
         stand_in.update(realm.name.as_bytes());
+        let hasher = FixedState::with_seed(0);
         let mut users = Vec::with_capacity(realm.users.len());
-        let mut by_authid = HashMap::with_hasher(FixedState::with_seed(0));
+        let mut by_authid = HashMap::with_hasher(hasher.clone());
+        let mut by_public_key = HashMap::with_hasher(hasher);
         for user in &realm.users {
             // The configuration has checked that the role is there.
-            let Some(role) = role_of(user) else { continue };
-            by_authid.insert(user.authid.as_str().into(), users.len() as u32);
+            let Some(role) = realm.roles.iter().position(|role| role.name == user.role) else { continue };
+            let place = users.len() as u32;
+            by_authid.insert(user.authid.as_str().into(), place);
+            by_public_key.extend(user.authorized_keys.iter().map(|key| (*key, place)));
             for secret in user.material() {
                 stand_in.update((secret.len() as u64).to_le_bytes());
                 stand_in.update(secret);
             }
             users.push(Account { user: user.clone(), role: role as u16 });
         }
-        Self { users, by_authid, stand_in_key: stand_in.finalize().into() }
+        Self { users, by_authid, by_public_key, stand_in_key: stand_in.finalize().into() }
     }
 
-    /// Somebody of this name: the user, or one who stands in. `None` where there is no user at all.
-    pub(super) fn find(&self, authid: &str) -> Option<Principal> {
-        if let Some(account) = self.by_authid.get(authid) {
+    /// Who has this name, or else announces this key; one who stands in where nobody does. `None` without either,
+    /// and where there is no user at all.
+    pub(super) fn find(
+        &self,
+        method: AuthMethod,
+        authid: Option<&str>,
+        extra: &Map<String, Value>,
+    ) -> Option<Principal> {
+        let key = if method == AuthMethod::Cryptosign { cryptosign::announced_key(extra) } else { None };
+        let known = match (authid, &key) {
+            (Some(authid), _) => self.by_authid.get(authid),
+            (None, Some(key)) => self.by_public_key.get(key),
+            (None, None) => return None,
+        };
+        if let Some(account) = known {
             return Some(Principal { account: *account, is_real: true });
+        }
+        if authid.is_none() {
+            // Whoever has a key will do: no name says more.
+            let account = self.by_public_key.values().min()?;
+            return Some(Principal { account: *account, is_real: false });
         }
         if self.users.is_empty() {
             return None;
         }
-        let number = u64::from_le_bytes(first(self.stand_in("whom", authid)));
+        let number = u64::from_le_bytes(first(self.stand_in("whom", authid.unwrap_or_default())));
         Some(Principal { account: (number % self.users.len() as u64) as u32, is_real: false })
     }
 
@@ -105,30 +166,112 @@ impl Accounts {
         &self.users[principal.account as usize]
     }
 
-    /// Bytes that belong to a name for ever, and that nobody can foretell.
+    /// Bytes that belong to a name for as long as the users stay the same, and that nobody can foretell.
     fn stand_in(&self, purpose: &str, authid: &str) -> [u8; 32] {
-        let mut bytes = hmac(&self.stand_in_key, purpose.as_bytes());
-        bytes = hmac(&bytes, authid.as_bytes());
-        bytes
+        hmac(&hmac(&self.stand_in_key, purpose.as_bytes()), authid.as_bytes())
     }
 
-    /// Begins a method; `None` where this principal does not have it.
-    pub(super) fn begin(&self, method: AuthMethod, principal: Principal) -> Option<Begun> {
+    /// Begins a method: CHALLENGE.Extra in JSON, and what is to come. `None` where this principal does not have it.
+    pub(super) fn begin(
+        &self,
+        method: AuthMethod,
+        principal: Principal,
+        facts: &Facts<'_>,
+    ) -> Option<Result<(String, Proof), Refusal>> {
         let user = &self.account(principal).user;
-        match method {
-            AuthMethod::Ticket => user.ticket.as_ref().map(|_| ticket::begin()),
-            AuthMethod::Anonymous => None,
-        }
+        let salting = if principal.is_real { Salting::Own } else { Salting::StandIn(self, facts.authid) };
+        let begun = match method {
+            AuthMethod::Anonymous => return None,
+            AuthMethod::Ticket => user.ticket.as_ref().map(|_| Ok(ticket::begin()))?,
+            AuthMethod::WampCra if user.secret.is_none() && user.wampcra.is_none() => return None,
+            AuthMethod::WampCra => Ok(wampcra::begin(user, facts, salting)),
+            AuthMethod::WampScram | AuthMethod::Scram => {
+                let dialect = if method == AuthMethod::Scram {
+                    ScramDialect::Autobahn
+                } else {
+                    ScramDialect::WampScram
+                };
+                let keys = user.scram.as_ref().filter(|keys| keys.dialect == dialect)?;
+                scram::begin(keys, facts, salting)
+            }
+            AuthMethod::Cryptosign if user.authorized_keys.is_empty() => return None,
+            AuthMethod::Cryptosign => cryptosign::begin(facts),
+        };
+        Some(begun.map(|Begun { extra, proof }| (extra, proof)))
     }
 
-    /// Whether an answer is right.
-    pub(super) fn verify(&self, principal: Principal, proof: &Proof, signature: &str) -> Verdict {
+    /// Whether an answer is right: AUTHENTICATE.Signature and what is beside it.
+    pub(super) fn verify(
+        &self,
+        principal: Principal,
+        proof: &Proof,
+        signature: &str,
+        extra: &Map<String, Value>,
+    ) -> Verdict {
         let user = &self.account(principal).user;
-        let is_right = match proof {
-            Proof::Ticket => user.ticket.as_ref().is_some_and(|secret| ticket::is_right(secret, signature)),
+        let verdict = match proof {
+            Proof::Ticket => {
+                Verdict::of(user.ticket.as_ref().is_some_and(|secret| ticket::is_right(secret, signature)))
+            }
+            Proof::WampCra { challenge } => Verdict::of(wampcra::is_right(user, challenge, signature)),
+            Proof::Scram { message, nonce } => match &user.scram {
+                Some(keys) => scram::verify(keys, message, nonce, signature, extra),
+                None => Verdict::Wrong,
+            },
+            Proof::Cryptosign { public_key, challenge } => {
+                let is_right = cryptosign::is_right(public_key, challenge, signature);
+                Verdict::of(is_right & user.authorized_keys.contains(public_key))
+            }
         };
         // Only now: a stand-in must cost what a user does.
-        Verdict::of(is_right & principal.is_real)
+        if principal.is_real { verdict } else { Verdict::Wrong }
+    }
+}
+
+/// Whose salt a challenge has.
+#[derive(Clone, Copy, Debug)]
+enum Salting<'a> {
+    /// The user's.
+    Own,
+    /// One that looks like it, for somebody of this name.
+    StandIn(&'a Accounts, &'a str),
+}
+
+impl Salting<'_> {
+    /// A salt of text, like this one: as long, of the same characters.
+    fn text(self, own: &str) -> String {
+        let Self::StandIn(accounts, authid) = self else { return own.to_owned() };
+        let alphabet: Vec<char> = match own.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
+            true => ('0'..='9').chain('a'..='f').collect(),
+            false => ('a'..='z').chain('A'..='Z').chain('0'..='9').collect(),
+        };
+        let bytes = accounts.salt_bytes(authid, own.chars().count());
+        bytes.into_iter().map(|byte| alphabet[usize::from(byte) % alphabet.len()]).collect()
+    }
+
+    /// A salt in base64, like this one: of as many bytes.
+    fn base64(self, own: &str) -> String {
+        let Self::StandIn(accounts, authid) = self else { return own.to_owned() };
+        let length = STANDARD.decode(own).map_or(16, |bytes| bytes.len());
+        STANDARD.encode(accounts.salt_bytes(authid, length))
+    }
+}
+
+impl Accounts {
+    fn salt_bytes(&self, authid: &str, length: usize) -> Vec<u8> {
+        let blocks = 0..length.div_ceil(32);
+        let mut bytes: Vec<u8> =
+            blocks.flat_map(|block| self.stand_in(&format!("salt {block}"), authid)).collect();
+        bytes.truncate(length);
+        bytes
+    }
+}
+
+/// Binding to a channel needs TLS, which the router does not end.
+fn refuse_channel_binding(extra: &Map<String, Value>) -> Result<(), Refusal> {
+    match extra.get("channel_binding") {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => Err("HELLO.Details.authextra.channel_binding: there is none here, leave it out"),
     }
 }
 
@@ -138,19 +281,10 @@ fn first<const COUNT: usize>(bytes: [u8; 32]) -> [u8; COUNT] {
     some
 }
 
-/// HMAC-SHA256.
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    match Hmac::<Sha256>::new_from_slice(key) {
-        Ok(mut hmac) => {
-            hmac.update(message);
-            hmac.finalize().into_bytes().into()
-        }
-        // Keys of every length are taken.
-        Err(_) => unreachable!("HMAC takes keys of any length"),
-    }
-}
-
 /// Whether two secrets are the same, in a time that tells neither where they differ nor how long they are.
 fn is_same_secret(left: &[u8], right: &[u8]) -> bool {
     Sha256::digest(left).ct_eq(&Sha256::digest(right)).into()
 }
+
+#[cfg(test)]
+mod tests;

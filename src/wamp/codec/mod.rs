@@ -24,6 +24,7 @@ use super::message::{Event, Message, Value};
 use super::payload::Payload;
 
 pub use batch::{append_batched, batch_begin, batch_end, next_of_batch};
+pub use timestamp::rfc_3339;
 
 /// The serializers that the router speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

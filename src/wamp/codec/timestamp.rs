@@ -2,7 +2,7 @@
 
 /// The text of a timestamp in its 32, 64 or 96 bit form; `None` where it is none of them, or beyond the years
 /// 0000 to 9999 that RFC 3339 has.
-pub(super) fn rfc_3339(data: &[u8]) -> Option<String> {
+pub(super) fn of_extension(data: &[u8]) -> Option<String> {
     let (seconds, nanoseconds) = match *data {
         [a, b, c, d] => (i64::from(u32::from_be_bytes([a, b, c, d])), 0),
         [_, _, _, _, _, _, _, _] => {
@@ -14,6 +14,12 @@ pub(super) fn rfc_3339(data: &[u8]) -> Option<String> {
         }
         _ => return None,
     };
+    rfc_3339(seconds, nanoseconds)
+}
+
+/// The text of a moment: seconds since 1970, and nanoseconds.
+#[must_use]
+pub fn rfc_3339(seconds: i64, nanoseconds: u32) -> Option<String> {
     if nanoseconds > 999_999_999 {
         return None;
     }
@@ -53,19 +59,19 @@ mod tests {
     fn of_seconds(seconds: i64) -> Option<String> {
         let mut data = vec![0; 4];
         data.extend_from_slice(&seconds.to_be_bytes());
-        rfc_3339(&data)
+        of_extension(&data)
     }
 
     #[test]
     fn known_moments() {
-        assert_eq!(rfc_3339(&[0; 4]).unwrap(), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc_3339(&1_000_000_000u32.to_be_bytes()).unwrap(), "2001-09-09T01:46:40Z");
+        assert_eq!(of_extension(&[0; 4]).unwrap(), "1970-01-01T00:00:00Z");
+        assert_eq!(of_extension(&1_000_000_000u32.to_be_bytes()).unwrap(), "2001-09-09T01:46:40Z");
         assert_eq!(of_seconds(951_782_400).unwrap(), "2000-02-29T00:00:00Z");
         assert_eq!(of_seconds(-1).unwrap(), "1969-12-31T23:59:59Z");
         assert_eq!(of_seconds(-62_167_219_200).unwrap(), "0000-01-01T00:00:00Z");
         assert_eq!(of_seconds(253_402_300_799).unwrap(), "9999-12-31T23:59:59Z");
         let half_second = (500_000_000u64 << 34 | 1).to_be_bytes();
-        assert_eq!(rfc_3339(&half_second).unwrap(), "1970-01-01T00:00:01.5Z");
+        assert_eq!(of_extension(&half_second).unwrap(), "1970-01-01T00:00:01.5Z");
     }
 
     #[test]
@@ -75,9 +81,9 @@ mod tests {
         assert_eq!(of_seconds(i64::MIN), None);
         assert_eq!(of_seconds(i64::MAX), None);
         for length in [0, 1, 3, 5, 7, 9, 11, 13] {
-            assert_eq!(rfc_3339(&vec![0; length]), None, "{length} bytes");
+            assert_eq!(of_extension(&vec![0; length]), None, "{length} bytes");
         }
-        assert_eq!(rfc_3339(&(1_000_000_000u64 << 34).to_be_bytes()), None);
+        assert_eq!(of_extension(&(1_000_000_000u64 << 34).to_be_bytes()), None);
     }
 
     #[test]

@@ -180,7 +180,7 @@ fn push_msgpack<'t>(reader: &mut MsgPackReader<'t>, tape: &mut Tape<'t>) -> Resu
         msgpack::Token::Boolean(value) => Node::Boolean(value),
         msgpack::Token::Null => Node::Null,
         msgpack::Token::Extension(-1, data) => {
-            Node::Text(Cow::Owned(timestamp::rfc_3339(data).ok_or(NotRepresentable)?))
+            Node::Text(Cow::Owned(timestamp::of_extension(data).ok_or(NotRepresentable)?))
         }
         // `undefined`, as JavaScript libraries write it.
         msgpack::Token::Extension(0, [0]) => Node::Null,
