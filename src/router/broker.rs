@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 
 use super::Router;
 use super::authorize::Action;
+use super::authorizer::Permit;
 use super::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use super::fault::Fault;
 use super::peer::{
@@ -18,6 +19,7 @@ use super::peer::{
     PublicationHead, RealmIndex, SessionKey, SessionRef,
 };
 use super::session::{Active, Session, Subscribed};
+use super::terms::DISCLOSE_ME_DENIED;
 use super::uri_map::{EntryKey, UriMap};
 use crate::config::SlowPolicy;
 use crate::wamp::error::uri;
@@ -552,9 +554,16 @@ impl Router {
             return Ok(());
         }
         let realm_index = session.realm;
-        if let Err(refusal) = self.permits(key, Action::Publish, topic, MatchPolicy::Exact) {
-            effects.counters().not_authorized += 1;
-            self.refuse_publish(key, message, refusal.error, refusal.text, effects);
+        let permit = match self.permits(key, Action::Publish, topic, MatchPolicy::Exact) {
+            Ok(permit) => permit,
+            Err(refusal) => {
+                effects.counters().not_authorized += 1;
+                self.refuse_publish(key, message, refusal.error, refusal.text, effects);
+                return Ok(());
+            }
+        };
+        if self.may_not_disclose(key, message.options.disclose_me, permit) {
+            self.refuse_publish(key, message, uri::DISCLOSE_ME_DISALLOWED, DISCLOSE_ME_DENIED, effects);
             return Ok(());
         }
         effects.counters().publications += 1;
@@ -564,7 +573,7 @@ impl Router {
             publisher: SessionRef { core: self.core, key },
             publication,
             audience: Audience::of(&message.options),
-            attributes: self.attributes(key, &message.options),
+            attributes: self.attributes(key, &message.options, permit),
         };
         let is_kept = head.attributes.as_deref().is_some_and(|attributes| attributes.retain.is_some());
         let bytes = (topic.len() + message.payload.len() + head.bytes()) as u32 + MESSAGE_OVERHEAD_BYTES;
@@ -620,15 +629,25 @@ impl Router {
     }
 
     /// What only some publications have; `None` for all others.
-    fn attributes(&mut self, key: SessionKey, options: &PublishOptions<'_>) -> Option<Box<Attributes>> {
-        let passthru = options.passthru.is_used().then(|| options.passthru.to_static());
-        if !options.retain && passthru.is_none() {
+    fn attributes(
+        &mut self,
+        key: SessionKey,
+        options: &PublishOptions<'_>,
+        permit: Permit,
+    ) -> Option<Box<Attributes>> {
+        let (realm, session) = self.realm_and_session(key);
+        let trust_level = realm.roles[usize::from(session.role)].trust_level;
+        let is_disclosed = options.disclose_me || permit.disclose;
+        let is_sealed = options.passthru.is_used();
+        if !options.retain && !is_disclosed && !is_sealed && trust_level.is_none() {
             return None;
         }
-        let (core, now_us, session) = (self.core, self.now.monotonic_us, self.sessions.at(key.slot));
-        let retained = &mut self.realms[usize::from(session.realm.0)].retained;
-        let retain = retained.stamp(now_us, core, session.id, options);
-        Some(Box::new(Attributes { retain, passthru }))
+        let (id, realm) = (session.id, session.realm);
+        let disclosed = is_disclosed.then(|| self.disclosed(key));
+        let passthru = is_sealed.then(|| options.passthru.to_static());
+        let retained = &mut self.realms[usize::from(realm.0)].retained;
+        let retain = retained.stamp(self.now.monotonic_us, self.core, id, options);
+        Some(Box::new(Attributes { retain, disclosed, trust_level, passthru }))
     }
 
     /// For the designs of [`Fault`]: as [`Eras::read`].

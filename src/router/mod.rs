@@ -54,6 +54,8 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::BROKER_PUBLISHER_EXCLUSION)
     .with(RouterFeatures::BROKER_SUBSCRIBER_BLACKWHITE_LISTING)
     .with(RouterFeatures::BROKER_PATTERN_BASED_SUBSCRIPTION)
+    .with(RouterFeatures::BROKER_PUBLISHER_IDENTIFICATION)
+    .with(RouterFeatures::BROKER_PUBLICATION_TRUSTLEVELS)
     .with(RouterFeatures::BROKER_EVENT_RETENTION)
     .with(RouterFeatures::BROKER_PAYLOAD_PASSTHRU_MODE)
     .with(RouterFeatures::DEALER)

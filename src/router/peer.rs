@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::dealer::Sharing;
-use super::terms::CallTerms;
+use super::terms::{CallTerms, Disclosed};
 use crate::wamp::codec::Serializer;
-use crate::wamp::options::{CancelMode, EventDetails, MatchPolicy, Passthru};
+use crate::wamp::options::{CancelMode, EventDetails, MatchPolicy, Passthru, Text};
 use crate::wamp::{Payload, PublicationId, RegistrationId, RequestId, SessionId};
 
 /// The number of a core: an index into the running ones.
@@ -328,6 +328,10 @@ impl PublicationHead {
 pub struct Attributes {
     /// It is kept for those who subscribe later.
     pub retain: Option<Retain>,
+    /// EVENT.Details.publisher…
+    pub disclosed: Option<Disclosed>,
+    /// EVENT.Details.trustlevel
+    pub trust_level: Option<u64>,
     /// EVENT.Details.ppt_…
     pub passthru: Option<Passthru<'static>>,
 }
@@ -336,7 +340,12 @@ impl Attributes {
     /// What the subscribers are told of it.
     #[must_use]
     pub fn event_details(&self) -> EventDetails<'_> {
+        let disclosed = self.disclosed.as_ref();
         EventDetails {
+            publisher: disclosed.map(|publisher| publisher.session),
+            publisher_authid: disclosed.map(|publisher| Text::Borrowed(&*publisher.authid)),
+            publisher_authrole: disclosed.map(|publisher| Text::Borrowed(&*publisher.authrole)),
+            trustlevel: self.trust_level,
             passthru: self.passthru.as_ref().map_or_else(Passthru::default, Passthru::borrowed),
             ..EventDetails::default()
         }
@@ -345,7 +354,9 @@ impl Attributes {
     /// What it costs, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.passthru.as_ref().map_or(0, Passthru::bytes)
+        size_of::<Self>()
+            + self.disclosed.as_ref().map_or(0, Disclosed::bytes)
+            + self.passthru.as_ref().map_or(0, Passthru::bytes)
     }
 }
 
