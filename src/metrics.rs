@@ -111,6 +111,12 @@ counters! {
     calls_rerouted
     /// Registrations that were taken from a callee.
     registrations_revoked
+    /// CALLs of meta procedures.
+    meta_calls
+    /// Meta events published.
+    meta_events
+    /// Meta procedures that were answered without the part of a core that did not answer in time.
+    gathers_partial
     /// CANCELs taken.
     cancels
     /// Requests answered with ERROR, calls not counted.

@@ -156,6 +156,10 @@ pub struct Limits {
     pub authorizer_timeout: Duration,
     pub authorizer_calls_max: usize,
     pub authorizer_cache_max: usize,
+    /// `gathers_per_core_max`: meta procedures that wait for the answers of other cores.
+    pub gathers_per_core_max: usize,
+    /// `gather_timeout_ms`: how long they wait.
+    pub gather_timeout: Duration,
     pub memory_high_percent: u8,
     pub memory_critical_percent: u8,
 }
@@ -175,6 +179,8 @@ pub struct Realm {
     pub authmethods: Option<Vec<AuthMethod>>,
     /// `disclose_me`: whether callers and publishers may ask to be disclosed.
     pub disclose_me: bool,
+    /// `meta_api`: whether there are meta procedures and meta events.
+    pub meta_api: bool,
     /// `[[realm.role]]`, at least one.
     pub roles: Vec<Role>,
     /// `[[realm.user]]`

@@ -57,6 +57,7 @@ section! {
         strict_request_ids: Boolean, true;
         authmethods: authentication::methods("auto"), None;
         disclose_me: Words(DISCLOSE_ME), true;
+        meta_api: Boolean, true;
         roles ["role"]: several(ROLES_MAX), Vec::new();
         users ["user"]: several(authentication::USERS_MAX), Vec::new();
     }

@@ -214,8 +214,8 @@ fn methods() -> impl Strategy<Value = Option<Vec<AuthMethod>>> {
 fn realm() -> impl Strategy<Value = Realm> {
     let rule = select(vec![UriRule::Loose, UriRule::Strict]);
     let roles = prop::collection::vec(role(), 1..4);
-    (name(), prop::option::of(0..2_usize), rule, any::<[bool; 2]>(), methods(), roles).prop_map(
-        |(name, home, uri_rule, [strict_request_ids, disclose_me], authmethods, roles)| Realm {
+    (name(), prop::option::of(0..2_usize), rule, any::<[bool; 3]>(), methods(), roles).prop_map(
+        |(name, home, uri_rule, [strict_request_ids, disclose_me, meta_api], authmethods, roles)| Realm {
             name,
             home,
             uri_rule,
@@ -224,6 +224,7 @@ fn realm() -> impl Strategy<Value = Realm> {
             // tests/config has those.
             users: Vec::new(),
             disclose_me,
+            meta_api,
             roles: distinct(roles, |role| role.name.clone()),
         },
     )

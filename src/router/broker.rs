@@ -3,6 +3,8 @@
 //! Every core knows only the subscriptions of its own sessions, and every publication is offered to every core, so a
 //! SUBSCRIBE needs no word to anybody and a subscription's id must come out the same everywhere: it is a keyed hash.
 
+mod told;
+
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
@@ -30,7 +32,7 @@ use crate::wamp::message::{
     Unsubscribed,
 };
 use crate::wamp::options::{EventDetails, PublishOptions, Text};
-use crate::wamp::uri::check_pattern;
+use crate::wamp::uri::{check_pattern, is_reserved};
 use crate::wamp::{CloseReason, MatchPolicy, Payload, ProtocolError, SubscriptionId};
 
 /// A session that subscribes: its slot, and the place of this subscription in its list.
@@ -93,6 +95,9 @@ pub(super) struct Broker {
     /// Ends together with its entry above.
     by_id: HashMap<SubscriptionId, EntryKey, FixedState>,
     id_hasher: FixedState,
+    /// Subscribers that meta events may reach, and what was the last to happen on this core before them (R11). Ends
+    /// with the subscription.
+    late: HashMap<(EntryKey, u32), u64, FixedState>,
 }
 
 /// A publication as it is delivered: borrowed from the PUBLISH itself, or from what crossed a ring.
@@ -161,6 +166,7 @@ impl Broker {
             subscriptions: UriMap::new(map_seed),
             by_id: HashMap::with_hasher(FixedState::with_seed(map_seed)),
             id_hasher: FixedState::with_seed(subscription_seed),
+            late: HashMap::with_hasher(FixedState::with_seed(map_seed)),
         }
     }
 
@@ -170,9 +176,14 @@ impl Broker {
     }
 
     /// What the other cores are told of when the first of this core subscribes, and asked for when somebody publishes: a
-    /// number for each topic of a realm, and one for all its patterns, any of which may match.
+    /// number for each topic of a realm, and one for all its patterns, any of which may match; those below `wamp` have one
+    /// of their own.
     fn interest(&self, realm: RealmIndex, topic: &str, policy: MatchPolicy) -> u64 {
-        let topic = if policy == MatchPolicy::Exact { topic } else { "" };
+        let topic = match policy {
+            MatchPolicy::Exact => topic,
+            _ if is_reserved(topic) => "wamp",
+            _ => "",
+        };
         self.id_hasher.hash_one((realm.0, policy == MatchPolicy::Exact, topic))
     }
 
@@ -415,9 +426,11 @@ impl Router {
             self.refuse(key, MessageType::Subscribe, message.request, uri::LIMIT_REACHED, text, effects);
             return Ok(());
         }
+        let mut added = None;
         let (subscription, entry) =
             match broker.subscribe(active, key.slot, topic, policy, limits.wildcard_shapes_max) {
                 Subscribing::Added { id, entry, is_first } => {
+                    added = Some(is_first);
                     active.uri_bytes += topic.len() as u32;
                     if is_first {
                         // Before SUBSCRIBED: who publishes after it was received finds that this core wants it (O5).
@@ -457,6 +470,13 @@ impl Router {
         let _ = effects.reply(key, &Message::Subscribed(reply));
         if wants_retained {
             self.send_retained(key, realm, entry, effects);
+        }
+        if let Some(is_first) = added {
+            if is_reserved(topic) {
+                let sequence = self.next_meta_sequence();
+                self.realms[usize::from(realm.0)].broker.late.insert((entry, key.slot), sequence);
+            }
+            self.tell_subscribed(key, subscription, is_first, (policy, topic), effects);
         }
         Ok(())
     }
@@ -504,11 +524,15 @@ impl Router {
         {
             subscription.subscribers[moved.index as usize].set_index(place as u32);
         }
-        let left = broker.subscriptions.get(held.entry).map(|subscription| subscription.subscribers.len());
-        if left == Some(1)
+        let left = broker.subscriptions.get(held.entry);
+        let left = left.map(|subscription| (subscription.id, subscription.subscribers.len() == 1));
+        if left.is_some_and(|(_, is_last)| is_last)
             && let Some((uri, policy)) = broker.subscriptions.uri(held.entry)
         {
             effects.announce(broker.interest(realm, uri, policy), false);
+        }
+        if !broker.late.is_empty() {
+            broker.late.remove(&(held.entry, key.slot));
         }
         let (moved, uri_bytes) = broker.remove_subscriber(held);
         active.uri_bytes -= uri_bytes;
@@ -516,6 +540,9 @@ impl Router {
             && let Some(active) = self.sessions.at_mut(subscriber.slot).active.as_mut()
         {
             active.subscriptions[subscriber.index() as usize].index = index;
+        }
+        if let Some((id, is_last)) = left {
+            self.tell_unsubscribed(key, id, is_last, effects);
         }
     }
 
@@ -574,6 +601,7 @@ impl Router {
             publication,
             audience: Audience::of(&message.options),
             attributes: self.attributes(key, &message.options, permit),
+            cause: None,
         };
         let is_kept = head.attributes.as_deref().is_some_and(|attributes| attributes.retain.is_some());
         let bytes = (topic.len() + message.payload.len() + head.bytes()) as u32 + MESSAGE_OVERHEAD_BYTES;
@@ -597,18 +625,45 @@ impl Router {
             let reply = Published { request: message.request, publication };
             let _ = effects.reply(key, &Message::Published(reply));
         }
-        if wanted.count() > 0 || is_kept {
+        if is_kept {
             let letter = Arc::new(Letter { head, body: Body::new(topic, payload) });
-            if is_kept {
-                self.retain(&letter, effects);
-            }
-            for core in (0..self.cores).map(CoreId).filter(|core| wanted.has(*core)) {
-                let charge = Charge { bytes, paused };
-                let eras = Eras::read(core, wanted.numbers, effects);
-                effects.peer(core, PeerMessage::Publish { publication: Arc::clone(&letter), charge, eras });
-            }
+            self.retain(&letter, effects);
+            self.send_letter(wanted, &letter, Charge { bytes, paused }, effects);
+        } else {
+            self.send_publication(wanted, head, topic, payload, Charge { bytes, paused }, effects);
         }
         Ok(())
+    }
+
+    /// Sends a publication to the other cores that want it.
+    fn send_publication(
+        &self,
+        wanted: Interested,
+        head: PublicationHead,
+        topic: &str,
+        payload: Payload<'_>,
+        charge: Charge,
+        effects: &mut impl Effects,
+    ) {
+        if wanted.count() == 0 {
+            return;
+        }
+        let letter = Arc::new(Letter { head, body: Body::new(topic, payload) });
+        self.send_letter(wanted, &letter, charge, effects);
+    }
+
+    /// As [`Self::send_publication`], where this core keeps it too.
+    fn send_letter(
+        &self,
+        wanted: Interested,
+        letter: &Arc<Letter<PublicationHead>>,
+        charge: Charge,
+        effects: &mut impl Effects,
+    ) {
+        for core in (0..self.cores).map(CoreId).filter(|core| wanted.has(*core)) {
+            let eras = Eras::read(core, wanted.numbers, effects);
+            effects.peer(core, PeerMessage::Publish { publication: Arc::clone(letter), charge, eras });
+        }
     }
 
     /// The other cores that may have subscribers of a topic, asked once: the answer may be another one a moment later.
@@ -682,7 +737,10 @@ impl Router {
         let is_retained = publication.head.attributes.is_some() && self.retain(publication, effects);
         let delivery = Delivery { eras: Some(eras), is_retained, ..Delivery::of(publication) };
         self.fan_out(delivery, None, effects);
-        effects.credit(publication.head.publisher, charge, CreditTime::AfterFlush);
+        // The router itself is not charged, and there is nobody to hold for a slow reader.
+        if charge.bytes > 0 {
+            effects.credit(publication.head.publisher, charge, CreditTime::AfterFlush);
+        }
     }
 
     /// Delivers to every subscriber of this core, in one step (R6).
@@ -720,6 +778,7 @@ impl Router {
         let sessions = &mut self.sessions;
         let doomed = &mut self.doomed;
         let audience = delivery.head.audience.as_deref();
+        let own_cause = delivery.head.cause.filter(|cause| cause.core() == self.core);
         let mut transcoded = Transcoded::default();
         let mut matching = broker.subscriptions.matching(delivery.topic);
         for entry in matching.by_ref() {
@@ -730,6 +789,9 @@ impl Router {
             // otherwise never hear of it.
             let is_late = delivery.is_older_than(subscription, pattern);
             if is_late && !delivery.is_retained {
+                continue;
+            }
+            if pattern && delivery.head.cause.is_some() && !broker.is_named_reserved(entry) {
                 continue;
             }
             let mut event = delivery.event(subscription.id, pattern);
@@ -744,6 +806,12 @@ impl Router {
             for subscriber in receivers {
                 if Some(subscriber.slot) == excluded_slot
                     || is_late && !subscriber.wants(Subscriber::RETAINED)
+                {
+                    continue;
+                }
+                // R11: nobody hears of what was before its subscription.
+                if let Some(cause) = own_cause
+                    && broker.late.get(&(entry, subscriber.slot)).is_some_and(|at| cause.sequence() <= *at)
                 {
                     continue;
                 }

@@ -16,6 +16,7 @@ use super::terms::{CallTerms, DISCLOSE_ME_DENIED};
 use crate::wamp::error::uri;
 use crate::wamp::message::{Call, CallResult, Cancel, Error, Message, MessageType};
 use crate::wamp::options::{CancelMode, Passthru, ResultDetails, Text};
+use crate::wamp::uri::is_reserved;
 use crate::wamp::{MatchPolicy, Payload, ProtocolError, RequestId};
 
 /// A call that has not been answered.
@@ -78,6 +79,11 @@ impl Router {
             return Ok(());
         }
         active.calls.insert(request, OpenCall::Waiting);
+        // The router's own procedures are answered here, without home.
+        if is_reserved(procedure) && self.handle_meta_call(key, request, procedure, &message.payload, effects)
+        {
+            return Ok(());
+        }
         // R7 hooks in here: a procedure of a database runs from this core, without home.
         let terms = self.call_terms(key, message, permit, effects);
         let carried = terms.as_deref().map_or(0, CallTerms::bytes);

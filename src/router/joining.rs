@@ -265,10 +265,11 @@ impl Router {
                 authextra: authextra
                     .map(|extra| Value { serializer: Serializer::Json, bytes: extra.as_bytes() }),
                 agent: Some(Text::Borrowed(AGENT)),
-                features: FEATURES,
+                features: if realm.meta_api { FEATURES } else { FEATURES.without(super::meta::FEATURES) },
             },
         });
         let _ = effects.reply(key, &welcome);
+        self.session_joined(key, effects);
     }
 }
 

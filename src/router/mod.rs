@@ -16,6 +16,7 @@ pub mod fault;
 pub mod identity;
 mod invocations;
 mod joining;
+mod meta;
 mod own_calls;
 pub mod peer;
 mod random;
@@ -36,6 +37,8 @@ use self::effects::Effects;
 use self::fault::{Fault, Faults};
 use self::invocations::Invocations;
 use self::joining::Challenged;
+use self::meta::Meta;
+use self::meta::news::Directory;
 use self::own_calls::OwnCalls;
 use self::peer::{CoreId, Parcel, PeerMessage, Revocation, SessionKey, Sitting};
 use self::random::Random;
@@ -58,6 +61,8 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::BROKER_PUBLICATION_TRUSTLEVELS)
     .with(RouterFeatures::BROKER_EVENT_RETENTION)
     .with(RouterFeatures::BROKER_PAYLOAD_PASSTHRU_MODE)
+    .with(RouterFeatures::BROKER_SESSION_META_API)
+    .with(RouterFeatures::BROKER_SUBSCRIPTION_META_API)
     .with(RouterFeatures::DEALER)
     .with(RouterFeatures::DEALER_CALL_CANCELING)
     .with(RouterFeatures::DEALER_CALLER_IDENTIFICATION)
@@ -65,6 +70,7 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::DEALER_PATTERN_BASED_REGISTRATION)
     .with(RouterFeatures::DEALER_SHARED_REGISTRATION)
     .with(RouterFeatures::DEALER_REGISTRATION_REVOCATION)
+    .with(RouterFeatures::DEALER_SESSION_META_API)
     .with(RouterFeatures::DEALER_CALL_REROUTE);
 
 /// What the router calls itself in WELCOME.
@@ -140,6 +146,8 @@ pub struct TableSizes {
     pub retained: usize,
     /// Calls that wait for a callee, count at one, or may be re-routed.
     pub remembered_calls: usize,
+    /// What the meta API keeps: subscriptions at home, questions that wait for answers, sessions that are to be ended.
+    pub meta: usize,
 }
 
 /// What became of a message.
@@ -170,6 +178,7 @@ pub struct Router {
     decisions: Decisions,
     /// Whether any role has an authorizer.
     has_authorizers: bool,
+    meta: Meta,
     /// Of the input that is being handled.
     now: Now,
     /// When calls stop waiting for a callee; each ends with its waiting.
@@ -210,6 +219,7 @@ impl Router {
             own_calls: OwnCalls::new(hash_seed),
             decisions: Decisions::new(hash_seed, config.limits.authorizer_cache_max),
             has_authorizers,
+            meta: Meta::default(),
             now: Now::default(),
             queue_deadlines: Deadlines::new(),
             work: VecDeque::new(),
@@ -438,6 +448,9 @@ impl Router {
             }
             PeerMessage::Done { realm, ticket, end } => self.work.push_back(Work::Done(realm, ticket, end)),
             PeerMessage::CalleeGone { realm, callee } => self.callee_gone(realm, callee, effects),
+            PeerMessage::News(news) => self.handle_news(&news, effects),
+            PeerMessage::Ask(ask) => self.handle_ask(*ask, effects),
+            PeerMessage::Answer(answer) => self.handle_answer(*answer, effects),
             // The shard's own; it does not hand them on.
             PeerMessage::Credit { .. } | PeerMessage::Hold { .. } | PeerMessage::Pressure { .. } => {}
         }
@@ -451,6 +464,7 @@ impl Router {
         self.handle_own_call_timeouts(now.monotonic_us, effects);
         self.end_retained(now.monotonic_us);
         self.handle_queue_timeouts(effects);
+        self.handle_meta_timeouts(now.monotonic_us, effects);
         if !self.faults.postponed.is_empty() {
             self.finish_fan_outs(effects);
         }
@@ -466,7 +480,10 @@ impl Router {
         let kill = self.kills.first().map(|(deadline_us, ..)| *deadline_us);
         let ending = self.retained_endings.first().map(|(deadline_us, ..)| *deadline_us);
         let queue = self.queue_deadlines.first().map(|(deadline_us, ..)| *deadline_us);
-        [kill, queue, self.own_calls.next_deadline(), ending].into_iter().flatten().min()
+        [kill, queue, self.own_calls.next_deadline(), ending, self.meta.next_deadline_us()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Whether a session waits for the answer to a call, or owes one.
@@ -481,7 +498,7 @@ impl Router {
     pub fn table_sizes(&self) -> TableSizes {
         let dealers = || self.realms.iter().filter_map(|realm| realm.dealer.as_ref());
         TableSizes {
-            sessions: self.sessions.count(),
+            sessions: self.sessions.count().max(self.sessions.open_count()),
             subscriptions: self.realms.iter().map(|realm| realm.broker.len()).sum(),
             registrations: dealers()
                 .map(|dealer| if dealer.is_empty() { 0 } else { dealer.len().max(1) })
@@ -496,6 +513,14 @@ impl Router {
             remembered_calls: self.work.len()
                 + self.queue_deadlines.len()
                 + dealers().map(Dealer::remembered_calls).sum::<usize>(),
+            meta: self.meta.len()
+                + self.realms.iter().map(|realm| realm.broker.late_count()).sum::<usize>()
+                + self
+                    .realms
+                    .iter()
+                    .filter_map(|realm| realm.directory.as_ref())
+                    .map(Directory::len)
+                    .sum::<usize>(),
         }
     }
 
@@ -551,8 +576,10 @@ impl Router {
         let session = self.sessions.at_mut(key.slot);
         session.number = session.number.wrapping_add(1);
         session.active = None;
-        session.identity = None;
         session.last_request = RequestId(0);
+        // Last: who hears that it left has heard of all that ended with it.
+        self.session_left(key, effects);
+        self.sessions.at_mut(key.slot).identity = None;
     }
 
     /// Ends the session and frees the slot: nothing that comes for it is heard any more.

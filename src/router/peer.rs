@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::dealer::Sharing;
+use super::meta::{Answer, Ask, Cause, News};
 use super::terms::{CallTerms, Disclosed};
 use crate::wamp::codec::Serializer;
 use crate::wamp::options::{CancelMode, EventDetails, MatchPolicy, Passthru, Text};
@@ -311,6 +312,8 @@ pub struct PublicationHead {
     pub audience: Option<Box<Audience>>,
     /// What only some publications have.
     pub attributes: Option<Box<Attributes>>,
+    /// What a meta event comes from; `None` where a session publishes.
+    pub cause: Option<Cause>,
 }
 
 impl PublicationHead {
@@ -556,6 +559,12 @@ pub enum PeerMessage {
         /// Who.
         callee: Sitting,
     },
+    /// To home: something that becomes a meta event (R11).
+    News(Box<News>),
+    /// To every core: what a meta procedure wants to know.
+    Ask(Box<Ask>),
+    /// To the core that asked.
+    Answer(Box<Answer>),
     /// Gives bytes back to a session of the receiver (R8). Handled by the shard.
     Credit {
         /// Whom.
@@ -595,6 +604,9 @@ impl PeerMessage {
             Self::Reply(reply) => reply.body.bytes.len(),
             Self::Register(register) => register.uri_bytes() as usize,
             Self::Revoked(revocation) => revocation.reason.len(),
+            Self::News(news) => news.bytes(),
+            Self::Ask(ask) => ask.bytes(),
+            Self::Answer(answer) => answer.bytes(),
             _ => 0,
         };
         body + MESSAGE_OVERHEAD_BYTES as usize

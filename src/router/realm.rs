@@ -9,6 +9,7 @@ use super::authorize::Role;
 use super::authorizer::Authorizer;
 use super::broker::Broker;
 use super::dealer::Dealer;
+use super::meta::news::Directory;
 use super::peer::CoreId;
 use super::retained::Retained;
 use crate::config::{self, AuthMethod};
@@ -38,6 +39,10 @@ pub(super) struct Realm {
     pub(super) wants_callers: u64,
     /// On the home core only. Every decision about procedures is made there.
     pub(super) dealer: Option<Dealer>,
+    /// Whether there are meta procedures and meta events.
+    pub(super) meta_api: bool,
+    /// On the home core only: which subscriptions there are, on all cores.
+    pub(super) directory: Option<Directory>,
 }
 
 /// A role and what it may do.
@@ -49,6 +54,8 @@ pub(super) struct RealmRole {
     pub(super) permissions: Role,
     /// Decides what they leave open.
     pub(super) authorizer: Option<Box<Authorizer>>,
+    /// How many sessions of this core have it.
+    pub(super) sessions: u32,
 }
 
 impl Realm {
@@ -72,6 +79,7 @@ impl Realm {
                 trust_level: role.trust_level,
                 permissions: Role::new(role),
                 authorizer: Authorizer::new(role),
+                sessions: 0,
             })
             .collect();
         let anonymous_role = doors
@@ -97,6 +105,8 @@ impl Realm {
             broker: Broker::new(keys.map, keys.subscription),
             retained: Retained::new(limits),
             dealer: (home == core).then(|| Dealer::new(keys.map)),
+            meta_api: config.meta_api,
+            directory: (home == core).then(|| Directory::new(keys.map)),
         }
     }
 

@@ -363,6 +363,7 @@ mod tests {
             publication: PublicationId(time_us),
             audience,
             attributes: Some(Box::new(Attributes { retain: Some(retain), ..Attributes::default() })),
+            cause: None,
         };
         Arc::new(Letter { head, body: Body::new(&format!("com.{topic}"), Payload::EMPTY) })
     }

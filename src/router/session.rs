@@ -137,6 +137,8 @@ impl Session {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     slots: Vec<Session>,
+    /// The slots of open sessions; ends with the session.
+    by_id: HashMap<SessionId, u32, FixedState>,
 }
 
 impl Sessions {
@@ -181,6 +183,42 @@ impl Sessions {
         if self.get(key).is_some() {
             self.slots[key.slot as usize] = Session::vacant(key.generation);
         }
+    }
+
+    /// A session has opened.
+    pub(super) fn list(&mut self, id: SessionId, slot: u32) {
+        self.by_id.insert(id, slot);
+    }
+
+    /// A session has ended.
+    pub(super) fn unlist(&mut self, id: SessionId) {
+        self.by_id.remove(&id);
+        if self.by_id.capacity() > 1024 && self.by_id.capacity() / 8 > self.by_id.len() {
+            self.by_id.shrink_to(self.by_id.len() * 2);
+        }
+    }
+
+    /// An open session, by its id.
+    pub(super) fn find(&self, id: SessionId) -> Option<(SessionKey, &Session)> {
+        let slot = *self.by_id.get(&id)?;
+        let session = self.at(slot);
+        Some((SessionKey { slot, generation: session.generation }, session))
+    }
+
+    /// All open sessions. It looks at every slot.
+    pub(super) fn open_ones(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
+        let slots = (0..).zip(&self.slots).filter(|(_, session)| session.state == State::Open);
+        slots.map(|(slot, session)| (SessionKey { slot, generation: session.generation }, session))
+    }
+
+    /// How many slots there are.
+    pub(super) fn slot_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many sessions are open.
+    pub(super) fn open_count(&self) -> usize {
+        self.by_id.len()
     }
 
     /// How many connections there are; for tests.

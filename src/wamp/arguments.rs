@@ -75,6 +75,11 @@ pub struct Written {
 }
 
 impl Written {
+    /// A list and a map, or nothing, that are JSON already.
+    pub(crate) fn from_json(args: Vec<u8>, kwargs: Vec<u8>) -> Self {
+        Self { args, kwargs }
+    }
+
     /// To be spliced into messages, or transcoded.
     #[must_use]
     pub fn as_payload(&self) -> Payload<'_> {

@@ -42,6 +42,12 @@ macro_rules! features {
             pub const fn with(self, other: Self) -> Self {
                 Self(self.0 | other.0)
             }
+
+            /// This set, but for what is in `other`.
+            #[must_use]
+            pub const fn without(self, other: Self) -> Self {
+                Self(self.0 & !other.0)
+            }
         }
     };
 }

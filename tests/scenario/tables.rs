@@ -149,6 +149,29 @@ fn in_session(sample: &str) -> String {
     message.to_string()
 }
 
+/// A realm without the meta API announces nothing of it, and all the rest.
+#[test]
+fn what_a_realm_without_the_meta_api_announces() {
+    let features = |meta_api| {
+        let mut config = default_config();
+        config.realms[0].meta_api = meta_api;
+        let setup = Setup { cores: 1, home: 0, placement: vec![0], backwards: false, fault: Fault::None };
+        let mut world = World::new(&config, setup);
+        world.open(0, Serializer::Json, 0);
+        send(&mut world, &format!("[1, \"realm1\", {PLAIN_ROLES}]"));
+        answer(&mut world)[2]["roles"].clone()
+    };
+    let mut with = features(true);
+    let keys = ["session_meta_api", "subscription_meta_api", "registration_meta_api", "testament_meta_api"];
+    let mut announced = Vec::new();
+    for role in ["broker", "dealer"] {
+        let of_role = with[role]["features"].as_object_mut().unwrap();
+        announced.extend(keys.iter().filter(|key| of_role.remove(**key).is_some()));
+    }
+    assert!(announced.contains(&&"session_meta_api") && announced.contains(&&"subscription_meta_api"));
+    assert_eq!(features(false), with);
+}
+
 /// The list of codes is complete, and so is the table.
 #[test]
 fn every_message_type_in_every_state() {

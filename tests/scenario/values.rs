@@ -60,7 +60,25 @@ fn with_names(line: &str, mut replace: impl FnMut(&str, bool) -> String) -> Stri
     output + rest
 }
 
-/// Whether a message is the expected one. `$_` is anything; any other name is the same thing wherever it stands.
+/// Whether a list has these elements and no others, each taken by the first that it matches.
+fn matches_in_any_order(expected: &[Value], actual: &[Value], captures: &mut Captures) -> bool {
+    let mut left: Vec<&Value> = actual.iter().collect();
+    expected.len() == actual.len()
+        && expected.iter().all(|one| {
+            let found = left.iter().position(|other| {
+                let mut attempt = captures.clone();
+                let is = matches(one, other, &mut attempt);
+                if is {
+                    *captures = attempt;
+                }
+                is
+            });
+            found.map(|place| left.remove(place)).is_some()
+        })
+}
+
+/// Whether a message is the expected one. `$_` is anything; any other name is the same thing wherever it stands; a list
+/// that begins with `"~"` may come in any order.
 pub(crate) fn matches(expected: &Value, actual: &Value, captures: &mut Captures) -> bool {
     match (expected, actual) {
         (Value::String(text), _) if text.starts_with(MARK) => {
@@ -69,6 +87,11 @@ pub(crate) fn matches(expected: &Value, actual: &Value, captures: &mut Captures)
                 return true;
             }
             captures.entry(name.to_owned()).or_insert_with(|| actual.clone()) == actual
+        }
+        (Value::Array(expected), Value::Array(actual))
+            if expected.first().is_some_and(|first| first == "~") =>
+        {
+            matches_in_any_order(&expected[1..], actual, captures)
         }
         (Value::Array(expected), Value::Array(actual)) => {
             expected.len() == actual.len()

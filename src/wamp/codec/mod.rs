@@ -23,6 +23,8 @@ use super::error::ProtocolError;
 use super::message::{Event, Message, Value};
 use super::payload::Payload;
 
+pub use timestamp::timestamp_text;
+
 pub use batch::{append_batched, batch_begin, batch_end, next_of_batch};
 pub use timestamp::rfc_3339;
 

@@ -17,6 +17,14 @@ pub(super) fn of_extension(data: &[u8]) -> Option<String> {
     rfc_3339(seconds, nanoseconds)
 }
 
+/// The text of a moment, counted in microseconds from 1970.
+#[must_use]
+pub fn timestamp_text(since_1970_us: u64) -> String {
+    let nanoseconds = (since_1970_us % 1_000_000) as u32 * 1000;
+    // Clocks that show the year 10,000 are wrong anyhow.
+    rfc_3339((since_1970_us / 1_000_000) as i64, nanoseconds).unwrap_or_default()
+}
+
 /// The text of a moment: seconds since 1970, and nanoseconds.
 #[must_use]
 pub fn rfc_3339(seconds: i64, nanoseconds: u32) -> Option<String> {

@@ -1,0 +1,251 @@
+//! What only other cores know: asked for, and put together once all of them have answered.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::Procedure;
+use super::session::KillOrder;
+use crate::router::Router;
+use crate::router::effects::Effects;
+use crate::router::peer::{CoreId, PeerMessage, RealmIndex, Sitting};
+use crate::wamp::error::uri;
+use crate::wamp::options::MatchPolicy;
+use crate::wamp::{RequestId, SessionId, SubscriptionId};
+
+/// A URI as it is subscribed or registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(in crate::router) struct Topic {
+    pub policy: MatchPolicy,
+    pub uri: Box<str>,
+}
+
+/// What a core is asked, or told to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub(in crate::router) enum Question {
+    CountSessions { roles: Option<Vec<Box<str>>> },
+    ListSessions { roles: Option<Vec<Box<str>>> },
+    Session(SessionId),
+    Kill(Box<KillOrder>),
+    ListSubscriptions,
+    LookUpSubscription(Topic),
+    MatchSubscriptions(Box<str>),
+    Subscription(SubscriptionId),
+    Subscribers { subscription: SubscriptionId, list: bool },
+}
+
+impl Question {
+    /// What it holds beyond itself, in bytes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::CountSessions { roles: Some(roles) } | Self::ListSessions { roles: Some(roles) } => {
+                roles.iter().map(|role| role.len() + size_of::<Box<str>>()).sum()
+            }
+            Self::Kill(order) => order.bytes(),
+            Self::LookUpSubscription(topic) => topic.uri.len(),
+            Self::MatchSubscriptions(uri) => uri.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// A question on its way.
+#[derive(Debug)]
+pub struct Ask {
+    realm: RealmIndex,
+    /// Who wants to know, and the number of its gathering.
+    pub(super) from: CoreId,
+    pub(super) number: u64,
+    question: Question,
+}
+
+/// What a core found, on its way to the core that asked.
+#[derive(Debug)]
+pub struct Answer {
+    /// Who asked.
+    to: CoreId,
+    number: u64,
+    findings: Findings,
+}
+
+impl Ask {
+    /// What it holds of a ring, in bytes.
+    pub(in crate::router) fn bytes(&self) -> usize {
+        self.question.bytes()
+    }
+}
+
+impl Answer {
+    /// What it holds of a ring, in bytes.
+    pub(in crate::router) fn bytes(&self) -> usize {
+        self.findings.ids.iter().map(|ids| ids.len() * size_of::<u64>()).sum()
+    }
+}
+
+/// What one core, or all of them, found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Findings {
+    pub(super) is_found: bool,
+    pub(super) count: u64,
+    /// Ids; where they are apart by match policy the other two lists are used as well.
+    pub(super) ids: [Vec<u64>; 3],
+    pub(super) details: Map<String, Value>,
+    /// When it was created, in microseconds since 1970: home knows.
+    pub(super) created_us: Option<u64>,
+}
+
+impl Findings {
+    fn add(&mut self, other: Self) {
+        self.is_found |= other.is_found;
+        self.count += other.count;
+        for (all, some) in self.ids.iter_mut().zip(other.ids) {
+            if all.is_empty() {
+                *all = some;
+            } else {
+                all.extend(some);
+            }
+        }
+        self.details.extend(other.details);
+        self.created_us = self.created_us.or(other.created_us);
+    }
+}
+
+/// A call that waits for other cores.
+#[derive(Debug)]
+struct Gather {
+    caller: Sitting,
+    request: RequestId,
+    procedure: Procedure,
+    /// How many have not answered.
+    missing: u16,
+    findings: Findings,
+    deadline_us: u64,
+}
+
+/// The calls of this core that wait for others, by number: the order in which they began, and in which they time out.
+/// An entry ends with the last answer, and at its deadline.
+#[derive(Debug, Default)]
+pub(super) struct Gathers {
+    open: BTreeMap<u64, Gather>,
+    last_number: u64,
+}
+
+impl Gathers {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn next_deadline_us(&self) -> Option<u64> {
+        self.open.first_key_value().map(|(_, gather)| gather.deadline_us)
+    }
+}
+
+impl Router {
+    /// Asks all cores, this one first.
+    pub(super) fn ask(
+        &mut self,
+        caller: Sitting,
+        request: RequestId,
+        procedure: Procedure,
+        question: Question,
+        effects: &mut impl Effects,
+    ) {
+        if self.meta.gathers.len() >= self.limits.gathers_per_core_max {
+            effects.counters().limit_reached += 1;
+            let text = "as many meta procedures wait for other cores as may; try again";
+            self.answer_call(caller, request, uri::UNAVAILABLE, text, effects);
+            return;
+        }
+        let realm = self.sessions.at(caller.key.slot).realm;
+        self.meta.gathers.last_number += 1;
+        let number = self.meta.gathers.last_number;
+        let gather = Gather {
+            caller,
+            request,
+            procedure,
+            missing: self.cores,
+            findings: Findings::default(),
+            deadline_us: self.now.monotonic_us + self.limits.gather_timeout.as_micros() as u64,
+        };
+        self.meta.gathers.open.insert(number, gather);
+        let others = (self.cores > 1).then(|| question.clone());
+        // This core first: whatever comes of it here is on its way to home before home is asked.
+        self.handle_ask(Ask { realm, from: self.core, number, question }, effects);
+        let Some(question) = others else { return };
+        for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
+            let ask = Ask { realm, from: self.core, number, question: question.clone() };
+            effects.peer(core, PeerMessage::Ask(Box::new(ask)));
+        }
+    }
+
+    /// A question of some core.
+    pub(in crate::router) fn handle_ask(&mut self, ask: Ask, effects: &mut impl Effects) {
+        if let Question::Kill(order) = ask.question {
+            self.begin_sweep(ask.realm, *order, ask.from, ask.number, effects);
+            return;
+        }
+        let findings = self.meta_findings(ask.realm, &ask.question, effects);
+        let answer = Answer { to: ask.from, number: ask.number, findings };
+        self.send_answer(ask.from, answer, effects);
+    }
+
+    /// Tells the core that asked what a sweep has done: by way of home and so behind the word of every session that it
+    /// ended.
+    pub(super) fn answer_by_home(
+        &mut self,
+        realm: RealmIndex,
+        to: CoreId,
+        number: u64,
+        findings: Findings,
+        effects: &mut impl Effects,
+    ) {
+        let home = self.realms[usize::from(realm.0)].home;
+        self.send_answer(home, Answer { to, number, findings }, effects);
+    }
+
+    fn send_answer(&mut self, to: CoreId, answer: Answer, effects: &mut impl Effects) {
+        if to == self.core {
+            self.handle_answer(answer, effects);
+        } else {
+            effects.peer(to, PeerMessage::Answer(Box::new(answer)));
+        }
+    }
+
+    /// What some core found. One that comes after the deadline finds nobody.
+    pub(in crate::router) fn handle_answer(&mut self, answer: Answer, effects: &mut impl Effects) {
+        if answer.to != self.core {
+            self.send_answer(answer.to, answer, effects);
+            return;
+        }
+        let Some(gather) = self.meta.gathers.open.get_mut(&answer.number) else { return };
+        gather.findings.add(answer.findings);
+        gather.missing -= 1;
+        if gather.missing == 0
+            && let Some(gather) = self.meta.gathers.open.remove(&answer.number)
+        {
+            self.finish_gather(gather, effects);
+        }
+    }
+
+    fn finish_gather(&mut self, gather: Gather, effects: &mut impl Effects) {
+        let is_partial = gather.missing > 0;
+        let mut answer = gather.procedure.answer(gather.findings, is_partial);
+        if is_partial && answer.is_err() {
+            answer = Err((uri::UNAVAILABLE, "a core of the router has not answered in time; try again"));
+        }
+        self.answer_meta_call(gather.caller, gather.request, answer, effects);
+    }
+
+    /// Answers with what there is where a core has not answered in time.
+    pub(super) fn handle_gather_timeouts(&mut self, now_us: u64, effects: &mut impl Effects) {
+        while let Some(first) = self.meta.gathers.open.first_entry()
+            && first.get().deadline_us <= now_us
+        {
+            let gather = first.remove();
+            effects.counters().gathers_partial += 1;
+            self.finish_gather(gather, effects);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The meta API: what the router tells of itself, and the procedures below `wamp` that it answers.
+//!
+//! A meta event is published by the realm's home core, which hears of its cause by ring and so puts all of them in one
+//! order ([`news`], R11). A meta procedure is answered on its caller's core; what only other cores know is asked for
+//! ([`gather`]). Nothing here is on the path of a PUBLISH, nor of a CALL whose URI is not below `wamp`.
+
+pub(super) mod gather;
+pub(super) mod news;
+mod procedure;
+mod session;
+mod subscription;
+
+use serde_json::Value;
+
+use self::gather::{Findings, Gathers, Question, Topic};
+use self::procedure::Procedure;
+use self::session::Sweeps;
+use super::Router;
+use super::effects::Effects;
+use super::peer::{Charge, Outcome, Parcel, RealmIndex, ReplyHead, SessionKey, Sitting};
+use crate::wamp::arguments::Written;
+use crate::wamp::error::uri;
+use crate::wamp::features::RouterFeatures;
+use crate::wamp::{Arguments, Payload, RequestId};
+
+pub(super) use self::gather::{Answer, Ask};
+pub(super) use self::news::{Cause, News, NewsKind};
+
+/// What a realm without the meta API does not announce.
+pub(super) const FEATURES: RouterFeatures = RouterFeatures::BROKER_SESSION_META_API
+    .with(RouterFeatures::BROKER_SUBSCRIPTION_META_API)
+    .with(RouterFeatures::DEALER_SESSION_META_API);
+
+/// What a core keeps for the meta API.
+#[derive(Debug, Default)]
+pub(super) struct Meta {
+    /// Counts what meta events are made of, so that nobody hears of what was before its subscription (R11).
+    sequence: u64,
+    /// Procedures whose answers are on their way to this core.
+    gathers: Gathers,
+    /// Sessions that are to be ended as turns permit.
+    sweeps: Sweeps,
+    /// What ends now ends without a word to anybody (`wamp.session.kill_all`).
+    pub(super) is_silent: bool,
+}
+
+impl Meta {
+    /// How many entries there are.
+    pub(super) fn len(&self) -> usize {
+        self.gathers.len() + self.sweeps.len()
+    }
+
+    /// When there is something to do, in monotonic microseconds.
+    pub(super) fn next_deadline_us(&self) -> Option<u64> {
+        [self.gathers.next_deadline_us(), self.sweeps.next_deadline_us()].into_iter().flatten().min()
+    }
+}
+
+/// Why a meta procedure was not carried out: an error URI, and a text for people.
+pub(super) type Refusal = (&'static str, &'static str);
+
+impl Router {
+    /// Answers a call of a procedure of the router's own, at once or once other cores have answered. Whether it is one.
+    pub(super) fn handle_meta_call(
+        &mut self,
+        key: SessionKey,
+        request: RequestId,
+        uri: &str,
+        payload: &Payload<'_>,
+        effects: &mut impl Effects,
+    ) -> bool {
+        let realm = self.sessions.at(key.slot).realm;
+        if !self.realms[usize::from(realm.0)].meta_api {
+            return false;
+        }
+        let Some(procedure) = Procedure::of(uri) else { return false };
+        effects.counters().meta_calls += 1;
+        let caller = self.sitting(key);
+        let question = match Arguments::read(payload) {
+            Ok(arguments) => self.meta_question(key, procedure, &arguments),
+            Err(_) => Err((uri::INVALID_ARGUMENT, "the arguments cannot be read as JSON values")),
+        };
+        match question {
+            Ok(question) => self.ask(caller, request, procedure, question, effects),
+            Err((error, text)) => self.answer_call(caller, request, error, text, effects),
+        }
+        true
+    }
+
+    /// What a call of a meta procedure asks the cores.
+    fn meta_question(
+        &self,
+        key: SessionKey,
+        procedure: Procedure,
+        arguments: &Arguments,
+    ) -> Result<Question, Refusal> {
+        let topic = || self.meta_topic(key, arguments);
+        Ok(match procedure {
+            Procedure::SessionCount => Question::CountSessions { roles: roles(arguments)? },
+            Procedure::SessionList => Question::ListSessions { roles: roles(arguments)? },
+            Procedure::SessionGet => Question::Session(procedure::session(arguments, 0)?),
+            Procedure::SessionKill
+            | Procedure::SessionKillByAuthid
+            | Procedure::SessionKillByAuthrole
+            | Procedure::SessionKillAll => {
+                Question::Kill(Box::new(self.kill_order(key, procedure, arguments)?))
+            }
+            Procedure::SubscriptionList => Question::ListSubscriptions,
+            Procedure::SubscriptionLookup => Question::LookUpSubscription(topic()?),
+            Procedure::SubscriptionMatch => Question::MatchSubscriptions(topic()?.uri),
+            Procedure::SubscriptionGet => Question::Subscription(procedure::subscription(arguments)?),
+            Procedure::SubscriptionListSubscribers => {
+                Question::Subscribers { subscription: procedure::subscription(arguments)?, list: true }
+            }
+            Procedure::SubscriptionCountSubscribers => {
+                Question::Subscribers { subscription: procedure::subscription(arguments)?, list: false }
+            }
+        })
+    }
+
+    /// The URI that a look-up is for, with the `match` of its options.
+    fn meta_topic(&self, key: SessionKey, arguments: &Arguments) -> Result<Topic, Refusal> {
+        let Some(uri) = arguments.args.first().and_then(Value::as_str) else {
+            return Err((uri::INVALID_ARGUMENT, "the first argument must be a URI"));
+        };
+        let policy = procedure::match_policy(arguments.args.get(1))?;
+        let (realm, _) = self.realm_and_session(key);
+        crate::wamp::uri::check_pattern(uri, policy, realm.uri_rule, realm.uri_limits)
+            .map_err(|error| (uri::INVALID_URI, error.as_str()))?;
+        Ok(Topic { policy, uri: uri.into() })
+    }
+
+    /// What this core knows of a question.
+    fn meta_findings(
+        &mut self,
+        realm: RealmIndex,
+        question: &Question,
+        effects: &mut impl Effects,
+    ) -> Findings {
+        match question {
+            Question::CountSessions { roles } => self.count_sessions(realm, roles.as_deref()),
+            Question::ListSessions { roles } => self.list_sessions(realm, roles.as_deref(), effects),
+            Question::Session(id) => self.find_session(realm, *id),
+            // A sweep answers for itself.
+            Question::Kill(_) => Findings::default(),
+            Question::ListSubscriptions => self.list_subscriptions(realm, effects),
+            Question::LookUpSubscription(topic) => self.look_up_subscription(realm, topic),
+            Question::MatchSubscriptions(uri) => self.match_subscriptions(realm, uri, effects),
+            Question::Subscription(id) => self.find_subscription(realm, *id),
+            Question::Subscribers { subscription, list } => {
+                self.find_subscribers(realm, *subscription, *list, effects)
+            }
+        }
+    }
+
+    /// RESULT, or ERROR, for a call of a session of this core.
+    fn answer_meta_call(
+        &mut self,
+        caller: Sitting,
+        request: RequestId,
+        answer: Result<Written, Refusal>,
+        effects: &mut impl Effects,
+    ) {
+        match answer {
+            Err((error, text)) => self.answer_call(caller, request, error, text, effects),
+            Ok(written) => {
+                let (outcome, charge) = (Outcome::Result, Charge::default());
+                let head = ReplyHead { caller, request, outcome, callee: None, charge };
+                let payload = written.as_payload();
+                self.finish_call(&Parcel::Borrowed { head, uri: "", payload }, effects);
+            }
+        }
+    }
+
+    /// Deadlines of the meta API that have passed.
+    pub(super) fn handle_meta_timeouts(&mut self, now_us: u64, effects: &mut impl Effects) {
+        self.handle_gather_timeouts(now_us, effects);
+        self.continue_sweep(effects);
+    }
+}
+
+/// The optional filter by roles.
+fn roles(arguments: &Arguments) -> Result<Option<Vec<Box<str>>>, Refusal> {
+    const WRONG: Refusal = (uri::INVALID_ARGUMENT, "filter_authroles must be a list of strings");
+    match arguments.get("filter_authroles", 0) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Array(list)) => {
+            let names = list.iter().map(|name| name.as_str().map(Box::from).ok_or(WRONG));
+            names.collect::<Result<_, _>>().map(Some)
+        }
+        Some(_) => Err(WRONG),
+    }
+}
