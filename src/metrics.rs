@@ -129,6 +129,10 @@ counters! {
     decisions_cached
     /// Requests refused at a limit of their session.
     limit_reached
+    /// Frames that were compressed: an event once for each serializer, framing and window, however many get it.
+    frames_compressed
+    /// Frames that were tried to compress and are sent as they are, because that is not longer.
+    frames_incompressible
     /// Turns of the shard.
     turns
     /// Times the shard slept.

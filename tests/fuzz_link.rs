@@ -26,6 +26,7 @@ proptest! {
     fn bodies_hold(data in data()) {
         bodies::first_bytes(&data);
         bodies::websocket(&data);
+        bodies::deflate(&data);
         bodies::rawsocket(&data);
     }
 }

@@ -15,6 +15,7 @@ mod wire {
     mod client;
     mod router;
 
+    mod compression;
     mod endings;
     mod handshake;
     mod limits;

@@ -14,6 +14,7 @@ pub(crate) const BODIES: &[(&str, Body)] = &[
     ("decode_json", codec::decode_json),
     ("decode_msgpack", codec::decode_msgpack),
     ("decode_cbor", codec::decode_cbor),
+    ("link_deflate", link::deflate),
     ("link_first_bytes", link::first_bytes),
     ("link_rawsocket", link::rawsocket),
     ("link_websocket", link::websocket),

@@ -12,6 +12,9 @@ const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 const TIB: usize = 1 << 40;
 
+/// More than this DEFLATE cannot do.
+const INFLATE_RATIO_CAP: u32 = 1_032;
+
 /// The hard cap of `message_bytes_max`: what the longest frame of RawSocket holds.
 const MESSAGE_BYTES_CAP: usize = 16 * MIB;
 
@@ -31,6 +34,10 @@ section! {
         hello_bytes_max: Bytes(KIB..=MIB), 16 * KIB;
         message_bytes_max: Bytes(KIB..=MESSAGE_BYTES_CAP), MIB;
         frames_per_message_max: Integer(1..=1_000_000), 1_024;
+        compression_bytes_min: Bytes(0..=MESSAGE_BYTES_CAP), 256;
+        compression_level: Integer(1..=9), 3;
+        compression_window_bits: Integer(9..=15), 15;
+        inflate_ratio_max: Integer(10..=INFLATE_RATIO_CAP), 200;
         depth_max: Integer(8..=256), 64;
         uri_bytes_max: Bytes(64..=64 * KIB), KIB;
         uri_components_max: Integer(4..=COMPONENTS_MAX), 64;

@@ -53,6 +53,7 @@ section! {
         path: URL_PATH, "/ws".to_owned();
         serializers: SERIALIZERS, Serializer::ALL.to_vec();
         batched: Boolean, true;
+        compression: Boolean, false;
         origins: OriginsKind, Origins::SameHost;
         role: NAME, ANONYMOUS.to_owned();
         authmethods: authentication::methods("all"), None;
@@ -73,6 +74,13 @@ impl Section for Listener {
         if !self.websocket && !self.rawsocket && fields.is_sound("websocket") {
             let hint = "leave out one of `websocket` and `rawsocket`";
             fields.problem("websocket", "the listener speaks nothing", hint);
+        }
+        if self.compression && !self.websocket && fields.is_sound("compression") {
+            fields.problem(
+                "compression",
+                "only WebSocket has it, and `websocket` is off",
+                "leave the key out",
+            );
         }
     }
 }

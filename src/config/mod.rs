@@ -114,6 +114,10 @@ pub struct Limits {
     pub hello_bytes_max: usize,
     pub message_bytes_max: usize,
     pub frames_per_message_max: u32,
+    pub compression_bytes_min: usize,
+    pub compression_level: u8,
+    pub compression_window_bits: u8,
+    pub inflate_ratio_max: u32,
     pub depth_max: u32,
     pub uri_bytes_max: usize,
     pub uri_components_max: usize,
@@ -246,6 +250,8 @@ pub struct Listener {
     pub serializers: Vec<Serializer>,
     /// `batched`: whether the `.batched` subprotocols are offered too.
     pub batched: bool,
+    /// `compression`: whether permessage-deflate is agreed on with clients that offer it.
+    pub compression: bool,
     /// `origins`
     pub origins: Origins,
     /// `role`: the role of anonymous sessions that come in here.

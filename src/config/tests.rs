@@ -255,14 +255,12 @@ fn listener() -> impl Strategy<Value = Listener> {
     ]);
     let serializers = subsequence(Serializer::ALL.to_vec(), 1..=3);
     let cores = prop::option::of(subsequence(vec![0, 1], 1..=2));
-    (
-        (address(), spoken, "/[a-z/%&=]{0,8}", serializers),
-        (any::<bool>(), origins, cores, 1..=65_535, methods()),
-    )
+    let switches = any::<(bool, bool)>();
+    ((address(), spoken, "/[a-z/%&=]{0,8}", serializers), (switches, origins, cores, 1..=65_535, methods()))
         .prop_map(
             |(
                 (address, (mode, websocket, rawsocket), path, serializers),
-                (batched, origins, cores, backlog, authmethods),
+                ((batched, compression), origins, cores, backlog, authmethods),
             )| {
                 let role = String::new();
                 Listener {
@@ -273,6 +271,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                     path,
                     serializers,
                     batched,
+                    compression: compression && websocket,
                     origins,
                     role,
                     authmethods,

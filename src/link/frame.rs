@@ -3,6 +3,7 @@
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use super::websocket::deflate::{Deflater, WindowBits};
 use super::{Encoding, Framing, rawsocket};
 use crate::wamp::codec::{Serializer, append_batched};
 
@@ -29,6 +30,48 @@ pub fn frame(encoding: Encoding, message: &[u8], out: &mut Vec<u8>) {
         }
         Framing::RawSocket => rawsocket::push_message(message, out),
     }
+}
+
+/// Appends `message` as [`frame`] does, but compressed; whoever has agreed on the same window too gets the same bytes. `false`,
+/// and nothing, when that is not shorter, and in framings that know no compression.
+pub fn frame_deflated(
+    encoding: Encoding,
+    window: WindowBits,
+    message: &[u8],
+    deflater: &mut Deflater,
+    out: &mut Vec<u8>,
+) -> bool {
+    let is_text = encoding.serializer == Serializer::Json;
+    let deflated = match encoding.framing {
+        Framing::WebSocket => deflater.deflate(window, message),
+        Framing::WebSocketBatched => {
+            deflater.batch.clear();
+            append_batched(encoding.serializer, message, &mut deflater.batch);
+            deflater.deflate_batch(window)
+        }
+        Framing::RawSocket => None,
+    };
+    push_deflated(is_text, deflated, out)
+}
+
+/// Appends `message` as [`frame_echo`] does, but compressed. `false`, and nothing, when that is not shorter.
+pub fn frame_echo_deflated(
+    is_text: bool,
+    window: WindowBits,
+    message: &[u8],
+    deflater: &mut Deflater,
+    out: &mut Vec<u8>,
+) -> bool {
+    push_deflated(is_text, deflater.deflate(window, message), out)
+}
+
+fn push_deflated(is_text: bool, deflated: Option<&[u8]>, out: &mut Vec<u8>) -> bool {
+    let Some(deflated) = deflated else { return false };
+    out.reserve(header_len(deflated.len()) + deflated.len());
+    let header = FrameHeader { opcode: data_opcode(is_text), rsv1: true, ..FrameHeader::default() };
+    push_parsed(&header, deflated.len(), out);
+    out.extend_from_slice(deflated);
+    true
 }
 
 /// Appends `message` as a text or binary frame, for the echo listener.
@@ -85,7 +128,10 @@ fn header_len(payload_len: usize) -> usize {
 }
 
 fn push_header(opcode: OpCode, payload_len: usize, out: &mut Vec<u8>) {
-    let header = FrameHeader { opcode, ..FrameHeader::default() };
+    push_parsed(&FrameHeader { opcode, ..FrameHeader::default() }, payload_len, out);
+}
+
+fn push_parsed(header: &FrameHeader, payload_len: usize, out: &mut Vec<u8>) {
     let written = header.format(payload_len as u64, out);
     debug_assert!(written.is_ok(), "a Vec takes every write");
 }

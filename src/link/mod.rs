@@ -9,9 +9,10 @@ mod websocket;
 
 use bytes::Bytes;
 
-pub use self::frame::{frame, frame_echo, framed_len};
+pub use self::frame::{frame, frame_deflated, frame_echo, frame_echo_deflated, framed_len};
 use self::http1::{HeadBuffer, HeadEnd, Request, Response};
 use self::rawsocket::{Agreed, RawSocket};
+pub use self::websocket::deflate::{Deflater, Inflater, WindowBits};
 use self::websocket::{Bounds, WebSocket, handshake};
 use crate::config::{Limits, Listener, ListenerMode};
 use crate::wamp::CloseReason;
@@ -52,12 +53,14 @@ pub struct Encoding {
 pub struct Opened {
     /// How messages travel; `None` for an echo link.
     pub encoding: Option<Encoding>,
+    /// The window of compressed messages to the peer; `None` if it takes none.
+    pub deflate: Option<WindowBits>,
     /// The longest message that the peer takes, in bytes without framing.
     pub peer_message_bytes_max: usize,
 }
 
 /// A complete WAMP message of the peer (batches are split into theirs), or one WebSocket message on an echo
-/// link. Text is UTF-8; what is borrowed lies in the input.
+/// link. Text is UTF-8; what is borrowed lies in the input, or in the inflater.
 #[derive(Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum MessageBytes<'b> {
@@ -160,6 +163,11 @@ enum Received {
     },
     Text(String),
     Binary(Vec<u8>),
+    /// It lies in the inflater; text is not checked yet.
+    Inflated {
+        length: usize,
+        is_text: bool,
+    },
 }
 
 impl Default for Link {
@@ -180,11 +188,13 @@ impl Link {
     /// [`Step::Close`]. Bytes are unmasked in place, so the rest must be given again as this call left it.
     ///
     /// `message_bytes_max` bounds a message in bytes, all fragments or the whole batch together. Whoever
-    /// sends more is refused before anything is allocated for it.
+    /// sends more is refused before anything is allocated for it. Compressed messages are inflated in `inflater`, which keeps
+    /// nothing from one message to the next.
     pub fn next<'b>(
         &mut self,
         config: &LinkConfig,
         message_bytes_max: usize,
+        inflater: &'b mut Inflater,
         input: &'b mut [u8],
     ) -> (usize, Step<'b>) {
         let event = match &mut self.state {
@@ -193,19 +203,26 @@ impl Link {
             State::Http(_) => return self.next_of_head(config, input),
             State::RawSocketHandshake(_) => return self.next_of_handshake(config, input),
             State::WebSocket(websocket) => {
-                let frames_per_message_max = match config.listener.mode {
-                    ListenerMode::Wamp => config.limits.frames_per_message_max,
+                let limits = &config.limits;
+                let (frames_per_message_max, inflate_ratio_max) = match config.listener.mode {
+                    ListenerMode::Wamp => (limits.frames_per_message_max, limits.inflate_ratio_max),
                     // Conformance suites send as many as they like; the bytes are bounded all the same.
-                    ListenerMode::Echo => u32::MAX,
+                    ListenerMode::Echo => (u32::MAX, u32::MAX),
                 };
-                websocket.next(Bounds { message_bytes_max, frames_per_message_max }, input)
+                let bounds = Bounds { message_bytes_max, frames_per_message_max, inflate_ratio_max };
+                websocket.next(bounds, inflater, input)
             }
             State::RawSocket(rawsocket) => rawsocket.next(message_bytes_max, input),
         };
-        self.step_of(event, input)
+        self.step_of(event, inflater, input)
     }
 
-    fn step_of<'b>(&mut self, (taken, event): (usize, Event), input: &'b [u8]) -> (usize, Step<'b>) {
+    fn step_of<'b>(
+        &mut self,
+        (taken, event): (usize, Event),
+        inflater: &'b Inflater,
+        input: &'b [u8],
+    ) -> (usize, Step<'b>) {
         let message = match event {
             Event::Idle => return (taken, Step::Idle),
             Event::Reply(reply) => return (taken, Step::Reply(reply.into())),
@@ -214,20 +231,27 @@ impl Link {
             Event::Close { reply, reason } => return (taken, self.end(reply.into(), reason)),
             Event::Message(Received::Text(text)) => MessageBytes::TextOwned(text),
             Event::Message(Received::Binary(bytes)) => MessageBytes::BinaryOwned(bytes),
-            Event::Message(Received::Whole { start, end, is_text: false }) => {
-                MessageBytes::Binary(&input[start..end])
+            Event::Message(Received::Whole { start, end, is_text }) => {
+                return (taken, self.borrowed(&input[start..end], is_text));
             }
-            Event::Message(Received::Whole { start, end, is_text: true }) => {
-                match simdutf8::basic::from_utf8(&input[start..end]) {
-                    Ok(text) => MessageBytes::Text(text),
-                    Err(_) => {
-                        let violation = websocket::Violation::UTF8.into_event();
-                        return self.step_of((taken, violation), input);
-                    }
-                }
+            Event::Message(Received::Inflated { length, is_text }) => {
+                return (taken, self.borrowed(inflater.inflated(length), is_text));
             }
         };
         (taken, Step::Message(message))
+    }
+
+    fn borrowed<'b>(&mut self, bytes: &'b [u8], is_text: bool) -> Step<'b> {
+        if !is_text {
+            return Step::Message(MessageBytes::Binary(bytes));
+        }
+        match simdutf8::basic::from_utf8(bytes) {
+            Ok(text) => Step::Message(MessageBytes::Text(text)),
+            Err(_) => {
+                let (reply, reason) = websocket::Violation::UTF8.into_close();
+                self.end(reply.into(), reason)
+            }
+        }
     }
 
     fn end<'b>(&mut self, reply: Bytes, reason: CloseReason) -> Step<'b> {
@@ -275,10 +299,11 @@ impl Link {
             Ok(request) => request,
             Err(response) => return self.respond(response, head.starts_with(b"HEAD ")),
         };
-        match handshake::answer(&config.listener, &request) {
+        match handshake::answer(config, &request) {
             Ok(accepted) => {
-                self.state = State::WebSocket(WebSocket::new(accepted.encoding));
-                let opened = Opened { encoding: accepted.encoding, peer_message_bytes_max: usize::MAX };
+                let (encoding, deflate) = (accepted.encoding, accepted.deflate);
+                self.state = State::WebSocket(WebSocket::new(encoding, deflate.is_some()));
+                let opened = Opened { encoding, deflate, peer_message_bytes_max: usize::MAX };
                 Step::Opened { opened, reply: accepted.reply.into() }
             }
             Err(response) => self.respond(response, request.method == "HEAD"),
@@ -299,6 +324,7 @@ impl Link {
             Agreed::Open { rawsocket, reply } => {
                 let opened = Opened {
                     encoding: Some(rawsocket.encoding()),
+                    deflate: None,
                     peer_message_bytes_max: rawsocket.peer_message_bytes_max(),
                 };
                 self.state = State::RawSocket(rawsocket);

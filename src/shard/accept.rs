@@ -122,6 +122,7 @@ impl<W: World> Core<W> {
             outbox: Outbox::default(),
             backlog: None,
             encoding: None,
+            deflate: None,
             phase: Phase::Handshake,
             paused: Paused::default(),
             refused,

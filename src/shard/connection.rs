@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::outbox::Outbox;
-use crate::link::{Encoding, Link};
+use crate::link::{Encoding, Link, WindowBits};
 use crate::router::peer::SessionKey;
 
 /// Why a connection is not read, or its requests wait; a set (R9).
@@ -105,6 +105,8 @@ pub(super) struct Connection<S> {
     pub(super) outbox: Outbox,
     pub(super) backlog: Option<Box<Backlog>>,
     pub(super) encoding: Option<Encoding>,
+    /// The window of what is compressed for it, if it takes that.
+    pub(super) deflate: Option<WindowBits>,
     pub(super) phase: Phase,
     pub(super) paused: Paused,
     /// Beyond a limit: it is told so and can open nothing.

@@ -15,7 +15,10 @@ use super::outbox::{Levels, Pool, Push};
 use super::recorder;
 use super::world::World;
 use crate::config::Limits;
-use crate::link::{Encoding, Framing, LinkConfig, frame};
+use crate::link::{
+    Deflater, Encoding, Framing, LinkConfig, WindowBits, frame, frame_deflated, frame_echo,
+    frame_echo_deflated,
+};
 use crate::metrics::Counters;
 use crate::router::Now;
 use crate::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
@@ -123,6 +126,7 @@ pub(super) struct Core<W: World> {
     pub(super) accepting: bool,
     pub(super) tuning: Tuning,
     encoder: Encoder,
+    deflater: Deflater,
     encoded: Vec<u8>,
     framed: Vec<u8>,
 }
@@ -144,6 +148,7 @@ impl<W: World> Core<W> {
             id,
             cores,
             addresses: Addresses::new(&limits, cores),
+            deflater: Deflater::new(limits.compression_level),
             credits: Credits::new(cores, limits.credit_bytes_per_session),
             doomed: Vec::new(),
             broken: Vec::new(),
@@ -212,10 +217,16 @@ impl<W: World> Core<W> {
     }
 
     /// Encodes and frames into `self.framed`.
-    fn encode(&mut self, message: &Message<'_>, encoding: Encoding) -> Result<(), NotRepresentable> {
+    fn encode(
+        &mut self,
+        message: &Message<'_>,
+        encoding: Encoding,
+        deflate: Option<WindowBits>,
+    ) -> Result<(), NotRepresentable> {
         self.encoded.clear();
         self.encoder.encode(message, encoding.serializer, &mut self.encoded)?;
-        self.frame(encoding);
+        let deflate = deflate.filter(|_| payload_bytes(message) >= self.limits.compression_bytes_min);
+        self.frame(encoding, deflate);
         Ok(())
     }
 
@@ -225,16 +236,56 @@ impl<W: World> Core<W> {
         event: &Event<'_>,
         payload: &Payload<'_>,
         encoding: Encoding,
+        deflate: Option<WindowBits>,
     ) -> Result<(), NotRepresentable> {
         self.encoded.clear();
         self.encoder.encode_event(event, payload, encoding.serializer, &mut self.encoded)?;
-        self.frame(encoding);
+        self.frame(encoding, deflate);
         Ok(())
     }
 
-    fn frame(&mut self, encoding: Encoding) {
+    fn frame(&mut self, encoding: Encoding, deflate: Option<WindowBits>) {
         self.framed.clear();
+        if let Some(window) = deflate {
+            let (encoded, deflater) = (&self.encoded, &mut self.deflater);
+            let shorter = frame_deflated(encoding, window, encoded, deflater, &mut self.framed);
+            self.count_compression(shorter);
+            if shorter {
+                return;
+            }
+        }
         frame(encoding, &self.encoded, &mut self.framed);
+    }
+
+    fn count_compression(&mut self, shorter: bool) {
+        self.counters.frames_compressed += u64::from(shorter);
+        self.counters.frames_incompressible += u64::from(!shorter);
+    }
+
+    /// Queues what an echo link received, as it came or compressed.
+    pub(super) fn push_echo(
+        &mut self,
+        to: SessionKey,
+        is_text: bool,
+        message: &[u8],
+        reserve: usize,
+    ) -> Sent {
+        let Some(connection) = self.connections.get(to) else { return Sent::Gone };
+        let deflate = connection.deflate.filter(|_| message.len() >= self.limits.compression_bytes_min);
+        let mut framed = std::mem::take(&mut self.framed);
+        framed.clear();
+        let shorter = deflate.is_some_and(|window| {
+            let shorter = frame_echo_deflated(is_text, window, message, &mut self.deflater, &mut framed);
+            self.count_compression(shorter);
+            shorter
+        });
+        if !shorter {
+            frame_echo(is_text, message, &mut framed);
+        }
+        let sent = self.push_bytes(to, &framed, reserve);
+        self.framed = framed;
+        self.give_scratch_back();
+        sent
     }
 
     /// One large message must not pin its size for good.
@@ -244,6 +295,7 @@ impl<W: World> Core<W> {
                 *scratch = Vec::new();
             }
         }
+        self.deflater.give_scratch_back(SCRATCH_BYTES_MAX);
     }
 
     /// Queues the EVENT in `self.framed`, which nobody else gets: a copy, where a reference would have to be allocated.
@@ -268,8 +320,9 @@ impl<W: World> Core<W> {
             return Sent::Gone;
         }
         let Some(encoding) = connection.encoding else { return Sent::Gone };
+        let deflate = connection.deflate;
         let peer_max = connection.peer_message_bytes_max as usize;
-        if self.encode(message, encoding).is_err() {
+        if self.encode(message, encoding, deflate).is_err() {
             return Sent::NotRepresentable;
         }
         if too_large(encoding, self.framed.len(), peer_max, &self.limits) {
@@ -482,7 +535,7 @@ impl<W: World> Core<W> {
 const SHAPES_A_DELIVERY: usize = 8;
 
 /// A scratch buffer that grew beyond this is given back, in bytes.
-const SCRATCH_BYTES_MAX: usize = 256 * 1024;
+pub(super) const SCRATCH_BYTES_MAX: usize = 256 * 1024;
 
 /// RawSocket peers say how much they take; the others take what leaves room in their outbox for what comes next.
 fn too_large(encoding: Encoding, framed: usize, peer_max: usize, limits: &Limits) -> bool {
@@ -499,8 +552,19 @@ const FRAME_BYTES_MAX: usize = 4096;
 /// The head of a RawSocket frame, in bytes.
 const RAWSOCKET_HEAD_BYTES: usize = 4;
 
-/// The place of an encoding among the frames of an event.
-fn encoding_index(encoding: Encoding) -> u8 {
+/// What decides whether a message is worth compressing: without a payload it is short, and sent to one.
+fn payload_bytes(message: &Message<'_>) -> usize {
+    match message {
+        Message::Error(error) => error.payload.len(),
+        Message::Event(event) => event.payload.len(),
+        Message::Invocation(invocation) => invocation.payload.len(),
+        Message::Result(result) => result.payload.len(),
+        _ => 0,
+    }
+}
+
+/// The place of an encoding among the frames of an event: whoever has the same gets the same bytes.
+fn encoding_index(encoding: Encoding, deflate: Option<WindowBits>) -> u8 {
     let serializer = match encoding.serializer {
         Serializer::Json => 0,
         Serializer::MsgPack => 1,
@@ -511,7 +575,8 @@ fn encoding_index(encoding: Encoding) -> u8 {
         Framing::WebSocketBatched => 1,
         Framing::RawSocket => 2,
     };
-    serializer * 3 + framing
+    let window = deflate.map_or(0, |window| window.index() as u8 + 1);
+    (window * 3 + serializer) * 3 + framing
 }
 
 /// What the Close frame tells people: the message of the ABORT or GOODBYE before it.
@@ -549,10 +614,12 @@ impl<W: World> Effects for Core<W> {
             return Sent::Gone;
         };
         let peer_max = connection.peer_message_bytes_max as usize;
+        // Judged by what all receivers have in common, so that those who take compressed frames share the small ones too.
+        let deflate = connection.deflate.filter(|_| event.payload.len() >= self.limits.compression_bytes_min);
         self.deliveries += 1;
         self.deliveries_of_input += 1;
         let levels = self.levels(0);
-        let index = encoding_index(encoding);
+        let index = encoding_index(encoding, deflate);
         if frames.get(index).is_none() {
             // A full outbox costs neither a transcoding nor a copy.
             if connection.outbox.is_full_for(0, levels) {
@@ -567,10 +634,11 @@ impl<W: World> Effects for Core<W> {
                 return Sent::TooLarge;
             }
             let outbox = self.connections.get(to).map(|connection| &connection.outbox);
-            if outbox.is_some_and(|outbox| outbox.is_full_for(payload.len(), levels)) {
+            // How short it is compressed shows when it is.
+            if deflate.is_none() && outbox.is_some_and(|outbox| outbox.is_full_for(payload.len(), levels)) {
                 return Sent::Full;
             }
-            if self.encode_event(event, &payload, encoding).is_err() {
+            if self.encode_event(event, &payload, encoding, deflate).is_err() {
                 return Sent::NotRepresentable;
             }
             if frames.is_sole {

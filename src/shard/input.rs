@@ -5,11 +5,11 @@ use std::io::ErrorKind;
 
 use super::Shard;
 use super::connection::{Backlog, Paused, Phase};
-use super::core::Core;
+use super::core::{Core, SCRATCH_BYTES_MAX};
 use super::recorder;
 use super::world::World;
 use crate::config::ListenerMode;
-use crate::link::{MessageBytes, Opened, Step, frame_echo};
+use crate::link::{Inflater, MessageBytes, Opened, Step};
 use crate::router::effects::{Effects, Sent};
 use crate::router::peer::SessionKey;
 use crate::router::{Handled, LinkInfo};
@@ -24,12 +24,15 @@ impl<W: World> Shard<W> {
     /// One turn of one connection: what is left from before, one recv, and as many messages as its budget permits.
     pub(super) fn read(&mut self, key: SessionKey) {
         let mut scratch = std::mem::take(&mut self.scratch);
-        self.read_into(key, &mut scratch);
+        let mut inflater = std::mem::take(&mut self.inflater);
+        self.read_into(key, &mut scratch, &mut inflater);
+        inflater.give_scratch_back(SCRATCH_BYTES_MAX);
+        self.inflater = inflater;
         self.scratch = scratch;
         self.close_broken();
     }
 
-    fn read_into(&mut self, key: SessionKey, scratch: &mut [u8]) {
+    fn read_into(&mut self, key: SessionKey, scratch: &mut [u8], inflater: &mut Inflater) {
         let Some(connection) = self.core.connections.get(key) else { return };
         if matches!(connection.phase, Phase::Closing | Phase::Lingering) {
             self.core.discard(key, scratch);
@@ -51,12 +54,12 @@ impl<W: World> Shard<W> {
         if self.core.turn_away(key, &scratch[..filled]) {
             return;
         }
-        let consumed = self.feed(key, &mut scratch[..filled], &budget);
+        let consumed = self.feed(key, &mut scratch[..filled], inflater, &budget);
         self.after_feed(key, &scratch[consumed..filled], &budget);
     }
 
     /// Makes messages of bytes until they end, or the connection has to stop; returns how many were consumed.
-    fn feed(&mut self, key: SessionKey, input: &mut [u8], budget: &Budget) -> usize {
+    fn feed(&mut self, key: SessionKey, input: &mut [u8], inflater: &mut Inflater, budget: &Budget) -> usize {
         let mut at = 0;
         loop {
             let Some(connection) = self.core.connections.get_mut(key) else { return at };
@@ -69,13 +72,13 @@ impl<W: World> Shard<W> {
             let listener = connection.listener as usize;
             let config = &self.core.links[listener];
             let bytes_max = message_bytes_max(connection.phase, config.listener.mode, &self.core.limits);
-            let (consumed, step) = connection.link.next(config, bytes_max, &mut input[at..]);
+            let (consumed, step) = connection.link.next(config, bytes_max, inflater, &mut input[at..]);
             at += consumed;
             match step {
                 Step::Idle => return at,
                 Step::Opened { opened, reply } => self.handle_opened(key, opened, &reply),
                 Step::Message(bytes) => {
-                    budget.take(&bytes);
+                    budget.take(&bytes, consumed);
                     self.handle_bytes(key, &bytes);
                 }
                 Step::Reply(reply) => {
@@ -107,6 +110,7 @@ impl<W: World> Shard<W> {
         let tick = self.core.lived.tick();
         let Some(connection) = self.core.connections.get_mut(key) else { return };
         connection.encoding = opened.encoding;
+        connection.deflate = opened.deflate;
         connection.peer_message_bytes_max = u32::try_from(opened.peer_message_bytes_max).unwrap_or(u32::MAX);
         connection.since = tick;
         let listener = connection.listener;
@@ -142,10 +146,9 @@ impl<W: World> Shard<W> {
     }
 
     fn echo(&mut self, key: SessionKey, bytes: &MessageBytes<'_>) {
-        let mut framed = Vec::new();
-        frame_echo(bytes.is_text(), bytes.as_bytes(), &mut framed);
         self.core.counters.messages_received += 1;
-        if self.core.push_bytes(key, &framed, ECHO_RESERVE_BYTES) == Sent::Full {
+        let sent = self.core.push_echo(key, bytes.is_text(), bytes.as_bytes(), ECHO_RESERVE_BYTES);
+        if sent == Sent::Full {
             self.core.doomed.push(key);
         }
     }
@@ -474,27 +477,26 @@ impl<W: World> Core<W> {
 /// What one session may do in one turn.
 struct Budget {
     deliveries_max: usize,
-    /// Of messages that were assembled in earlier turns: for the others one recv is the bound.
-    assembled_bytes_left: Cell<usize>,
+    /// Of what messages are longer than what came for them just now, because they were assembled in earlier turns or are
+    /// inflated: for the others one recv is the bound.
+    further_bytes_left: Cell<usize>,
 }
 
 impl Budget {
     fn begin<W: World>(core: &Core<W>) -> Self {
         Self {
             deliveries_max: core.deliveries + core.limits.turn_deliveries_per_session,
-            assembled_bytes_left: Cell::new(core.limits.turn_bytes_per_session),
+            further_bytes_left: Cell::new(core.limits.turn_bytes_per_session),
         }
     }
 
-    fn take(&self, message: &MessageBytes<'_>) {
-        if matches!(message, MessageBytes::TextOwned(_) | MessageBytes::BinaryOwned(_)) {
-            let left = self.assembled_bytes_left.get();
-            self.assembled_bytes_left.set(left.saturating_sub(message.as_bytes().len()));
-        }
+    fn take(&self, message: &MessageBytes<'_>, consumed: usize) {
+        let further = message.as_bytes().len().saturating_sub(consumed);
+        self.further_bytes_left.set(self.further_bytes_left.get().saturating_sub(further));
     }
 
     fn is_spent(&self, deliveries: usize) -> bool {
-        deliveries >= self.deliveries_max || self.assembled_bytes_left.get() == 0
+        deliveries >= self.deliveries_max || self.further_bytes_left.get() == 0
     }
 }
 

@@ -37,7 +37,7 @@ use self::core::{Core, CoreParts};
 use self::mesh::MeshEnd;
 use self::world::{Ready, Token, World};
 use crate::config::Limits;
-use crate::link::LinkConfig;
+use crate::link::{Inflater, LinkConfig};
 use crate::metrics::Counters;
 use crate::router::peer::{CoreId, PeerMessage, SessionKey, SessionRef};
 use crate::router::{Router, TableSizes};
@@ -96,6 +96,8 @@ pub struct Shard<W: World> {
     control: Arc<Control>,
     /// The one buffer that everything is received into.
     scratch: Vec<u8>,
+    /// What compressed messages are inflated in.
+    inflater: Inflater,
     ready: Vec<Ready>,
     /// Connections that are still to be told that the router stops.
     goodbyes: Vec<SessionKey>,
@@ -118,6 +120,7 @@ impl<W: World> Shard<W> {
             core: Core::new(CoreParts { id: core, cores, limits, links, world, mesh }),
             control,
             scratch,
+            inflater: Inflater::new(),
             ready: Vec::new(),
             goodbyes: Vec::new(),
             goodbyes_later: Vec::new(),

@@ -93,6 +93,10 @@ pub(super) struct Client {
     framing: Framing,
     inbox: Vec<u8>,
     last_request: u64,
+    /// The window of compressed messages, if they were agreed on.
+    window_bits: Option<u8>,
+    /// How many frames came compressed.
+    pub(super) compressed_frames: usize,
     /// The id of the session.
     pub(super) session: u64,
 }
@@ -120,7 +124,15 @@ impl Client {
         };
         stream.socket().set_read_timeout(Some(PATIENCE)).unwrap();
         stream.socket().set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, framing: RawSocket, inbox: Vec::new(), last_request: 0, session: 0 }
+        Self {
+            stream,
+            framing: RawSocket,
+            inbox: Vec::new(),
+            last_request: 0,
+            window_bits: None,
+            compressed_frames: 0,
+            session: 0,
+        }
     }
 
     /// A socket with the handshake of its link done, for JSON.
@@ -161,6 +173,24 @@ impl Client {
     pub(super) fn join_realm(at: &Address, framing: Framing, realm: &str) -> Self {
         let mut client = Self::connect(at, framing);
         client.hello(realm);
+        client
+    }
+
+    /// A session on `realm1` with compressed messages, in a window of this size.
+    pub(super) fn join_compressed(at: &Address, window_bits: u8) -> Self {
+        let mut client = Self::socket(at);
+        client.framing = WebSocket;
+        let offer =
+            format!("Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits={window_bits}\r\n");
+        client.send_raw(upgrade("wamp.2.json", &offer).as_bytes());
+        let head = client.read_head();
+        let answer = format!(
+            "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; \
+             client_no_context_takeover; server_max_window_bits={window_bits}\r\n"
+        );
+        assert!(head.contains(&answer), "{head}");
+        client.window_bits = Some(window_bits);
+        client.hello("realm1");
         client
     }
 
@@ -256,6 +286,11 @@ impl Client {
         self.inbox.drain(..head + length);
         Some(match first {
             0x81 | 0x82 => Received::Message(parse(payload)),
+            0xc1 => {
+                let bits = self.window_bits.expect("a frame is compressed that must not be");
+                self.compressed_frames += 1;
+                Received::Message(parse(inflated(&payload, bits)))
+            }
             0x88 => {
                 assert!(std::str::from_utf8(payload.get(2..).unwrap_or_default()).is_ok());
                 Received::Close(payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]])))
@@ -476,6 +511,35 @@ pub(super) fn upgrade(subprotocol: &str, headers: &str) -> String {
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Protocol: {subprotocol}\r\n{headers}\r\n"
     )
+}
+
+/// The payload of a compressed message.
+pub(super) fn deflated(message: &[u8]) -> Vec<u8> {
+    let mut deflate = zlib_rs::Deflate::new(6, false, 15);
+    let mut out = vec![0; message.len() + message.len() / 8 + 64];
+    deflate.compress(message, &mut out, zlib_rs::DeflateFlush::SyncFlush).unwrap();
+    out.truncate(deflate.total_out() as usize);
+    out.strip_suffix(b"\0\0\xff\xff").unwrap().to_vec()
+}
+
+/// Inflates as a client does that has no more than the agreed window, piece by piece so that it is the window that counts.
+fn inflated(payload: &[u8], bits: u8) -> Vec<u8> {
+    let mut inflate = zlib_rs::Inflate::new(false, bits);
+    let mut all = Vec::new();
+    for mut piece in [payload, b"\0\0\xff\xff"] {
+        loop {
+            let mut out = [0; 128];
+            let (before_in, before_out) = (inflate.total_in(), inflate.total_out());
+            inflate.decompress(piece, &mut out, zlib_rs::InflateFlush::NoFlush).unwrap();
+            piece = &piece[(inflate.total_in() - before_in) as usize..];
+            let given = (inflate.total_out() - before_out) as usize;
+            all.extend_from_slice(&out[..given]);
+            if given < out.len() && piece.is_empty() {
+                break;
+            }
+        }
+    }
+    all
 }
 
 /// A masked frame; `first` has the opcode and the bits beside it.

@@ -63,7 +63,10 @@ fn the_example_of_the_rfc() {
          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: wamp.2.json\r\n\r\n"
     );
     let encoding = Encoding { serializer: Serializer::Json, framing: Framing::WebSocket };
-    assert_eq!(opened, Opened { encoding: Some(encoding), peer_message_bytes_max: usize::MAX });
+    assert_eq!(
+        opened,
+        Opened { encoding: Some(encoding), deflate: None, peer_message_bytes_max: usize::MAX }
+    );
     assert_eq!(open_websocket(&config(), "wamp.2.json").encoding(), Some(encoding));
 }
 

@@ -1,5 +1,6 @@
 //! What links make of bytes, whichever way the bytes are cut.
 
+mod deflate;
 mod http;
 mod rawsocket;
 mod splits;
@@ -71,12 +72,13 @@ fn feed_cut(
     let mut sizes = sizes.into_iter();
     let mut arrived = 0;
     let mut pending = Vec::new();
+    let mut inflater = Inflater::new();
     while arrived < bytes.len() {
         let end = sizes.next().map_or(bytes.len(), |size| bytes.len().min(arrived + size));
         pending.extend_from_slice(&bytes[arrived..end]);
         arrived = end;
         loop {
-            let (consumed, step) = link.next(config, message_bytes_max, &mut pending);
+            let (consumed, step) = link.next(config, message_bytes_max, &mut inflater, &mut pending);
             let step = Seen::of(step);
             let is_idle = step.is_none();
             let is_closed = matches!(step, Some(Seen::Close(..)));
@@ -111,7 +113,8 @@ fn feed(link: &mut Link, config: &LinkConfig, bytes: &[u8]) -> Vec<Seen> {
 }
 
 fn assert_is_over(link: &mut Link, config: &LinkConfig) {
-    assert_eq!(link.next(config, usize::MAX, &mut [0x81, 0x80, 0, 0, 0, 0]), (0, Step::Idle));
+    let mut late = [0x81, 0x80, 0, 0, 0, 0];
+    assert_eq!(link.next(config, usize::MAX, &mut Inflater::new(), &mut late), (0, Step::Idle));
     assert_eq!(link.partial_bytes(), 0);
     assert_eq!(link.encoding(), None);
     let mut out = Vec::new();

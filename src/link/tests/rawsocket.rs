@@ -20,7 +20,8 @@ fn every_serializer_and_every_limit_of_the_peer() {
         for nibble in 0..16 {
             let seen = feed_every_way(Link::new, &config(), &[0x7f, nibble << 4 | number, 0, 0]);
             let encoding = Encoding { serializer, framing: Framing::RawSocket };
-            let opened = Opened { encoding: Some(encoding), peer_message_bytes_max: 512 << nibble };
+            let opened =
+                Opened { encoding: Some(encoding), deflate: None, peer_message_bytes_max: 512 << nibble };
             assert_eq!(seen, [Seen::Opened(opened, vec![0x7f, 0xb0 | number, 0, 0])]);
             assert_eq!(open_rawsocket(&config(), number).encoding(), Some(encoding));
         }
@@ -94,9 +95,10 @@ fn whole_messages_borrow_the_input() {
     let config = config();
     let mut link = open_rawsocket(&config, 1);
     let mut bytes = b"\0\0\0\x03[1]\0".to_vec();
-    let (consumed, step) = link.next(&config, 1024, &mut bytes);
+    let mut inflater = Inflater::new();
+    let (consumed, step) = link.next(&config, 1024, &mut inflater, &mut bytes);
     assert_eq!((consumed, step), (7, Step::Message(MessageBytes::Binary(b"[1]"))));
-    assert_eq!(link.next(&config, 1024, &mut bytes[7..]), (1, Step::Idle));
+    assert_eq!(link.next(&config, 1024, &mut inflater, &mut bytes[7..]), (1, Step::Idle));
     assert_eq!(link.partial_bytes(), 0, "the beginning of a header costs nothing");
 }
 

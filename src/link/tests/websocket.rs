@@ -28,19 +28,20 @@ fn assert_closed_of(subprotocol: &str, frames: &[Vec<u8>], reason: CloseReason) 
 #[test]
 fn whole_messages_borrow_the_input() {
     let config = config();
+    let mut inflater = Inflater::new();
     let mut link = open_websocket(&config, "wamp.2.json");
     let mut bytes = client_frame(FIN | TEXT, b"[1]");
     bytes.extend(client_frame(FIN | TEXT, b"[2]"));
     let len = bytes.len();
-    let (consumed, step) = link.next(&config, 1024, &mut bytes);
+    let (consumed, step) = link.next(&config, 1024, &mut inflater, &mut bytes);
     assert_eq!((consumed, step), (len / 2, Step::Message(MessageBytes::Text("[1]"))));
-    let (consumed, step) = link.next(&config, 1024, &mut bytes[len / 2..]);
+    let (consumed, step) = link.next(&config, 1024, &mut inflater, &mut bytes[len / 2..]);
     assert_eq!((consumed, step), (len / 2, Step::Message(MessageBytes::Text("[2]"))));
-    assert_eq!(link.next(&config, 1024, &mut []), (0, Step::Idle));
+    assert_eq!(link.next(&config, 1024, &mut inflater, &mut []), (0, Step::Idle));
 
     let mut link = open_websocket(&config, "wamp.2.cbor");
     let mut bytes = client_frame(FIN | BINARY, b"\x81\x01");
-    let (_, step) = link.next(&config, 1024, &mut bytes);
+    let (_, step) = link.next(&config, 1024, &mut inflater, &mut bytes);
     assert_eq!(step, Step::Message(MessageBytes::Binary(b"\x81\x01")));
 }
 

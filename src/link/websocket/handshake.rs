@@ -6,9 +6,11 @@ use base64::alphabet;
 use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use tungstenite::handshake::derive_accept_key;
 
+use super::deflate::WindowBits;
+use super::extension;
 use crate::config::{ListenAddress, Listener, ListenerMode};
 use crate::link::http1::{Request, Response, bad_request};
-use crate::link::{Encoding, Framing, origin, page};
+use crate::link::{Encoding, Framing, LinkConfig, origin, page};
 use crate::wamp::codec::Serializer;
 
 /// The subprotocols of WAMP (basic profile, "WebSocket Transport") and what they stand for.
@@ -47,6 +49,8 @@ pub(in crate::link) fn offered(listener: &Listener) -> impl Iterator<Item = (&'s
 pub(in crate::link) struct Accepted {
     /// `None` for an echo link.
     pub(in crate::link) encoding: Option<Encoding>,
+    /// The window, where permessage-deflate was agreed on.
+    pub(in crate::link) deflate: Option<WindowBits>,
     /// The answer.
     pub(in crate::link) reply: Vec<u8>,
 }
@@ -55,7 +59,8 @@ pub(in crate::link) struct Accepted {
 ///
 /// # Errors
 /// The response to a request that is something else, or wrong; also the page of `GET /`.
-pub(in crate::link) fn answer(listener: &Listener, request: &Request<'_, '_>) -> Result<Accepted, Response> {
+pub(in crate::link) fn answer(config: &LinkConfig, request: &Request<'_, '_>) -> Result<Accepted, Response> {
+    let listener = &config.listener;
     if !listener.websocket {
         return Err(bad_request(
             "This listener speaks RawSocket only; `websocket` is off in its configuration.",
@@ -69,7 +74,7 @@ pub(in crate::link) fn answer(listener: &Listener, request: &Request<'_, '_>) ->
     let is_endpoint = request.path == listener.path;
     let is_upgrade = is_get && has_element(request, "Upgrade", "websocket");
     if is_endpoint && is_upgrade {
-        return open(listener, request);
+        return open(config, request);
     }
     if request.path == "/" && !is_upgrade {
         return Err(page::welcome(listener, request));
@@ -82,7 +87,8 @@ pub(in crate::link) fn answer(listener: &Listener, request: &Request<'_, '_>) ->
     Err(Response::text("404 Not Found", text))
 }
 
-fn open(listener: &Listener, request: &Request<'_, '_>) -> Result<Accepted, Response> {
+fn open(config: &LinkConfig, request: &Request<'_, '_>) -> Result<Accepted, Response> {
+    let listener = &config.listener;
     let key = check_handshake(request)?;
     check_origin(listener, request)?;
     let (encoding, subprotocol) = choose_subprotocol(listener, request)?;
@@ -98,8 +104,14 @@ fn open(listener: &Listener, request: &Request<'_, '_>) -> Result<Accepted, Resp
             reply.push_str(part);
         }
     }
+    let agreed = WindowBits::new(config.limits.compression_window_bits)
+        .filter(|_| listener.compression)
+        .and_then(|window| extension::agree(request.elements("Sec-WebSocket-Extensions"), window));
+    if let Some(agreed) = agreed {
+        agreed.push_header(&mut reply);
+    }
     reply.push_str("\r\n");
-    Ok(Accepted { encoding, reply: reply.into_bytes() })
+    Ok(Accepted { encoding, deflate: agreed.map(|agreed| agreed.window), reply: reply.into_bytes() })
 }
 
 /// The demands of RFC 6455 section 4.2.1; returns the key.

@@ -3,6 +3,8 @@
 
 mod assembly;
 mod batch;
+pub(super) mod deflate;
+mod extension;
 pub(super) mod handshake;
 mod mask;
 
@@ -13,6 +15,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use self::assembly::{Assembled, Assembly};
 use self::batch::Batch;
+use self::deflate::Inflater;
 use super::{Encoding, Event, Framing, Received};
 use crate::link::frame::{push_close, push_control};
 use crate::wamp::CloseReason;
@@ -49,9 +52,15 @@ impl Violation {
 
     /// The end of the connection, with its Close frame.
     pub(super) fn into_event(self) -> Event {
+        let (reply, reason) = self.into_close();
+        Event::Close { reply, reason }
+    }
+
+    /// The Close frame, and the reason.
+    pub(super) fn into_close(self) -> (Vec<u8>, CloseReason) {
         let mut reply = Vec::new();
         push_close(self.reason.info().websocket_code, self.message, &mut reply);
-        Event::Close { reply, reason: self.reason }
+        (reply, self.reason)
     }
 }
 
@@ -62,6 +71,8 @@ pub(super) struct Bounds {
     pub(super) message_bytes_max: usize,
     /// The most frames of one message.
     pub(super) frames_per_message_max: u32,
+    /// How many times as long as it came a message may be once it is inflated.
+    pub(super) inflate_ratio_max: u32,
 }
 
 /// An open WebSocket. Without a message under way it holds no heap.
@@ -74,6 +85,8 @@ pub(super) struct WebSocket {
     header: [u8; HEADER_BYTES_MAX],
     header_len: u8,
     encoding: Option<Encoding>,
+    /// permessage-deflate was agreed on.
+    takes_compressed: bool,
 }
 
 /// What is needed only between the first and the last byte of a frame or a message.
@@ -99,22 +112,27 @@ struct Frame {
 
 #[derive(Debug)]
 struct Message {
+    /// Of a compressed message what came, however it is cut: it is inflated when all of it is there.
     assembly: Assembly,
     frames: u32,
+    is_text: bool,
+    is_compressed: bool,
 }
 
 /// A frame header that keeps all rules.
 struct Header {
     opcode: OpCode,
     is_final: bool,
+    is_compressed: bool,
     length: usize,
     mask: [u8; 4],
 }
 
 impl WebSocket {
     /// Just opened. Without an encoding both kinds of messages are taken.
-    pub(super) fn new(encoding: Option<Encoding>) -> Self {
-        Self { partial: None, batch_left: 0, header: [0; HEADER_BYTES_MAX], header_len: 0, encoding }
+    pub(super) fn new(encoding: Option<Encoding>, takes_compressed: bool) -> Self {
+        let header = [0; HEADER_BYTES_MAX];
+        Self { partial: None, batch_left: 0, header, header_len: 0, encoding, takes_compressed }
     }
 
     /// What the handshake agreed on.
@@ -131,14 +149,24 @@ impl WebSocket {
     }
 
     /// Takes bytes until they come to something: how many were taken, and what they came to. `Idle` has taken all.
-    pub(super) fn next(&mut self, bounds: Bounds, input: &mut [u8]) -> (usize, Event) {
-        match self.advance(bounds, input) {
+    pub(super) fn next(
+        &mut self,
+        bounds: Bounds,
+        inflater: &mut Inflater,
+        input: &mut [u8],
+    ) -> (usize, Event) {
+        match self.advance(bounds, inflater, input) {
             Ok(taken) => taken,
             Err(violation) => (0, violation.into_event()),
         }
     }
 
-    fn advance(&mut self, bounds: Bounds, input: &mut [u8]) -> Result<(usize, Event), Violation> {
+    fn advance(
+        &mut self,
+        bounds: Bounds,
+        inflater: &mut Inflater,
+        input: &mut [u8],
+    ) -> Result<(usize, Event), Violation> {
         if self.batch_left > 0 {
             return self.next_in_batch(0, input);
         }
@@ -148,7 +176,7 @@ impl WebSocket {
         let mut at = 0;
         loop {
             if self.is_within_frame() {
-                let (taken, event) = self.take_payload(&mut input[at..])?;
+                let (taken, event) = self.take_payload(bounds, inflater, &mut input[at..])?;
                 at += taken;
                 match event {
                     Some(event) => return Ok((at, event)),
@@ -167,7 +195,13 @@ impl WebSocket {
                     return Ok((at + header.length, handle_control(opcode, payload)?));
                 }
                 OpCode::Data(Data::Text | Data::Binary) if is_whole && header.is_final => {
-                    mask::unmask(&mut input[at..at + header.length], header.mask);
+                    let end = at + header.length;
+                    mask::unmask(&mut input[at..end], header.mask);
+                    if header.is_compressed {
+                        let is_text = header.opcode == OpCode::Data(Data::Text);
+                        let length = inflater.inflate(&input[at..end], bounds)?;
+                        return Ok((end, self.handle_inflated(length, is_text, inflater)?));
+                    }
                     return self.handle_whole_message(at, &header, input);
                 }
                 _ => self.begin_frame(&header),
@@ -194,6 +228,23 @@ impl WebSocket {
         // The limit of messages is far below 2^32, and a length above it does not get here.
         self.batch_left = header.length as u32;
         self.next_in_batch(start, input)
+    }
+
+    /// A message that lies in the scratch of the inflater: nothing is copied, unless it is a batch.
+    fn handle_inflated(
+        &mut self,
+        length: usize,
+        is_text: bool,
+        inflater: &Inflater,
+    ) -> Result<Event, Violation> {
+        let Some(serializer) = self.batch_serializer() else {
+            return Ok(Event::Message(Received::Inflated { length, is_text }));
+        };
+        let mut assembly = Assembly::new(is_text);
+        assembly.push(inflater.inflated(length))?;
+        let partial = self.partial.get_or_insert_default();
+        partial.batch = Some(Batch::new(serializer, assembly.finish()?));
+        Ok(self.next_of_assembled_batch().unwrap_or(Event::Idle))
     }
 
     /// The next message of a batch that lies in the input from `start` on.
@@ -248,9 +299,11 @@ impl WebSocket {
     fn begin_frame(&mut self, header: &Header) {
         let partial = self.partial.get_or_insert_default();
         if let OpCode::Data(kind) = header.opcode {
-            let message = partial
-                .message
-                .get_or_insert_with(|| Message { assembly: Assembly::new(kind == Data::Text), frames: 0 });
+            let message = partial.message.get_or_insert_with(|| {
+                let (is_text, is_compressed) = (kind == Data::Text, header.is_compressed);
+                let assembly = Assembly::new(is_text && !is_compressed);
+                Message { assembly, frames: 0, is_text, is_compressed }
+            });
             message.frames = message.frames.saturating_add(1);
         }
         partial.frame = Some(Frame {
@@ -262,7 +315,12 @@ impl WebSocket {
     }
 
     /// Takes payload of the frame under way. An event is there when that frame completed something.
-    fn take_payload(&mut self, input: &mut [u8]) -> Result<(usize, Option<Event>), Violation> {
+    fn take_payload(
+        &mut self,
+        bounds: Bounds,
+        inflater: &mut Inflater,
+        input: &mut [u8],
+    ) -> Result<(usize, Option<Event>), Violation> {
         let Some(partial) = &mut self.partial else { return Ok((0, None)) };
         let Some(frame) = &mut partial.frame else { return Ok((0, None)) };
         let taken = frame.payload_left.min(input.len());
@@ -284,18 +342,28 @@ impl WebSocket {
                 let payload = std::mem::take(&mut partial.control);
                 Some(handle_control(opcode, &payload)?)
             }
-            OpCode::Data(_) if is_final => self.finish_message()?,
+            OpCode::Data(_) if is_final => self.finish_message(bounds, inflater)?,
             OpCode::Data(_) => None,
         };
         self.free_partial();
         Ok((taken, event))
     }
 
-    fn finish_message(&mut self) -> Result<Option<Event>, Violation> {
+    fn finish_message(
+        &mut self,
+        bounds: Bounds,
+        inflater: &mut Inflater,
+    ) -> Result<Option<Event>, Violation> {
         let batch_serializer = self.batch_serializer();
         let Some(partial) = &mut self.partial else { return Ok(None) };
         let Some(message) = partial.message.take() else { return Ok(None) };
-        let assembled = message.assembly.finish()?;
+        let assembled = match (message.assembly.finish()?, message.is_compressed) {
+            (Assembled::Binary(bytes), true) => {
+                let length = inflater.inflate(&bytes, bounds)?;
+                return self.handle_inflated(length, message.is_text, inflater).map(Some);
+            }
+            (assembled, _) => assembled,
+        };
         let Some(serializer) = batch_serializer else {
             return Ok(Some(Event::Message(match assembled {
                 Assembled::Text(text) => Received::Text(text),
@@ -350,8 +418,12 @@ impl WebSocket {
         header: &FrameHeader,
         length: u64,
     ) -> Result<Header, Violation> {
-        if header.rsv1 || header.rsv2 || header.rsv3 {
-            return Err(Violation::frame("a reserved bit is set, and no extension was agreed on"));
+        // RSV1 in the first frame of a message says that it is compressed (RFC 7692 section 6).
+        let begins_message = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+        if header.rsv1 && !(self.takes_compressed && begins_message) || header.rsv2 || header.rsv3 {
+            return Err(Violation::frame(
+                "a reserved bit is set, which no extension has given a meaning here",
+            ));
         }
         let Some(mask) = header.mask else {
             return Err(Violation::frame("a client must mask its frames"));
@@ -367,14 +439,27 @@ impl WebSocket {
                 return Err(Violation::frame("a control frame is longer than 125 bytes"));
             }
             OpCode::Control(_) => {}
-            OpCode::Data(kind) => self.check_data(bounds, kind, length)?,
+            OpCode::Data(kind) => self.check_data(bounds, kind, header.rsv1, length)?,
         }
-        // Not above `message_bytes_max`, which is a usize.
-        Ok(Header { opcode: header.opcode, is_final: header.is_final, length: length as usize, mask })
+        // Not above a bound that is a usize.
+        Ok(Header {
+            opcode: header.opcode,
+            is_final: header.is_final,
+            is_compressed: header.rsv1,
+            length: length as usize,
+            mask,
+        })
     }
 
-    fn check_data(&self, bounds: Bounds, kind: Data, length: u64) -> Result<(), Violation> {
+    fn check_data(
+        &self,
+        bounds: Bounds,
+        kind: Data,
+        begins_compressed: bool,
+        length: u64,
+    ) -> Result<(), Violation> {
         let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        let is_compressed = begins_compressed || message.is_some_and(|message| message.is_compressed);
         let (frames, len) = match (kind, message) {
             (Data::Continue, None) => {
                 return Err(Violation::frame("a continuation frame without a message to continue"));
@@ -391,7 +476,12 @@ impl WebSocket {
         if self.encoding.is_some() && kind == Data::Text && !self.is_json() {
             return Err(Violation::unsupported("this subprotocol has binary messages only"));
         }
-        if length > bounds.message_bytes_max.saturating_sub(len) as u64 {
+        let bytes_max = if is_compressed {
+            deflate::compressed_bytes_max(bounds.message_bytes_max)
+        } else {
+            bounds.message_bytes_max
+        };
+        if length > bytes_max.saturating_sub(len) as u64 {
             return Err(Violation::too_large("the message is longer than the limit of this router"));
         }
         if frames >= bounds.frames_per_message_max {
