@@ -123,6 +123,10 @@ counters! {
     request_errors
     /// Requests that the role may not make.
     not_authorized
+    /// Logins that an authenticator was asked about.
+    authentications_asked
+    /// Logins refused because too many were being asked about.
+    authentications_refused
     /// Requests that an authorizer was asked about.
     decisions_asked
     /// Requests that an earlier answer of an authorizer decided.

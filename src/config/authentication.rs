@@ -244,6 +244,22 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+impl User {
+    /// A user who cannot log in yet.
+    #[must_use]
+    pub fn nobody(authid: &str, role: &str) -> Self {
+        Self {
+            authid: authid.to_owned(),
+            role: role.to_owned(),
+            ticket: None,
+            secret: None,
+            authorized_keys: Vec::new(),
+            wampcra: None,
+            scram: None,
+        }
+    }
+}
+
 impl Keys for User {
     fn read(fields: &mut Fields<'_, '_>) -> Self {
         Self {

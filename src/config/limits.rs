@@ -77,6 +77,8 @@ section! {
         linger_bytes_max: Bytes(0..=16 * MIB), 64 * KIB;
         lingering_per_core_max: Integer(0..=1_000_000), 1_024;
         kill_timeout ["kill_timeout_ms"]: milliseconds(100..=600_000), ms(10_000);
+        authenticator_timeout ["authenticator_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);
+        authenticator_calls_max: Integer(1..=1_000_000), 256;
         authorizer_timeout ["authorizer_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);
         authorizer_calls_max: Integer(1..=1_000_000), 256;
         authorizer_cache_max: Integer(0..=10_000_000), 10_000;

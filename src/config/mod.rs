@@ -157,6 +157,8 @@ pub struct Limits {
     pub linger_bytes_max: usize,
     pub lingering_per_core_max: usize,
     pub kill_timeout: Duration,
+    pub authenticator_timeout: Duration,
+    pub authenticator_calls_max: usize,
     pub authorizer_timeout: Duration,
     pub authorizer_calls_max: usize,
     pub authorizer_cache_max: usize,
@@ -181,6 +183,10 @@ pub struct Realm {
     pub strict_request_ids: bool,
     /// `authmethods`: how clients may log in; `None` ("auto") is `anonymous` and what the users have.
     pub authmethods: Option<Vec<AuthMethod>>,
+    /// `authenticator`: the procedure that knows users whom `users` does not name.
+    pub authenticator: Option<String>,
+    /// `authenticator_realm`: where it is registered; `None` is here.
+    pub authenticator_realm: Option<String>,
     /// `disclose_me`: whether callers and publishers may ask to be disclosed.
     pub disclose_me: bool,
     /// `meta_api`: whether there are meta procedures and meta events.

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use super::environment;
 use super::errors::{ConfigErrors, Problems};
-use super::kinds::{several, single};
+use super::kinds::{did_you_mean, several, single};
 use super::section::{Fields, Reader, Section, section};
 use super::tree::{Node, Origin, Path, Value};
-use super::{Config, Limits, Listener, Log, listener, print, realm};
+use super::{Config, Limits, Listener, Log, Realm, listener, print, realm};
 
 /// The longest file that is read.
 const TEXT_BYTES_MAX: usize = 16 << 20;
@@ -78,6 +78,7 @@ impl Section for Config {
             let path = fields.path.key("realm").index(index);
             realm::check(realm, self.limits.uri_limits(), fields.reader, &path);
             self.check_cores(realm.home, fields, &path.key("home"));
+            self.check_authenticator(realm, fields, &path.key("authenticator_realm"));
         }
         self.check_listeners(fields);
     }
@@ -98,6 +99,15 @@ impl Config {
                 listener::check_exposure(listener, fields.reader, &path);
             }
             self.check_cores(listener.cores.iter().flatten().copied(), fields, &path.key("cores"));
+        }
+    }
+
+    /// An authenticator is registered in some realm.
+    fn check_authenticator(&self, realm: &Realm, fields: &mut Fields<'_, '_>, path: &Path) {
+        let Some(name) = realm.authenticator_realm.as_deref() else { return };
+        if fields.reader.is_sound(path) && !self.realms.iter().any(|other| other.name == name) {
+            let hint = did_you_mean(name, self.realms.iter().map(|other| other.name.as_str()));
+            fields.reader.problem(path, format!("there is no realm `{name}`"), hint);
         }
     }
 

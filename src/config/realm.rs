@@ -56,6 +56,8 @@ section! {
         uri_rule: Words(RULES), UriRule::Loose;
         strict_request_ids: Boolean, true;
         authmethods: authentication::methods("auto"), None;
+        authenticator: Optional(PROCEDURE), None;
+        authenticator_realm: Optional(REALM_NAME), None;
         disclose_me: Words(DISCLOSE_ME), true;
         meta_api: Boolean, true;
         roles ["role"]: several(ROLES_MAX), Vec::new();
@@ -71,6 +73,14 @@ impl Section for Realm {
         }
         let names = self.roles.iter().map(|role| Some((&role.name, format!("the role `{}`", role.name))));
         fields.reader.refuse_duplicates(&fields.path.key("role"), &["name"], names);
+        if self.authenticator.is_some() && self.authmethods.is_none() && fields.is_sound("authmethods") {
+            let hint = "say which it is asked about, as in `authmethods = [\"ticket\", \"wampcra\"]`";
+            fields.problem("authenticator", "there are no `authmethods`", hint);
+        }
+        if self.authenticator.is_none() && self.authenticator_realm.is_some() {
+            let hint = "add the `authenticator` that is registered there, or leave this out";
+            fields.problem("authenticator_realm", "there is no `authenticator`", hint);
+        }
         authentication::check(self, fields);
     }
 }

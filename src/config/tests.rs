@@ -220,7 +220,10 @@ fn realm() -> impl Strategy<Value = Realm> {
             home,
             uri_rule,
             strict_request_ids,
+            // One needs the other.
+            authenticator: authmethods.as_ref().map(|_| "com.example.authenticate".to_owned()),
             authmethods,
+            authenticator_realm: None,
             // tests/config has those.
             users: Vec::new(),
             disclose_me,

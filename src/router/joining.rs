@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::authenticate::{Facts, Principal, Proof, Refusal, Verdict};
+use super::authenticate::{Answered, Facts, Principal, Proof, Refusal, Verdict, announced_key, verify_with};
+use super::authenticator::Newcomer;
 use super::effects::Effects;
 use super::identity::Identity;
 use super::peer::{RealmIndex, SessionKey};
@@ -22,15 +23,20 @@ use crate::wamp::{Payload, ProtocolError, RequestId, SessionId};
 /// What is remembered between CHALLENGE and WELCOME. Ends with the answer, and with the connection.
 #[derive(Debug)]
 pub(super) struct Challenged {
-    realm: RealmIndex,
-    features: ClientFeatures,
-    method: AuthMethod,
-    /// The id that the session will have.
-    id: SessionId,
-    /// The role that the client asked for.
-    authrole: Option<Box<str>>,
-    principal: Principal,
-    proof: Proof,
+    pub(super) newcomer: Newcomer,
+    pub(super) who: Who,
+    pub(super) proof: Proof,
+}
+
+/// Whom a proof is checked with.
+#[derive(Debug)]
+pub(super) enum Who {
+    /// A user of the configuration, or one who stands in.
+    Configured(Principal),
+    /// An authenticator knows the user.
+    Answered { answered: Box<Answered>, role: u16 },
+    /// An authenticator will be asked, once there is something to show it.
+    Unknown,
 }
 
 impl Router {
@@ -134,6 +140,24 @@ impl Router {
         if authid.is_none() && (method != AuthMethod::Cryptosign || !extra.contains_key("pubkey")) {
             return Some(Err("HELLO.Details.authid is missing: it says who wants to log in"));
         }
+        let newcomer = Newcomer {
+            realm,
+            features: hello.details.features,
+            method,
+            id,
+            authid: authid.map(Box::from),
+            authrole: hello.details.authrole.as_deref().map(Box::from),
+        };
+        if self.realms[usize::from(realm.0)].authenticator.is_some()
+            && !accounts.names(authid, announced_key(extra).as_ref())
+        {
+            if method == AuthMethod::Ticket {
+                self.challenge_for_ticket(key, newcomer, effects);
+            } else {
+                self.ask_authenticator(key, newcomer, extra.clone(), None, effects);
+            }
+            return Some(Ok(()));
+        }
         let principal = accounts.find(method, authid, extra)?;
         let account = accounts.account(principal);
         let facts = Facts {
@@ -148,21 +172,25 @@ impl Router {
             Ok(begun) => begun,
             Err(refusal) => return Some(Err(refusal)),
         };
-        let challenged = Challenged {
-            realm,
-            features: hello.details.features,
-            method,
-            id,
-            authrole: hello.details.authrole.as_deref().map(Box::from),
-            principal,
-            proof,
-        };
+        let challenged = Challenged { newcomer, who: Who::Configured(principal), proof };
+        self.send_challenge(key, challenged, &challenge, effects);
+        Some(Ok(()))
+    }
+
+    /// Sends CHALLENGE, with this map in JSON.
+    pub(super) fn send_challenge(
+        &mut self,
+        key: SessionKey,
+        challenged: Challenged,
+        challenge: &str,
+        effects: &mut impl Effects,
+    ) {
+        let method = challenged.newcomer.method;
         self.sessions.at_mut(key.slot).state = State::Challenging;
         self.challenges.insert(key, Box::new(challenged));
         let extra = Value { serializer: Serializer::Json, bytes: challenge.as_bytes() };
         let message = Challenge { method: Text::Borrowed(method.as_str()), extra };
         let _ = effects.reply(key, &Message::Challenge(message));
-        Some(Ok(()))
     }
 
     /// Between CHALLENGE and WELCOME: anything but AUTHENTICATE and ABORT fails the session.
@@ -173,9 +201,13 @@ impl Router {
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
         match message {
-            Message::Authenticate(message) => {
+            Message::Authenticate(message) if self.challenges.contains_key(&key) => {
                 self.handle_authenticate(key, message, effects);
                 Ok(())
+            }
+            Message::Authenticate(_) => {
+                let text = "AUTHENTICATE: nothing was challenged, or it was answered already";
+                Err(ProtocolError::new(text))
             }
             Message::Abort(_) => {
                 self.handle_client_abort(key, effects);
@@ -195,44 +227,68 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         let Some(challenged) = self.challenges.remove(&key) else { return };
-        let accounts = &self.realms[usize::from(challenged.realm.0)].accounts;
+        let Challenged { newcomer, who, proof } = *challenged;
         let extra = values_of(Some(message.extra));
-        let verdict = accounts.verify(challenged.principal, &challenged.proof, &message.signature, &extra);
-        self.finish_authentication(key, *challenged, verdict, effects);
+        let verdict = match &who {
+            Who::Configured(principal) => {
+                let accounts = &self.realms[usize::from(newcomer.realm.0)].accounts;
+                accounts.verify(*principal, &proof, &message.signature, &extra)
+            }
+            Who::Answered { answered, .. } => {
+                match verify_with(&answered.user, &proof, &message.signature, &extra) {
+                    Verdict::Right { authextra } if authextra.is_empty() => {
+                        Verdict::Right { authextra: answered.authextra.clone() }
+                    }
+                    verdict => verdict,
+                }
+            }
+            Who::Unknown => {
+                self.ask_authenticator(key, newcomer, extra, Some(&message.signature), effects);
+                return;
+            }
+        };
+        match verdict {
+            Verdict::Right { authextra } => self.let_in(key, newcomer, &who, authextra, effects),
+            Verdict::Wrong => self.deny_authentication(key, effects),
+        }
     }
 
-    fn finish_authentication(
+    pub(super) fn deny_authentication(&mut self, key: SessionKey, effects: &mut impl Effects) {
+        let text = "the authentication was denied: there is no such user, or the secret is another one";
+        self.abort(key, uri::AUTHENTICATION_DENIED, text, effects);
+    }
+
+    /// Somebody has shown who it is.
+    pub(super) fn let_in(
         &mut self,
         key: SessionKey,
-        challenged: Challenged,
-        verdict: Verdict,
+        newcomer: Newcomer,
+        who: &Who,
+        authextra: Box<str>,
         effects: &mut impl Effects,
     ) {
-        let Verdict::Right { authextra } = verdict else {
-            let text = "the authentication was denied: there is no such user, or the secret is another one";
-            self.abort(key, uri::AUTHENTICATION_DENIED, text, effects);
-            return;
+        let realm = &self.realms[usize::from(newcomer.realm.0)];
+        let (role, authid, authprovider) = match who {
+            Who::Configured(principal) => {
+                let account = realm.accounts.account(*principal);
+                (account.role, account.user.authid.as_str(), "static")
+            }
+            Who::Answered { answered, role } => (*role, answered.user.authid.as_str(), "dynamic"),
+            Who::Unknown => return,
         };
-        let realm = &self.realms[usize::from(challenged.realm.0)];
-        let account = realm.accounts.account(challenged.principal);
-        let role = account.role;
         let is_wanted = |wanted: &str| *realm.roles[usize::from(role)].name == *wanted;
-        if !challenged.authrole.as_deref().is_none_or(is_wanted) {
+        if !newcomer.authrole.as_deref().is_none_or(is_wanted) {
             let text = "the user has another role than HELLO.Details.authrole";
             self.abort(key, uri::NO_SUCH_ROLE, text, effects);
             return;
         }
-        let identity = Identity {
-            authid: account.user.authid.as_str().into(),
-            authmethod: challenged.method,
-            authprovider: "static",
-            authextra,
-        };
+        let identity =
+            Identity { authid: authid.into(), authmethod: newcomer.method, authprovider, authextra };
         let admission = Admission {
-            id: challenged.id,
-            realm: challenged.realm,
+            id: newcomer.id,
+            realm: newcomer.realm,
             role,
-            features: challenged.features,
+            features: newcomer.features,
             identity: Some(Box::new(identity)),
         };
         self.open_session(key, admission, effects);

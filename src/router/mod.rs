@@ -5,6 +5,7 @@
 //! lives where it dies: a call on its caller's core, an invocation on its callee's (ARCHITECTURE.md).
 
 mod authenticate;
+mod authenticator;
 pub mod authorize;
 mod authorizer;
 mod broker;
@@ -31,6 +32,7 @@ use std::collections::{BTreeSet, VecDeque};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use self::authenticator::{Asked, Authenticator};
 use self::authorizer::Decisions;
 use self::dealer::{Deadlines, Dealer, Work};
 use self::effects::Effects;
@@ -174,6 +176,8 @@ pub struct Router {
     kills: BTreeSet<(u64, SessionKey, RequestId)>,
     /// Clients that have to answer a CHALLENGE. Ends with the answer, and with the connection.
     challenges: HashMap<SessionKey, Box<Challenged>, FixedState>,
+    /// Those whom an authenticator is asked about.
+    asked: HashMap<SessionKey, Box<Asked>, FixedState>,
     own_calls: OwnCalls,
     decisions: Decisions,
     /// Whether any role has an authorizer.
@@ -200,10 +204,21 @@ impl Router {
         let mut random = Random::new(seed, core);
         let hash_seed = random.key();
         let keys = RealmKeys { map: random.key(), subscription: Random::shared_key(seed) };
+        let number_of = |name: &str| {
+            let place = config.realms.iter().position(|realm| realm.name == name)?;
+            Some(peer::RealmIndex(place as u16))
+        };
         let realms = config
             .realms
             .iter()
-            .map(|realm| Realm::new(realm, &config.limits, &config.doors, core, cores, keys))
+            .map(|realm| {
+                let mut built = Realm::new(realm, &config.limits, &config.doors, core, cores, keys);
+                let home_of = realm.authenticator_realm.as_ref().unwrap_or(&realm.name);
+                if let (Some(procedure), Some(realm)) = (&realm.authenticator, number_of(home_of)) {
+                    built.authenticator = Some(Authenticator { procedure: procedure.as_str().into(), realm });
+                }
+                built
+            })
             .collect();
         let has_authorizers =
             config.realms.iter().flat_map(|realm| &realm.roles).any(|role| role.authorizer.is_some());
@@ -216,6 +231,7 @@ impl Router {
             invocations: Invocations::new(hash_seed),
             kills: BTreeSet::new(),
             challenges: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            asked: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             own_calls: OwnCalls::new(hash_seed),
             decisions: Decisions::new(hash_seed, config.limits.authorizer_cache_max),
             has_authorizers,
@@ -506,7 +522,7 @@ impl Router {
             // A caller that is remembered without a call would be a leak too.
             invocations: if self.invocations.is_empty() { 0 } else { self.invocations.len().max(1) },
             kills: self.kills.len(),
-            challenges: self.challenges.len(),
+            challenges: self.challenges.len() + self.asked.len(),
             own_calls: self.own_calls.len(),
             decisions: self.decisions.len(),
             retained: self.realms.iter().map(|realm| realm.retained.len()).sum(),
@@ -587,6 +603,7 @@ impl Router {
         if let Some(session) = self.sessions.get(key) {
             if session.state == State::Challenging {
                 self.challenges.remove(&key);
+                self.forget_question(key, effects);
             }
             self.end_session(key, effects);
             self.sessions.free(key);

@@ -25,6 +25,8 @@ const OWN_KEY: SessionKey = SessionKey { slot: u32::MAX, generation: 0 };
 pub(super) enum Purpose {
     /// A request of this session waits for the answer.
     Authorize(SessionKey),
+    /// Somebody who wants to log in is asked about.
+    Authenticate(SessionKey),
 }
 
 /// What came of a call.
@@ -154,6 +156,7 @@ impl Router {
     fn handle_own_answer(&mut self, purpose: Purpose, answer: &Answer<'_>, effects: &mut impl Effects) {
         match purpose {
             Purpose::Authorize(key) => self.handle_authorizer_answer(key, answer, effects),
+            Purpose::Authenticate(key) => self.handle_authenticator_answer(key, answer, effects),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 
 use super::Door;
 use super::authenticate::Accounts;
+use super::authenticator::Authenticator;
 use super::authorize::Role;
 use super::authorizer::Authorizer;
 use super::broker::Broker;
@@ -32,6 +33,8 @@ pub(super) struct Realm {
     /// How clients may log in, by listener.
     pub(super) methods: Vec<Vec<AuthMethod>>,
     pub(super) accounts: Accounts,
+    /// Knows those whom `accounts` does not.
+    pub(super) authenticator: Option<Authenticator>,
     pub(super) broker: Broker,
     /// Alike on every core.
     pub(super) retained: Retained,
@@ -101,6 +104,7 @@ impl Realm {
             anonymous_role,
             methods,
             accounts: Accounts::new(config),
+            authenticator: None,
             wants_callers: FixedState::with_seed(keys.subscription).hash_one(("callers", &config.name)),
             broker: Broker::new(keys.map, keys.subscription),
             retained: Retained::new(limits),
@@ -108,6 +112,11 @@ impl Realm {
             meta_api: config.meta_api,
             directory: (home == core).then(|| Directory::new(keys.map)),
         }
+    }
+
+    /// The number of a role.
+    pub(super) fn role_of_name(&self, name: &str) -> Option<u16> {
+        self.roles.iter().position(|role| *role.name == *name).map(|index| index as u16)
     }
 
     /// Checks a URI to publish to, to call, or to register exactly: those below `wamp` belong to the protocol.
@@ -122,7 +131,9 @@ impl Realm {
 /// How clients of a realm may log in at a listener: what both allow, and what somebody can do.
 fn methods_at(door: &Door, realm: &config::Realm) -> Vec<AuthMethod> {
     let is_possible = |method: &AuthMethod| {
+        // Whoever is asked about the others has to know what they log in by.
         *method == AuthMethod::Anonymous
+            || realm.authenticator.is_some()
             || realm.users.iter().any(|user| user.methods().any(|own| own == *method))
     };
     let is_in = |list: &Option<Vec<AuthMethod>>, method: &AuthMethod| {

@@ -9,7 +9,7 @@ use super::{Begun, Facts, Proof, Refusal};
 use crate::config::authentication::{PublicKey, bytes_of_hex, hex};
 
 /// The key that the client announces.
-pub(super) fn announced_key(extra: &Map<String, Value>) -> Option<PublicKey> {
+pub(in super::super) fn announced_key(extra: &Map<String, Value>) -> Option<PublicKey> {
     extra.get("pubkey").and_then(Value::as_str).and_then(bytes_of_hex)
 }
 

@@ -5,6 +5,7 @@
 //! like that of a real user, whose answer costs as much to check, and is never right. So neither a message nor the
 //! time it takes tells who exists.
 
+mod answer;
 mod cryptosign;
 mod scram;
 mod ticket;
@@ -18,6 +19,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+pub(super) use self::answer::{Answered, Refused, read as read_answer};
+pub(super) use self::cryptosign::announced_key;
 use super::Now;
 use crate::config::authentication::{PublicKey, ScramDialect};
 use crate::config::{self, AuthMethod, User};
@@ -141,7 +144,7 @@ impl Accounts {
         authid: Option<&str>,
         extra: &Map<String, Value>,
     ) -> Option<Principal> {
-        let key = if method == AuthMethod::Cryptosign { cryptosign::announced_key(extra) } else { None };
+        let key = if method == AuthMethod::Cryptosign { announced_key(extra) } else { None };
         let known = match (authid, &key) {
             (Some(authid), _) => self.by_authid.get(authid),
             (None, Some(key)) => self.by_public_key.get(key),
@@ -171,6 +174,14 @@ impl Accounts {
         hmac(&hmac(&self.stand_in_key, purpose.as_bytes()), authid.as_bytes())
     }
 
+    /// Whether the configuration names this user, or whoever has this key.
+    pub(super) fn names(&self, authid: Option<&str>, key: Option<&PublicKey>) -> bool {
+        match authid {
+            Some(authid) => self.by_authid.contains_key(authid),
+            None => key.is_some_and(|key| self.by_public_key.contains_key(key)),
+        }
+    }
+
     /// Begins a method: CHALLENGE.Extra in JSON, and what is to come. `None` where this principal does not have it.
     pub(super) fn begin(
         &self,
@@ -180,24 +191,7 @@ impl Accounts {
     ) -> Option<Result<(String, Proof), Refusal>> {
         let user = &self.account(principal).user;
         let salting = if principal.is_real { Salting::Own } else { Salting::StandIn(self, facts.authid) };
-        let begun = match method {
-            AuthMethod::Anonymous => return None,
-            AuthMethod::Ticket => user.ticket.as_ref().map(|_| Ok(ticket::begin()))?,
-            AuthMethod::WampCra if user.secret.is_none() && user.wampcra.is_none() => return None,
-            AuthMethod::WampCra => Ok(wampcra::begin(user, facts, salting)),
-            AuthMethod::WampScram | AuthMethod::Scram => {
-                let dialect = if method == AuthMethod::Scram {
-                    ScramDialect::Autobahn
-                } else {
-                    ScramDialect::WampScram
-                };
-                let keys = user.scram.as_ref().filter(|keys| keys.dialect == dialect)?;
-                scram::begin(keys, facts, salting)
-            }
-            AuthMethod::Cryptosign if user.authorized_keys.is_empty() => return None,
-            AuthMethod::Cryptosign => cryptosign::begin(facts),
-        };
-        Some(begun.map(|Begun { extra, proof }| (extra, proof)))
+        begin(user, salting, method, facts)
     }
 
     /// Whether an answer is right: AUTHENTICATE.Signature and what is beside it.
@@ -208,23 +202,64 @@ impl Accounts {
         signature: &str,
         extra: &Map<String, Value>,
     ) -> Verdict {
-        let user = &self.account(principal).user;
-        let verdict = match proof {
-            Proof::Ticket => {
-                Verdict::of(user.ticket.as_ref().is_some_and(|secret| ticket::is_right(secret, signature)))
-            }
-            Proof::WampCra { challenge } => Verdict::of(wampcra::is_right(user, challenge, signature)),
-            Proof::Scram { message, nonce } => match &user.scram {
-                Some(keys) => scram::verify(keys, message, nonce, signature, extra),
-                None => Verdict::Wrong,
-            },
-            Proof::Cryptosign { public_key, challenge } => {
-                let is_right = cryptosign::is_right(public_key, challenge, signature);
-                Verdict::of(is_right & user.authorized_keys.contains(public_key))
-            }
-        };
+        let verdict = verify_with(&self.account(principal).user, proof, signature, extra);
         // Only now: a stand-in must cost what a user does.
         if principal.is_real { verdict } else { Verdict::Wrong }
+    }
+}
+
+/// Begins a method for a user whom an authenticator knows. `None` where it is not one with a challenge.
+pub(super) fn begin_with(
+    user: &User,
+    method: AuthMethod,
+    facts: &Facts<'_>,
+) -> Option<Result<(String, Proof), Refusal>> {
+    begin(user, Salting::Own, method, facts)
+}
+
+fn begin(
+    user: &User,
+    salting: Salting<'_>,
+    method: AuthMethod,
+    facts: &Facts<'_>,
+) -> Option<Result<(String, Proof), Refusal>> {
+    let begun = match method {
+        AuthMethod::Anonymous => return None,
+        AuthMethod::Ticket => user.ticket.as_ref().map(|_| Ok(ticket::begin()))?,
+        AuthMethod::WampCra if user.secret.is_none() && user.wampcra.is_none() => return None,
+        AuthMethod::WampCra => Ok(wampcra::begin(user, facts, salting)),
+        AuthMethod::WampScram | AuthMethod::Scram => {
+            let dialect =
+                if method == AuthMethod::Scram { ScramDialect::Autobahn } else { ScramDialect::WampScram };
+            let keys = user.scram.as_ref().filter(|keys| keys.dialect == dialect)?;
+            scram::begin(keys, facts, salting)
+        }
+        AuthMethod::Cryptosign if user.authorized_keys.is_empty() => return None,
+        AuthMethod::Cryptosign => cryptosign::begin(facts),
+    };
+    Some(begun.map(|Begun { extra, proof }| (extra, proof)))
+}
+
+/// Whether the answer of such a user is right.
+pub(super) fn verify_with(
+    user: &User,
+    proof: &Proof,
+    signature: &str,
+    extra: &Map<String, Value>,
+) -> Verdict {
+    match proof {
+        Proof::Ticket => {
+            Verdict::of(user.ticket.as_ref().is_some_and(|secret| ticket::is_right(secret, signature)))
+        }
+        Proof::WampCra { challenge } => Verdict::of(wampcra::is_right(user, challenge, signature)),
+        Proof::Scram { message, nonce } => match &user.scram {
+            Some(keys) => scram::verify(keys, message, nonce, signature, extra),
+            None => Verdict::Wrong,
+        },
+        Proof::Cryptosign { public_key, challenge } => {
+            let is_right = cryptosign::is_right(public_key, challenge, signature);
+            Verdict::of(is_right & user.authorized_keys.contains(public_key))
+        }
     }
 }
 
