@@ -87,6 +87,10 @@ impl Effects for Nothing {
 
     fn credit(&mut self, _session: SessionRef, _charge: Charge, _when: CreditTime) {}
 
+    fn probe(&mut self, _session: SessionKey) -> bool {
+        false
+    }
+
     fn opened(&mut self, _session: SessionKey, _id: SessionId) {}
 
     fn left(&mut self, _session: SessionKey) {}

@@ -117,6 +117,8 @@ counters! {
     meta_events
     /// Meta procedures that were answered without the part of a core that did not answer in time.
     gathers_partial
+    /// Registrations that went to another session of the same authid because the holder did not answer a ping.
+    takeovers
     /// CANCELs taken.
     cancels
     /// Requests answered with ERROR, calls not counted.

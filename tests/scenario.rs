@@ -51,13 +51,15 @@ const PLAIN_ROLES: &str = r#"{"roles": {"publisher": {}, "subscriber": {}, "call
 enum Got {
     Message(Value),
     Closed(CloseReason),
+    Pinged,
 }
 
 impl Got {
     fn is(&self, expected: &str, captures: &mut Captures) -> Result<bool, String> {
         match self {
             Self::Closed(reason) => Ok(expected == format!("closed {}", reason.info().key)),
-            Self::Message(_) if expected.starts_with("closed ") => Ok(false),
+            Self::Pinged => Ok(expected == "pinged"),
+            Self::Message(_) if expected.starts_with("closed ") || expected == "pinged" => Ok(false),
             Self::Message(actual) => {
                 let expected = values::expected(expected).map_err(|error| error.to_string())?;
                 let mut attempt = captures.clone();
@@ -73,6 +75,7 @@ impl Got {
     fn describe(&self, captures: &mut Captures) -> String {
         match self {
             Self::Closed(reason) => format!("closed {}", reason.info().key),
+            Self::Pinged => "pinged".to_owned(),
             Self::Message(message) => values::describe(message, captures),
         }
     }
@@ -158,6 +161,8 @@ impl<'a> Run<'a> {
             Input::Closes(party, reason) => self.world.close(*party, *reason),
             Input::Outbox(party, outbox) => self.world.set_outbox(*party, *outbox),
             Input::Takes(party, bytes_max) => self.world.set_bytes_max(*party, *bytes_max),
+            Input::TakesNoPings(party) => self.world.take_no_pings(*party),
+            Input::Pongs(party, is_there) => self.world.pong(*party, *is_there),
             Input::Wait(ms) => self.world.wait(*ms),
             Input::Hold(held) => self.world.hold(*held),
         }
@@ -175,6 +180,7 @@ impl<'a> Run<'a> {
         for (party, received) in self.world.take_received() {
             let got = match received {
                 Received::Closed(reason) => Got::Closed(reason),
+                Received::Pinged => Got::Pinged,
                 Received::Message(bytes) => {
                     let message = values::value_of(&bytes, self.script.parties[party].serializer)?;
                     if message[0] == 4 {

@@ -22,6 +22,7 @@ mod wire {
     mod placement;
     mod slow_reader;
     mod slow_replies;
+    mod takeover;
     mod vanished;
     mod wamp_abuse;
     mod websocket_abuse;

@@ -113,7 +113,7 @@ fn feed(config: &LinkConfig, bytes: &[u8], size: usize) -> Vec<Seen> {
                     Seen::Message { is_text: message.is_text(), bytes: message.as_bytes().to_vec() }
                 }
                 Step::Reply(reply) => Seen::Reply(reply.to_vec()),
-                Step::Pong => Seen::Pong,
+                Step::Pong(_) => Seen::Pong,
                 Step::Violation(error) => {
                     seen.push(Seen::Violation(error.message));
                     return seen;

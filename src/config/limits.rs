@@ -58,6 +58,7 @@ section! {
         queue_timeout ["queue_timeout_ms"]: milliseconds(10..=86_400_000), ms(30_000);
         reroutes_per_call_max: Integer(0..=1_000), 32;
         reroute_bytes_per_registration_max: Bytes(0..=GIB), 4 * MIB;
+        takeover_timeout ["takeover_timeout_ms"]: milliseconds(100..=60_000), ms(2_000);
         outbox_soft_bytes: Bytes(4 * KIB..=GIB), MIB;
         outbox_hard_bytes: Bytes(4 * KIB..=GIB), 4 * MIB;
         outbox_bytes_per_core_max: Bytes(MIB..=TIB), 256 * MIB;

@@ -138,6 +138,7 @@ pub struct Limits {
     pub queue_timeout: Duration,
     pub reroutes_per_call_max: usize,
     pub reroute_bytes_per_registration_max: usize,
+    pub takeover_timeout: Duration,
     pub outbox_soft_bytes: usize,
     pub outbox_hard_bytes: usize,
     pub outbox_bytes_per_core_max: usize,

@@ -97,6 +97,11 @@ pub(super) fn push_ping(out: &mut Vec<u8>) {
     push_control(Control::Ping, &[], out);
 }
 
+/// Appends a ping that its pong repeats.
+pub(super) fn push_ping_with(payload: &[u8; 8], out: &mut Vec<u8>) {
+    push_control(Control::Ping, payload, out);
+}
+
 /// Appends a control frame. `payload` is at most 125 bytes.
 pub(super) fn push_control(opcode: Control, payload: &[u8], out: &mut Vec<u8>) {
     push_header(OpCode::Control(opcode), payload.len(), out);

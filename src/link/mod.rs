@@ -105,8 +105,8 @@ pub enum Step<'b> {
     Message(MessageBytes<'b>),
     /// The link owes the peer these bytes (PONG).
     Reply(Bytes),
-    /// The peer answered a ping.
-    Pong,
+    /// The peer answered a ping, with the number that was in it, if one was.
+    Pong(Option<u64>),
     /// What holds messages cannot be taken apart: as wrong as a message that cannot be decoded. The link is still open, for
     /// ABORT and [`Link::close`]; it must be given nothing more.
     Violation(ProtocolError),
@@ -147,7 +147,7 @@ enum Event {
     Idle,
     Message(Received),
     Reply(Vec<u8>),
-    Pong,
+    Pong(Option<u64>),
     Violation(ProtocolError),
     Close { reply: Vec<u8>, reason: CloseReason },
 }
@@ -226,7 +226,7 @@ impl Link {
         let message = match event {
             Event::Idle => return (taken, Step::Idle),
             Event::Reply(reply) => return (taken, Step::Reply(reply.into())),
-            Event::Pong => return (taken, Step::Pong),
+            Event::Pong(number) => return (taken, Step::Pong(number)),
             Event::Violation(error) => return (taken, Step::Violation(error)),
             Event::Close { reply, reason } => return (taken, self.end(reply.into(), reason)),
             Event::Message(Received::Text(text)) => MessageBytes::TextOwned(text),
@@ -362,6 +362,16 @@ impl Link {
             b'A'..=b'Z' => State::Http(Box::default()),
             _ => State::Closed,
         };
+    }
+
+    /// Appends a ping with a number to `out`, as only a WebSocket takes for sure: some RawSocket clients close their link
+    /// at a ping. `false`, and nothing, elsewhere.
+    pub fn ping_with(&self, number: u64, out: &mut Vec<u8>) -> bool {
+        let is_websocket = matches!(self.state, State::WebSocket(_));
+        if is_websocket {
+            frame::push_ping_with(&number.to_be_bytes(), out);
+        }
+        is_websocket
     }
 
     /// Appends a ping to `out`; [`Step::Pong`] will answer. `false`, and nothing, when the link is not open.

@@ -175,7 +175,7 @@ impl RawSocket {
         let event = match kind {
             Kind::Message => Event::Message(Received::Whole { start, end, is_text: false }),
             Kind::Ping => Event::Reply(pong(payload)),
-            Kind::Pong => Event::Pong,
+            Kind::Pong => Event::Pong(None),
         };
         (end, event)
     }
@@ -221,7 +221,7 @@ impl RawSocket {
         let event = match partial.kind {
             Kind::Message => Event::Message(Received::Binary(payload)),
             Kind::Ping => Event::Reply(pong(&payload)),
-            Kind::Pong => Event::Pong,
+            Kind::Pong => Event::Pong(None),
         };
         self.partial = None;
         (taken, event)

@@ -6,6 +6,7 @@
 mod pool;
 mod queue;
 mod registration;
+mod takeover;
 
 use std::hash::{BuildHasher, Hash};
 
@@ -17,6 +18,7 @@ use self::queue::{Calls, NOBODY, Refusal};
 pub(super) use self::queue::{Deadlines, Work};
 use self::registration::{Held, Registration, Serves};
 pub(super) use self::registration::{Revoked, Sharing};
+use self::takeover::{Takeover, Takeovers};
 use super::Router;
 use super::effects::{CreditTime, Effects};
 use super::peer::{
@@ -48,6 +50,7 @@ pub(super) struct Dealer {
     /// The callees of shared and limited registrations; ends with the last of them.
     pools: HashMap<PoolId, Pool, FixedState>,
     calls: Calls,
+    takeovers: Takeovers,
     seed: u64,
     last_id: RegistrationId,
     last_pool: PoolId,
@@ -86,7 +89,8 @@ impl Dealer {
             by_id: HashMap::with_hasher(hasher.clone()),
             by_callee: HashMap::with_hasher(hasher.clone()),
             pools: HashMap::with_hasher(hasher.clone()),
-            calls: Calls::new(hasher),
+            calls: Calls::new(hasher.clone()),
+            takeovers: Takeovers::new(hasher),
             seed,
             last_id: RegistrationId(0),
             last_pool: PoolId::default(),
@@ -111,6 +115,11 @@ impl Dealer {
     /// How many calls are remembered: those that wait, count, or may be re-routed.
     pub(super) fn remembered_calls(&self) -> usize {
         self.calls.len()
+    }
+
+    /// How many REGISTERs wait for the holder of what they want.
+    pub(super) fn waiting_registers(&self) -> usize {
+        self.takeovers.len()
     }
 
     fn route(&self, procedure: &str, effects: &mut impl Effects) -> Option<Route> {
@@ -247,15 +256,26 @@ impl Router {
     }
 
     /// At home: a REGISTER, from any core.
-    pub(super) fn register_at_home(&mut self, letter: &RegisterLetter, effects: &mut impl Effects) {
+    pub(super) fn register_at_home(&mut self, letter: RegisterLetter, effects: &mut impl Effects) {
         let mut revoked = Vec::new();
         let Some(mut home) = self.home(letter.realm) else { return };
-        let outcome = home.register(letter, &mut revoked);
+        match home.takeover_of(&letter) {
+            Takeover::No => {}
+            Takeover::Ask(holder, id) => {
+                self.ask_holder(Some(holder), id, letter, effects);
+                return;
+            }
+            Takeover::Asked(id) => {
+                self.ask_holder(None, id, letter, effects);
+                return;
+            }
+        }
+        let outcome = home.register(&letter, &mut revoked);
         self.announce_disclosing(letter.realm, effects);
         for revoked in revoked {
             self.tell_revoked(revoked, FORCED, effects);
         }
-        self.reply_to_registrar(letter.callee, letter.request, outcome, effects);
+        self.reply_to_registrar(letter.callee, letter.request, outcome, letter.has_waited, effects);
     }
 
     /// At home: an UNREGISTER, from any core.
@@ -270,10 +290,9 @@ impl Router {
         let Some(mut home) = self.home(realm) else { return };
         let outcome = home.unregister(callee, registration);
         self.announce_disclosing(realm, effects);
-        self.reply_to_registrar(callee, request, outcome, effects);
+        self.reply_to_registrar(callee, request, outcome, false, effects);
     }
 
-    #[allow(dead_code, reason = "for the meta procedure that removes a callee")]
     /// At home: takes a registration from one callee, or from all of them. Those that can be told are told why; who had
     /// it is returned.
     pub(super) fn revoke_registration(
@@ -312,12 +331,14 @@ impl Router {
         callee: Sitting,
         request: RequestId,
         outcome: RegisterOutcome,
+        has_waited: bool,
         effects: &mut impl Effects,
     ) {
         if callee.core == self.core {
-            self.finish_register(callee, request, outcome, effects);
+            self.finish_register(callee, request, outcome, has_waited, effects);
         } else {
-            effects.peer(callee.core, PeerMessage::RegisterReply { callee, request, outcome });
+            let reply = PeerMessage::RegisterReply { callee, request, outcome, has_waited };
+            effects.peer(callee.core, reply);
         }
     }
 

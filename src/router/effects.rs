@@ -123,6 +123,10 @@ pub trait Effects {
     /// The first request that waits for a decision, and those behind it, may be handled again.
     fn resume_requests(&mut self, session: SessionKey);
 
+    /// Asks a client whether it is there, by a ping. The answer is [`super::Router::handle_probe`]; `false` where nobody
+    /// can be asked like that, and none will come.
+    fn probe(&mut self, session: SessionKey) -> bool;
+
     /// A session opened on this connection.
     fn opened(&mut self, session: SessionKey, id: SessionId);
 

@@ -175,6 +175,8 @@ impl Router {
             force_reregister: options.force_reregister,
             disclose_caller: options.disclose_caller,
             can_reroute: self.can_reroute(key),
+            authid: self.sessions.at(key.slot).identity.as_ref().map(|identity| identity.authid.clone()),
+            has_waited: false,
         };
         let limits = &self.limits;
         let active = self.sessions.at_mut(key.slot).active(hash_seed);
@@ -195,7 +197,7 @@ impl Router {
             self.note_procedure(&letter);
         }
         if home == self.core {
-            self.register_at_home(&letter, effects);
+            self.register_at_home(letter, effects);
         } else {
             effects.peer(home, PeerMessage::Register(Box::new(letter)));
         }
@@ -235,13 +237,16 @@ impl Router {
         callee: Sitting,
         request: RequestId,
         outcome: RegisterOutcome,
+        has_waited: bool,
         effects: &mut impl Effects,
     ) {
         if self.is_broken(Fault::SkipHome) {
             self.note_registration(callee.key, request, outcome);
         }
-        let charge = Charge { bytes: MESSAGE_OVERHEAD_BYTES, paused: false };
-        effects.credit(callee.session(), charge, CreditTime::Now);
+        if !has_waited {
+            let charge = Charge { bytes: MESSAGE_OVERHEAD_BYTES, paused: false };
+            effects.credit(callee.session(), charge, CreditTime::Now);
+        }
         let hash_seed = self.hash_seed;
         let Some(session) = self.sessions.sitting(callee) else { return };
         let key = callee.key;
@@ -278,6 +283,7 @@ impl Router {
                 let reply = Unregistered { request, details: None };
                 let _ = effects.reply(key, &Message::Unregistered(reply));
             }
+            RegisterOutcome::Waits => {}
             RegisterOutcome::NoSuchRegistration => {
                 let text = "the session does not hold this registration";
                 self.refuse(key, MessageType::Unregister, request, uri::NO_SUCH_REGISTRATION, text, effects);

@@ -52,7 +52,7 @@ use crate::wamp::error::uri;
 use crate::wamp::features::RouterFeatures;
 use crate::wamp::message::{Abort, Error, Goodbye, Message, MessageType};
 use crate::wamp::options::{CloseDetails, Passthru, Text};
-use crate::wamp::{CloseReason, Payload, ProtocolError, RequestId};
+use crate::wamp::{CloseReason, Payload, ProtocolError, RegistrationId, RequestId};
 
 /// What WELCOME says of the router. Nothing that does not work is in it.
 pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
@@ -150,6 +150,8 @@ pub struct TableSizes {
     pub remembered_calls: usize,
     /// What the meta API keeps: subscriptions at home, questions that wait for answers, sessions that are to be ended.
     pub meta: usize,
+    /// REGISTERs that wait for the holder of what they want, and holders that were asked.
+    pub takeovers: usize,
 }
 
 /// What became of a message.
@@ -187,6 +189,9 @@ pub struct Router {
     now: Now,
     /// When calls stop waiting for a callee; each ends with its waiting.
     queue_deadlines: Deadlines,
+    /// Clients that were asked whether they are there, and what they hold that others want. Ends with the answer, and with the
+    /// session.
+    probes: HashMap<SessionKey, Vec<RegistrationId>, FixedState>,
     /// What dealers of this core have left to do; empty between inputs.
     work: VecDeque<Work>,
     /// Sessions to be closed once the lists that are being walked may change; empty between inputs.
@@ -238,6 +243,7 @@ impl Router {
             meta: Meta::default(),
             now: Now::default(),
             queue_deadlines: Deadlines::new(),
+            probes: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             work: VecDeque::new(),
             doomed: Vec::new(),
             retained_endings: Endings::new(),
@@ -451,12 +457,16 @@ impl Router {
             }
             PeerMessage::CallerGone { caller, realm } => self.caller_gone(realm, caller, effects),
             PeerMessage::InterruptAll { caller } => self.interrupt_all(caller, effects),
-            PeerMessage::Register(letter) => self.register_at_home(&letter, effects),
+            PeerMessage::Register(letter) => self.register_at_home(*letter, effects),
             PeerMessage::Unregister { realm, callee, request, registration } => {
                 self.unregister_at_home(realm, callee, request, registration, effects);
             }
-            PeerMessage::RegisterReply { callee, request, outcome } => {
-                self.finish_register(callee, request, outcome, effects);
+            PeerMessage::RegisterReply { callee, request, outcome, has_waited } => {
+                self.finish_register(callee, request, outcome, has_waited, effects);
+            }
+            PeerMessage::Probe { callee, registration } => self.probe_callee(callee, registration, effects),
+            PeerMessage::Probed { realm, callee, registration, is_there } => {
+                self.decide_takeover(realm, callee, registration, is_there, effects);
             }
             PeerMessage::Revoked(revocation) => {
                 let Revocation { callee, registration, uri_bytes, reason } = *revocation;
@@ -470,6 +480,13 @@ impl Router {
             // The shard's own; it does not hand them on.
             PeerMessage::Credit { .. } | PeerMessage::Hold { .. } | PeerMessage::Pressure { .. } => {}
         }
+        self.close_doomed(effects);
+    }
+
+    /// A client that [`Effects::probe`] asked has answered in time, or has not.
+    pub fn handle_probe(&mut self, now: Now, key: SessionKey, is_there: bool, effects: &mut impl Effects) {
+        self.now = now;
+        self.answer_probe(key, is_there, effects);
         self.close_doomed(effects);
     }
 
@@ -526,6 +543,7 @@ impl Router {
             own_calls: self.own_calls.len(),
             decisions: self.decisions.len(),
             retained: self.realms.iter().map(|realm| realm.retained.len()).sum(),
+            takeovers: self.probes.len() + dealers().map(Dealer::waiting_registers).sum::<usize>(),
             remembered_calls: self.work.len()
                 + self.queue_deadlines.len()
                 + dealers().map(Dealer::remembered_calls).sum::<usize>(),
@@ -573,6 +591,9 @@ impl Router {
         self.sessions.at_mut(key.slot).state = State::Connected;
         if self.has_authorizers {
             self.forget_decision(key, effects);
+        }
+        if !self.probes.is_empty() {
+            self.probes.remove(&key);
         }
         // First its own calls, so that answers to itself find nobody.
         self.forget_calls(key, effects);

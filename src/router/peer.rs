@@ -400,6 +400,10 @@ pub struct RegisterLetter {
     pub force_reregister: bool,
     /// The callee announced `call_reroute`.
     pub can_reroute: bool,
+    /// Who the callee is; `None` for an anonymous session.
+    pub authid: Option<Box<str>>,
+    /// It waited for another callee's pong, and its credit went back then.
+    pub has_waited: bool,
 }
 
 impl RegisterLetter {
@@ -447,6 +451,8 @@ pub enum RegisterOutcome {
     },
     /// ERROR `no_such_registration`.
     NoSuchRegistration,
+    /// Nothing yet: the answer comes when it is known whether the holder is there.
+    Waits,
 }
 
 /// The eras of a core's interest in a topic, and in all patterns of its realm, in which a publication was sent to it.
@@ -540,6 +546,26 @@ pub enum PeerMessage {
         request: RequestId,
         /// The answer.
         outcome: RegisterOutcome,
+        /// It has waited, and its credit went back then.
+        has_waited: bool,
+    },
+    /// From the dealer to the callee's core: is it there? Another session of its authid wants what it holds.
+    Probe {
+        /// Who.
+        callee: Sitting,
+        /// What it holds.
+        registration: RegistrationId,
+    },
+    /// From the callee's core to the dealer.
+    Probed {
+        /// Where the dealer is.
+        realm: RealmIndex,
+        /// Who.
+        callee: Sitting,
+        /// What it holds.
+        registration: RegistrationId,
+        /// It answered a ping in time, or cannot be asked.
+        is_there: bool,
     },
     /// From the dealer to a callee's core.
     Revoked(Box<Revocation>),
@@ -602,7 +628,9 @@ impl PeerMessage {
                 call.body.bytes.len() + call.head.terms.as_deref().map_or(0, CallTerms::bytes)
             }
             Self::Reply(reply) => reply.body.bytes.len(),
-            Self::Register(register) => register.uri_bytes() as usize,
+            Self::Register(register) => {
+                register.uri_bytes() as usize + register.authid.as_deref().map_or(0, str::len)
+            }
             Self::Revoked(revocation) => revocation.reason.len(),
             Self::News(news) => news.bytes(),
             Self::Ask(ask) => ask.bytes(),

@@ -12,6 +12,7 @@ use super::credit::Credits;
 use super::lived::LivedTime;
 use super::mesh::MeshEnd;
 use super::outbox::{Levels, Pool, Push};
+use super::probes::Probe;
 use super::recorder;
 use super::world::World;
 use crate::config::Limits;
@@ -78,6 +79,10 @@ pub(super) struct Core<W: World> {
     pub(super) counters: Counters,
     pub(super) now: Now,
     pub(super) lived: LivedTime,
+    /// Clients that have to answer a ping.
+    pub(super) probes: Vec<Probe>,
+    /// The number of the last of those pings.
+    pub(super) probe_number: u64,
     pub(super) credits: Credits,
     /// Sessions that could not even take a small reply: closed once the input is handled.
     pub(super) doomed: Vec<SessionKey>,
@@ -161,6 +166,8 @@ impl<W: World> Core<W> {
             counters: Counters::default(),
             now: Now::default(),
             lived: LivedTime::default(),
+            probes: Vec::new(),
+            probe_number: 0,
             dirty: Vec::new(),
             bulk: VecDeque::new(),
             bulk_pushed: 0,
@@ -692,6 +699,10 @@ impl<W: World> Effects for Core<W> {
 
     fn credit(&mut self, session: SessionRef, charge: Charge, when: CreditTime) {
         self.return_credit(session, charge, when);
+    }
+
+    fn probe(&mut self, session: SessionKey) -> bool {
+        self.begin_probe(session)
     }
 
     fn opened(&mut self, session: SessionKey, _id: SessionId) {

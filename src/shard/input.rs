@@ -88,7 +88,12 @@ impl<W: World> Shard<W> {
                         self.core.doomed.push(key);
                     }
                 }
-                Step::Pong => self.core.counters.pongs += 1,
+                Step::Pong(number) => {
+                    self.core.counters.pongs += 1;
+                    if let Some(number) = number {
+                        self.handle_pong(key, number);
+                    }
+                }
                 Step::Violation(error) => {
                     self.router.handle_violation(self.core.now, key, &error, &mut self.core);
                     return at;

@@ -19,6 +19,7 @@ pub mod outbox;
 mod output;
 pub mod park;
 pub mod poller;
+mod probes;
 pub mod recorder;
 #[cfg(test)]
 mod tests;

@@ -33,6 +33,7 @@ impl<W: World> Shard<W> {
         let (mut pings, mut closes) = (0, 0);
         // Whatever is looked at here may start a timer of another connection, so the next look is only ever brought forward.
         self.core.lived.forget_check();
+        self.check_probes();
         for slot in 0..self.core.connections.check_at.len() {
             let at = self.core.connections.check_at[slot];
             if at == NEVER {

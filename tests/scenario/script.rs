@@ -62,6 +62,10 @@ pub(crate) enum Input {
     Outbox(usize, Outbox),
     /// `A takes 100 bytes`
     Takes(usize, usize),
+    /// `A pongs`, `A is silent`: what came of a ping that asked whether it is there (`A< pinged`).
+    Pongs(usize, bool),
+    /// `A takes no pings`: it cannot be asked.
+    TakesNoPings(usize),
     /// `wait 100 ms`
     Wait(u64),
     /// `hold`: nothing comes out of the rings. `hold 2 to 0`: nothing out of that one.
@@ -181,7 +185,10 @@ impl Script {
             }
             ["is", "full"] => return Some(Act::Do(Input::Outbox(party, Outbox::Full))),
             ["is", "stuck"] => return Some(Act::Do(Input::Outbox(party, Outbox::Stuck))),
+            ["pongs"] => return Some(Act::Do(Input::Pongs(party, true))),
+            ["is", "silent"] => return Some(Act::Do(Input::Pongs(party, false))),
             ["reads"] => return Some(Act::Do(Input::Outbox(party, Outbox::Reads))),
+            ["takes", "no", "pings"] => return Some(Act::Do(Input::TakesNoPings(party))),
             ["takes", bytes, "bytes"] => return Some(Act::Do(Input::Takes(party, number(bytes)))),
             _ => return None,
         }

@@ -21,6 +21,8 @@ pub(crate) enum Received {
     Message(Vec<u8>),
     /// The end of its connection.
     Closed(CloseReason),
+    /// A ping that asks whether it is there.
+    Pinged,
 }
 
 /// A connection, as a shard would hold it.
@@ -30,6 +32,7 @@ struct Connection {
     open: bool,
     outbox: Outbox,
     bytes_max: usize,
+    takes_pings: bool,
     /// Requests that wait for a decision about the first of them.
     waiting: VecDeque<Vec<u8>>,
 }
@@ -165,6 +168,15 @@ impl Effects for Recorder {
         *self.account(session) -= i64::from(charge.bytes);
     }
 
+    fn probe(&mut self, session: SessionKey) -> bool {
+        let connection = self.connections.get(&session).expect("probed without a connection");
+        if !connection.takes_pings {
+            return false;
+        }
+        self.received.push((connection.party, Received::Pinged));
+        true
+    }
+
     fn opened(&mut self, session: SessionKey, _id: SessionId) {
         let connection = self.connections.get_mut(&session).expect("opened without a connection");
         assert!(!connection.open, "opened twice");
@@ -280,6 +292,7 @@ impl World {
             open: false,
             outbox: Outbox::Reads,
             bytes_max: usize::MAX,
+            takes_pings: true,
             waiting: VecDeque::new(),
         };
         core.recorder.connections.insert(key, connection);
@@ -340,6 +353,14 @@ impl World {
         !resumed.is_empty()
     }
 
+    /// A party has answered a ping that asked whether it is there, or has not.
+    pub(crate) fn pong(&mut self, party: usize, is_there: bool) {
+        let key = self.connections[party].expect("the party is not connected");
+        let core = &mut self.cores[self.setup.placement[party] as usize];
+        core.router.handle_probe(self.now, key, is_there, &mut core.recorder);
+        self.settle();
+    }
+
     /// The connection of a party ends.
     pub(crate) fn close(&mut self, party: usize, reason: CloseReason) {
         let key = self.connections[party].expect("the party is not connected");
@@ -358,6 +379,10 @@ impl World {
 
     pub(crate) fn set_bytes_max(&mut self, party: usize, bytes_max: usize) {
         self.connection(party).bytes_max = bytes_max;
+    }
+
+    pub(crate) fn take_no_pings(&mut self, party: usize) {
+        self.connection(party).takes_pings = false;
     }
 
     fn connection(&mut self, party: usize) -> &mut Connection {

@@ -32,7 +32,7 @@ impl Seen {
             Step::Message(MessageBytes::Binary(bytes)) => Self::Binary(bytes.to_owned()),
             Step::Message(MessageBytes::BinaryOwned(bytes)) => Self::Binary(bytes),
             Step::Reply(reply) => Self::Reply(reply.to_vec()),
-            Step::Pong => Self::Pong,
+            Step::Pong(_) => Self::Pong,
             Step::Violation(error) => Self::Violation(error.message),
             Step::Close { reply, reason } => Self::Close(reply.to_vec(), reason),
         })

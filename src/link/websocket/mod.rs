@@ -520,7 +520,7 @@ fn handle_control(opcode: Control, payload: &[u8]) -> Result<Event, Violation> {
             push_control(Control::Pong, payload, &mut reply);
             Ok(Event::Reply(reply))
         }
-        Control::Pong => Ok(Event::Pong),
+        Control::Pong => Ok(Event::Pong(payload.try_into().ok().map(u64::from_be_bytes))),
         Control::Close => handle_close(payload),
         Control::Reserved(_) => Err(Violation::frame("the opcode is reserved")),
     }

@@ -370,6 +370,8 @@ mod tests {
             force_reregister: false,
             disclose_caller: false,
             can_reroute: true,
+            authid: None,
+            has_waited: false,
         }
     }
 

@@ -14,7 +14,7 @@ use crate::router::Router;
 use crate::router::effects::{CreditTime, Effects};
 use crate::router::peer::{
     CallHead, Charge, InvocationEnd, Letter, MESSAGE_OVERHEAD_BYTES, Parcel, PeerMessage, RealmIndex,
-    Sitting, Ticket,
+    RegisterLetter, Sitting, Ticket,
 };
 use crate::router::random::Random;
 use crate::wamp::RequestId;
@@ -113,6 +113,8 @@ pub(in crate::router) enum Work {
     Pump(RealmIndex, PoolId, Lane),
     /// A call whose last callee left before it got there: as if it came now.
     Again(Box<Letter<CallHead>>),
+    /// A REGISTER that waited for another callee.
+    Register(Box<RegisterLetter>),
     /// A call that nobody can take.
     Fail(Sitting, RequestId, Refusal),
 }
@@ -520,6 +522,7 @@ impl Router {
                     }
                 }
                 Work::Again(letter) => self.route_call_or(LEFT, Parcel::Owned(letter), effects),
+                Work::Register(letter) => self.register_at_home(*letter, effects),
                 Work::Fail(caller, request, (error, text)) => {
                     self.answer_call(caller, request, error, text, effects);
                 }

@@ -33,6 +33,15 @@ pub(super) struct Registration {
     pub(super) sharing: Sharing,
     /// The one callee wants to know who calls.
     pub(super) disclose_caller: bool,
+    /// Who the first callee is; `None` for an anonymous session. Only of that one may it be taken over.
+    pub(super) authid: Option<Box<str>>,
+}
+
+impl Registration {
+    /// Whether there is no place for a second callee.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.sharing.policy == InvocationPolicy::Single
+    }
 }
 
 /// A registration as its callee holds it.
@@ -88,6 +97,7 @@ impl Home<'_> {
             serves: Serves::One(letter.callee),
             sharing: letter.sharing.clone(),
             disclose_caller: letter.disclose_caller,
+            authid: letter.authid.clone(),
         };
         let entry = dealer.registrations.insert(letter.match_policy, &letter.procedure, registration);
         dealer.by_id.insert(id, entry);
@@ -114,9 +124,7 @@ impl Home<'_> {
         let Serves::Pool(pool) = registration.serves else {
             return RegisterOutcome::AlreadyExists { uri_bytes };
         };
-        if registration.sharing.policy == InvocationPolicy::Single
-            || dealer.held(letter.callee, entry).is_some()
-        {
+        if registration.is_exclusive() || dealer.held(letter.callee, entry).is_some() {
             return RegisterOutcome::AlreadyExists { uri_bytes };
         }
         if registration.sharing != letter.sharing {
@@ -163,6 +171,7 @@ impl Home<'_> {
     }
 
     pub(super) fn callee_gone(&mut self, callee: Sitting) {
+        self.dealer.takeovers.forget(callee);
         for held in self.dealer.by_callee.remove(&callee).unwrap_or_default() {
             self.leave(held);
         }
@@ -189,6 +198,7 @@ impl Home<'_> {
         }
         if let Some(registration) = self.dealer.registrations.remove(held.entry) {
             self.dealer.by_id.remove(&registration.id);
+            self.end_takeover(registration.id);
         }
     }
 }
