@@ -52,6 +52,10 @@ impl Effects for Nothing {
         Sent::Accepted
     }
 
+    fn send_part(&mut self, _to: SessionKey, _message: &Message<'_>) -> Sent {
+        Sent::Accepted
+    }
+
     fn reply(&mut self, _to: SessionKey, message: &Message<'_>) -> Sent {
         assert!(!matches!(message, Message::Error(_)), "refused: {message:?}");
         Sent::Accepted

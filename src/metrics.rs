@@ -95,6 +95,12 @@ counters! {
     invocations
     /// Calls answered with RESULT.
     results
+    /// Progressive results queued.
+    progressive_results
+    /// Further parts of progressive calls queued.
+    progressive_invocations
+    /// Calls ended because no result came in time.
+    call_timeouts
     /// Calls answered with ERROR.
     call_errors
     /// Calls refused because the callee's outbox was full.

@@ -24,7 +24,7 @@ use crosspoint::router::fault::Fault;
 use crosspoint::router::{Door, FEATURES, RouterConfig};
 use crosspoint::wamp::CloseReason;
 use crosspoint::wamp::codec::{Input as Encoded, Serializer};
-use crosspoint::wamp::features::RouterFeatures;
+use crosspoint::wamp::features::{ClientFeatures, Feature, RouterFeatures};
 use serde_json::Value;
 
 #[path = "scenario/proofs.rs"]
@@ -38,7 +38,7 @@ mod values;
 #[path = "scenario/world.rs"]
 mod world;
 
-use script::{Act, Held, Input, Script};
+use script::{Act, Held, Input, Manner, Script};
 use values::Captures;
 use world::{Received, Setup, World};
 
@@ -46,6 +46,18 @@ use world::{Received, Setup, World};
 const ROLES: &str = r#"{"roles": {"publisher": {}, "subscriber": {},
     "caller": {"features": {"call_canceling": true}}, "callee": {"features": {"call_canceling": true}}}}"#;
 const PLAIN_ROLES: &str = r#"{"roles": {"publisher": {}, "subscriber": {}, "caller": {}, "callee": {}}}"#;
+
+/// HELLO.Details of a client with all roles, and some features.
+fn roles_with(has: impl Fn(&Feature) -> bool) -> String {
+    let mut roles = serde_json::Map::new();
+    for feature in ClientFeatures::ALL {
+        let role = roles.entry(feature.role).or_insert_with(|| serde_json::json!({ "features": {} }));
+        if !feature.key.is_empty() && has(feature) {
+            role["features"][feature.key] = Value::Bool(true);
+        }
+    }
+    serde_json::json!({ "roles": roles }).to_string()
+}
 
 /// What a party got, to be compared.
 enum Got {
@@ -138,10 +150,10 @@ impl<'a> Run<'a> {
                 let of = &parties[*party];
                 self.world.open(*party, of.serializer, of.listener);
             }
-            Input::Joins { party, realm, plainly } => self.join(*party, realm, *plainly)?,
             Input::Sends(party, _) | Input::SendsBytes(party, _) if !self.world.is_connected(*party) => {
                 return Err("the party is not connected (any longer)".to_owned());
             }
+            Input::Joins { party, realm, manner } => self.join(*party, realm, manner)?,
             Input::Sends(party, line) => {
                 let line = values::substitute(line, &self.captures);
                 let serializer = parties[*party].serializer;
@@ -194,10 +206,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn join(&mut self, party: usize, realm: &str, plainly: bool) -> Result<(), String> {
+    fn join(&mut self, party: usize, realm: &str, manner: &Manner) -> Result<(), String> {
         let of = &self.script.parties[party];
         self.world.open(party, of.serializer, of.listener);
-        let roles = if plainly { PLAIN_ROLES } else { ROLES };
+        let roles = match manner {
+            Manner::Usual => ROLES.to_owned(),
+            Manner::Plain => PLAIN_ROLES.to_owned(),
+            Manner::Full => roles_with(|_| true),
+            Manner::With(named) => roles_with(|feature| {
+                named.iter().any(|(role, key)| feature.role == role && feature.key == key)
+            }),
+        };
         let hello = values::bytes_of(&format!("[1, \"{realm}\", {roles}]"), of.serializer)?;
         self.world.send(party, Encoded::Bytes(&hello));
         self.receive()?;

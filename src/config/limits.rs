@@ -80,6 +80,8 @@ section! {
         kill_timeout ["kill_timeout_ms"]: milliseconds(100..=600_000), ms(10_000);
         authenticator_timeout ["authenticator_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);
         authenticator_calls_max: Integer(1..=1_000_000), 256;
+        call_timeout ["call_timeout_ms"]: milliseconds_or_off(1..=604_800_000), ms(0);
+        call_timeout_max ["call_timeout_max_ms"]: milliseconds(1..=604_800_000), ms(86_400_000);
         authorizer_timeout ["authorizer_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);
         authorizer_calls_max: Integer(1..=1_000_000), 256;
         authorizer_cache_max: Integer(0..=10_000_000), 10_000;
@@ -115,6 +117,12 @@ impl Section for Limits {
             fields,
             ("publisher_hold_ms", self.publisher_hold.as_millis()),
             ("slow_consumer_timeout_ms", self.slow_consumer_timeout.as_millis()),
+            |milliseconds| milliseconds.to_string(),
+        );
+        refuse_above(
+            fields,
+            ("call_timeout_ms", self.call_timeout.as_millis()),
+            ("call_timeout_max_ms", self.call_timeout_max.as_millis()),
             |milliseconds| milliseconds.to_string(),
         );
         refuse_above(

@@ -160,6 +160,8 @@ pub struct Limits {
     pub kill_timeout: Duration,
     pub authenticator_timeout: Duration,
     pub authenticator_calls_max: usize,
+    pub call_timeout: Duration,
+    pub call_timeout_max: Duration,
     pub authorizer_timeout: Duration,
     pub authorizer_calls_max: usize,
     pub authorizer_cache_max: usize,

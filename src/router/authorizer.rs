@@ -305,7 +305,9 @@ impl Router {
         let is_next = request.id == session.last_request.next() || !realm.strict_request_ids;
         let checked =
             crate::wamp::uri::check_pattern(request.uri, request.policy, realm.uri_rule, realm.uri_limits);
-        if !is_next || checked.is_err() {
+        // More input of a call was decided about with the first.
+        let is_more = matches!(message, Message::Call(_)) && self.call_is_open(key, request.id);
+        if !is_next || is_more || checked.is_err() {
             return false;
         }
         match self.decisions.pending.get(&key).map(|pending| pending.stage) {

@@ -9,26 +9,44 @@ use super::effects::{CreditTime, Effects, Sent};
 use super::fault::Fault;
 use super::own_calls::is_own;
 use super::peer::{
-    CallHead, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, ReplyHead, SessionKey, Sitting,
-    Ticket,
+    CallHead, CancelReason, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RealmIndex,
+    ReplyHead, SessionKey, Sitting, Ticket,
 };
-use super::terms::{CallTerms, DISCLOSE_ME_DENIED};
+use super::terms::{CallTerms, DISCLOSE_ME_DENIED, Input, carried, check_announced};
 use crate::wamp::error::uri;
+use crate::wamp::features::ClientFeatures;
 use crate::wamp::message::{Call, CallResult, Cancel, Error, Message, MessageType};
 use crate::wamp::options::{CancelMode, Passthru, ResultDetails, Text};
 use crate::wamp::uri::is_reserved;
 use crate::wamp::{MatchPolicy, Payload, ProtocolError, RequestId};
 
-/// A call that has not been answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OpenCall {
-    /// The callee is at it.
-    Waiting,
-    /// CANCEL with mode `kill`: the callee was interrupted, and has until then to answer.
-    Killed {
-        /// In microseconds, monotonic.
-        deadline_us: u64,
-    },
+/// A call that has not been answered. Of most there is nothing to mind.
+#[derive(Debug, Default)]
+pub(super) struct OpenCall {
+    watch: Option<Box<Watch>>,
+}
+
+/// What there is to mind of a call.
+#[derive(Debug)]
+struct Watch {
+    /// When it ends if nothing comes, in monotonic microseconds; in `call_deadlines` too.
+    deadline_us: Option<u64>,
+    /// How long it may take to the next result, in microseconds.
+    timeout_us: Option<u64>,
+    /// CANCEL with mode `kill`: the callee was interrupted, and has until the deadline to answer.
+    is_killed: bool,
+    /// The procedure, while more of the call's input may come.
+    input: Option<Box<str>>,
+}
+
+impl Watch {
+    const NOTHING: Self = Self { deadline_us: None, timeout_us: None, is_killed: false, input: None };
+}
+
+impl OpenCall {
+    fn is_killed(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.is_killed)
+    }
 }
 
 impl Router {
@@ -38,12 +56,19 @@ impl Router {
         message: &Call<'_>,
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
+        let session = self.sessions.at(key.slot);
+        if message.request != session.last_request.next()
+            && let Some(handled) = self.handle_more_input(key, message, effects)
+        {
+            return handled;
+        }
         self.check_request(key, message.request)?;
-        super::check_passthru(MessageType::Call, &message.options.passthru)?;
-        // A callee would take the first part of the input for all of it (advanced profile, "Progressive Call
-        // Invocations": a protocol error where the dealer did not announce them).
-        if message.options.progress {
-            let text = "CALL.Options.progress: the router did not announce progressive_call_invocations";
+        let features = self.sessions.at(key.slot).features;
+        let needed = ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE;
+        check_announced(MessageType::Call, &message.options.passthru, features, needed)?;
+        if message.options.progress && !features.contains(ClientFeatures::CALLER_PROGRESSIVE_CALL_INVOCATIONS)
+        {
+            let text = "CALL.Options.progress: the client did not announce progressive_call_invocations";
             return Err(ProtocolError::new(text));
         }
         let request = message.request;
@@ -57,7 +82,6 @@ impl Router {
             self.refuse_call(key, request, uri::INVALID_URI, error, effects);
             return Ok(());
         }
-        let (realm_index, home) = (session.realm, realm.home);
         let permit = match self.permits(key, Action::Call, procedure, MatchPolicy::Exact) {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -70,6 +94,12 @@ impl Router {
             self.refuse_call(key, request, uri::DISCLOSE_ME_DISALLOWED, DISCLOSE_ME_DENIED, effects);
             return Ok(());
         }
+        if is_reserved(procedure) && (message.options.progress || message.options.passthru.is_used()) {
+            let text = "a procedure of the router takes neither input in parts nor payload passthru mode";
+            self.refuse_call(key, request, uri::FEATURE_NOT_SUPPORTED, text, effects);
+            return Ok(());
+        }
+        let watch = self.watch(message);
         let (hash_seed, calls_max) = (self.hash_seed, self.limits.calls_per_session_max);
         let active = self.sessions.at_mut(key.slot).active(hash_seed);
         if active.calls.len() >= calls_max {
@@ -78,7 +108,10 @@ impl Router {
             self.refuse_call(key, request, uri::UNAVAILABLE, text, effects);
             return Ok(());
         }
-        active.calls.insert(request, OpenCall::Waiting);
+        if let Some(deadline_us) = watch.as_ref().and_then(|watch| watch.deadline_us) {
+            self.call_deadlines.insert((deadline_us, key, request));
+        }
+        active.calls.insert(request, OpenCall { watch });
         // The router's own procedures are answered here, without home.
         if is_reserved(procedure) && self.handle_meta_call(key, request, procedure, &message.payload, effects)
         {
@@ -86,6 +119,21 @@ impl Router {
         }
         // R7 hooks in here: a procedure of a database runs from this core, without home.
         let terms = self.call_terms(key, message, permit, effects);
+        self.send_call(key, message, terms, effects);
+        Ok(())
+    }
+
+    /// Sends a CALL on its way by home.
+    fn send_call(
+        &mut self,
+        key: SessionKey,
+        message: &Call<'_>,
+        terms: Option<Box<CallTerms>>,
+        effects: &mut impl Effects,
+    ) {
+        let (request, procedure) = (message.request, &*message.procedure);
+        let (realm, session) = self.realm_and_session(key);
+        let (realm_index, home) = (session.realm, realm.home);
         let carried = terms.as_deref().map_or(0, CallTerms::bytes);
         let bytes = (procedure.len() + message.payload.len() + carried) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes);
@@ -96,7 +144,7 @@ impl Router {
         if self.is_broken(Fault::SkipHome)
             && self.call_without_home(&head, procedure, message.payload, effects)
         {
-            return Ok(());
+            return;
         }
         let call = Parcel::Borrowed { head, uri: procedure, payload: message.payload };
         if home == self.core {
@@ -104,7 +152,71 @@ impl Router {
         } else {
             effects.peer(home, PeerMessage::Call(call.into_letter()));
         }
-        Ok(())
+    }
+
+    /// What there is to mind of a new call.
+    fn watch(&self, message: &Call<'_>) -> Option<Box<Watch>> {
+        let timeout_ms = self.call_timeout_ms(message);
+        if timeout_ms == 0 && !message.options.progress {
+            return None;
+        }
+        let timeout_us = (timeout_ms > 0).then_some(timeout_ms * 1000);
+        let deadline_us = timeout_us.map(|timeout_us| self.now.monotonic_us + timeout_us);
+        let input = message.options.progress.then(|| Box::from(&*message.procedure));
+        Some(Box::new(Watch { deadline_us, timeout_us, input, ..Watch::NOTHING }))
+    }
+
+    /// What the caller says, within bounds, or what is configured; 0 is none.
+    fn call_timeout_ms(&self, message: &Call<'_>) -> u64 {
+        match message.options.timeout_ms {
+            0 => self.limits.call_timeout.as_millis() as u64,
+            asked => asked.min(self.limits.call_timeout_max.as_millis() as u64),
+        }
+    }
+
+    /// A CALL that is not the next request: it may bring more input of an open one (advanced profile, "Progressive Call
+    /// Invocations"), or come too late to one that is over. `None`: it is neither.
+    #[cold]
+    fn handle_more_input(
+        &mut self,
+        key: SessionKey,
+        message: &Call<'_>,
+        effects: &mut impl Effects,
+    ) -> Option<Result<(), ProtocolError>> {
+        let (realm, session) = self.realm_and_session(key);
+        let is_strict = realm.strict_request_ids;
+        let is_announced = session.features.contains(ClientFeatures::CALLER_PROGRESSIVE_CALL_INVOCATIONS);
+        let (is_old, request) = (message.request <= session.last_request, message.request);
+        let active = self.sessions.at_mut(key.slot).active.as_mut();
+        let Some(call) = active.and_then(|active| active.calls.get_mut(&request)) else {
+            // Which calls are over is not kept: one that announced progressive calls may have sent this before it heard so.
+            return (is_announced && is_strict && is_old).then_some(Ok(()));
+        };
+        if !is_announced {
+            return None;
+        }
+        let watch = call.watch.as_deref_mut();
+        let is_killed = watch.as_ref().is_some_and(|watch| watch.is_killed);
+        let Some((input, watch)) = watch.and_then(|watch| Some((watch.input.take()?, watch))) else {
+            let text =
+                format!("CALL.Request {request}: a call with this id is open, and has all of its input");
+            return Some(Err(ProtocolError::new(text)));
+        };
+        if *input != *message.procedure {
+            let text = format!("CALL.Request {request}: the call with this id is one of another procedure");
+            return Some(Err(ProtocolError::new(text)));
+        }
+        let is_last = !message.options.progress;
+        if !is_last {
+            watch.input = Some(input);
+        }
+        // The two crossed: its callee was interrupted.
+        if !is_killed {
+            let input = if is_last { Input::Last } else { Input::More };
+            let terms = Some(Box::new(CallTerms { input, ..CallTerms::default() }));
+            self.send_call(key, message, terms, effects);
+        }
+        Some(Ok(()))
     }
 
     /// What of a call reaches its callee beside procedure and payload.
@@ -121,11 +233,22 @@ impl Router {
         let may_be_wanted = || realm.home != self.core && effects.interest(realm.home, realm.wants_callers).0;
         let is_disclosed_if_wanted = !is_disclosed && may_be_wanted();
         let trust_level = realm.roles[session.role as usize].trust_level;
-        if !is_disclosed && !is_disclosed_if_wanted && trust_level.is_none() {
+        let timeout_ms = self.call_timeout_ms(message);
+        let options = &message.options;
+        let is_ordinary =
+            !is_disclosed && !is_disclosed_if_wanted && trust_level.is_none() && timeout_ms == 0;
+        if is_ordinary && !options.receive_progress && !options.progress && !options.passthru.is_used() {
             return None;
         }
-        let disclosed = (is_disclosed || is_disclosed_if_wanted).then(|| self.disclosed(key));
-        Some(Box::new(CallTerms { disclosed, is_disclosed_if_wanted, trust_level }))
+        Some(Box::new(CallTerms {
+            disclosed: (is_disclosed || is_disclosed_if_wanted).then(|| self.disclosed(key)),
+            is_disclosed_if_wanted,
+            trust_level,
+            timeout_ms,
+            receive_progress: options.receive_progress,
+            input: if options.progress { Input::First } else { Input::Whole },
+            passthru: carried(&options.passthru),
+        }))
     }
 
     /// Whether a call was made and has no final answer.
@@ -135,63 +258,106 @@ impl Router {
         session.is_some_and(|active| active.calls.contains_key(&request))
     }
 
-    pub(super) fn handle_cancel(
-        &mut self,
-        now_us: u64,
-        key: SessionKey,
-        message: &Cancel,
-        effects: &mut impl Effects,
-    ) {
-        let deadline_us = now_us + self.limits.kill_timeout.as_micros() as u64;
+    pub(super) fn handle_cancel(&mut self, key: SessionKey, message: &Cancel, effects: &mut impl Effects) {
+        let deadline_us = self.now.monotonic_us + self.limits.kill_timeout.as_micros() as u64;
         let session = self.sessions.at_mut(key.slot);
         let realm = session.realm;
         let Some(active) = session.active.as_mut() else { return };
         // A call that is answered already, or being killed: the two crossed, nothing to do.
-        let Some(call @ OpenCall::Waiting) = active.calls.get_mut(&message.request) else { return };
+        let call = active.calls.get_mut(&message.request).filter(|call| !call.is_killed());
+        let Some(call) = call else { return };
         effects.counters().cancels += 1;
         let mode = message.options.mode.unwrap_or_default();
         if mode == CancelMode::Kill {
-            *call = OpenCall::Killed { deadline_us };
-            self.kills.insert((deadline_us, key, message.request));
+            let watch = call.watch.get_or_insert_with(|| Box::new(Watch::NOTHING));
+            watch.is_killed = true;
+            // From here on the one deadline is that of the interrupt.
+            if let Some(before_us) = watch.deadline_us.replace(deadline_us) {
+                self.call_deadlines.remove(&(before_us, key, message.request));
+            }
+            self.call_deadlines.insert((deadline_us, key, message.request));
         } else {
-            active.calls.remove(&message.request);
+            self.take_call(key, message.request);
             self.refuse_call(key, message.request, uri::CANCELED, "the call was cancelled", effects);
         }
         self.send_cancel(realm, self.sitting(key), message.request, mode, effects);
     }
 
+    /// A call is over: it and its deadline.
+    fn take_call(&mut self, key: SessionKey, request: RequestId) -> Option<OpenCall> {
+        let active = self.sessions.at_mut(key.slot).active.as_mut()?;
+        let call = active.calls.remove(&request)?;
+        if active.calls.is_empty() && active.calls.capacity() > 64 {
+            active.calls.shrink_to_fit();
+        }
+        if let Some(deadline_us) = call.watch.as_ref().and_then(|watch| watch.deadline_us) {
+            self.call_deadlines.remove(&(deadline_us, key, request));
+        }
+        Some(call)
+    }
+
     /// R4: a cancel follows the path of its call.
     pub(super) fn send_cancel(
         &mut self,
-        realm: super::peer::RealmIndex,
+        realm: RealmIndex,
         caller: Sitting,
         request: RequestId,
         mode: CancelMode,
         effects: &mut impl Effects,
     ) {
+        self.send_cancel_because(realm, caller, request, (mode, CancelReason::Canceled), effects);
+    }
+
+    fn send_cancel_because(
+        &mut self,
+        realm: RealmIndex,
+        caller: Sitting,
+        request: RequestId,
+        (mode, reason): (CancelMode, CancelReason),
+        effects: &mut impl Effects,
+    ) {
         let home = self.realms[realm.0 as usize].home;
         if home == self.core || self.is_broken(Fault::CancelDirect) {
-            self.cancel_at_home(realm, caller, request, mode, effects);
+            self.cancel_at_home(realm, caller, request, (mode, reason), effects);
         } else {
-            effects.peer(home, PeerMessage::Cancel { caller, request, mode, realm });
+            effects.peer(home, PeerMessage::Cancel { caller, request, mode, reason, realm });
         }
     }
 
-    /// Ends the calls whose callees were interrupted and did not answer in time.
-    pub(super) fn handle_kill_timeouts(&mut self, now_us: u64, effects: &mut impl Effects) {
-        while let Some(&(deadline_us, key, request)) = self.kills.first()
+    /// The caller cannot be given what its callee sends: both are told.
+    fn give_up_call(
+        &mut self,
+        key: SessionKey,
+        request: RequestId,
+        reason: CancelReason,
+        (error, text): (&'static str, &str),
+        effects: &mut impl Effects,
+    ) {
+        self.take_call(key, request);
+        self.refuse_call(key, request, error, text, effects);
+        let (realm, caller) = (self.sessions.at(key.slot).realm, self.sitting(key));
+        self.send_cancel_because(realm, caller, request, (CancelMode::KillNoWait, reason), effects);
+    }
+
+    /// Ends the calls to which nothing came in time: no answer to an interrupt, or no result.
+    pub(super) fn handle_call_timeouts(&mut self, now_us: u64, effects: &mut impl Effects) {
+        while let Some(&(deadline_us, key, request)) = self.call_deadlines.first()
             && deadline_us <= now_us
         {
-            self.kills.pop_first();
-            let Some(session) = self.sessions.get_mut(key) else { continue };
+            self.call_deadlines.pop_first();
+            let Some(session) = self.sessions.get(key) else { continue };
             let realm = session.realm;
-            if session.active.as_mut().and_then(|active| active.calls.remove(&request)).is_none() {
-                continue;
-            }
-            let text = "the call was cancelled, and its callee did not answer the interrupt";
-            self.refuse_call(key, request, uri::CANCELED, text, effects);
-            let caller = self.sitting(key);
-            self.send_cancel(realm, caller, request, CancelMode::Skip, effects);
+            let Some(call) = self.take_call(key, request) else { continue };
+            let cancel = if call.is_killed() {
+                let text = "the call was cancelled, and its callee did not answer the interrupt";
+                self.refuse_call(key, request, uri::CANCELED, text, effects);
+                (CancelMode::Skip, CancelReason::Canceled)
+            } else {
+                effects.counters().call_timeouts += 1;
+                self.refuse_call(key, request, uri::TIMEOUT, "no result came in time", effects);
+                (CancelMode::KillNoWait, CancelReason::Timeout)
+            };
+            self.send_cancel_because(realm, self.sitting(key), request, cancel, effects);
         }
     }
 
@@ -204,8 +370,8 @@ impl Router {
             return;
         }
         for (request, call) in active.calls.drain() {
-            if let OpenCall::Killed { deadline_us } = call {
-                self.kills.remove(&(deadline_us, key, request));
+            if let Some(deadline_us) = call.watch.and_then(|watch| watch.deadline_us) {
+                self.call_deadlines.remove(&(deadline_us, key, request));
             }
         }
         let caller = self.sitting(key);
@@ -219,55 +385,121 @@ impl Router {
 
     /// The answer of a callee, or of the router, arrives at the caller's core.
     pub(super) fn finish_call(&mut self, reply: &Parcel<'_, ReplyHead>, effects: &mut impl Effects) {
-        let head = *reply.head();
-        if let Some(callee) = head.callee {
-            effects.credit(callee, head.charge, CreditTime::Now);
+        let &ReplyHead { caller, request, outcome, callee, charge, ref passthru } = reply.head();
+        if outcome == Outcome::Progress {
+            self.progress_call(reply, effects);
+            return;
         }
-        if is_own(head.caller) {
+        if let Some(callee) = callee {
+            effects.credit(callee, charge, CreditTime::Now);
+        }
+        if is_own(caller) {
             self.finish_own_call(reply, effects);
             return;
         }
-        let Some(session) = self.sessions.sitting(head.caller) else { return };
-        let key = head.caller.key;
-        let Some(active) = session.active.as_mut() else { return };
+        let Some(session) = self.sessions.sitting(caller) else { return };
+        let (key, realm, features) = (caller.key, session.realm, session.features);
         // Cancelled or timed out: it was answered then.
-        let Some(call) = active.calls.remove(&head.request) else { return };
-        if active.calls.is_empty() && active.calls.capacity() > 64 {
-            active.calls.shrink_to_fit();
+        let Some(call) = self.take_call(key, request) else { return };
+        if call.watch.is_some_and(|watch| watch.input.is_some()) {
+            self.forget_input(realm, caller, request, effects);
         }
-        if let OpenCall::Killed { deadline_us } = call {
-            self.kills.remove(&(deadline_us, key, head.request));
-        }
-        match head.outcome {
-            Outcome::Result => self.send_result(key, head.request, reply.payload(), effects),
-            Outcome::Error => self.send_call_error(key, head.request, reply.uri(), reply.payload(), effects),
+        let is_known = passthru.is_none() || features.contains(ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE);
+        let passthru = passthru.as_deref().filter(|_| is_known).map(Passthru::borrowed).unwrap_or_default();
+        match outcome {
+            Outcome::Result if !is_known => {
+                let (error, text) = SEALED;
+                self.refuse_call(key, request, error, text, effects);
+            }
+            Outcome::Result | Outcome::Progress => {
+                let details = ResultDetails { progress: false, passthru };
+                let result = CallResult { request, details, payload: reply.payload() };
+                let sent = effects.send(key, &Message::Result(result));
+                if sent == Sent::Accepted {
+                    effects.counters().results += 1;
+                } else if let Some((error, text)) = result_refused(sent, effects) {
+                    self.refuse_call(key, request, error, text, effects);
+                }
+            }
+            Outcome::Error => {
+                // What the caller cannot unseal is of no use to it.
+                let payload = if is_known { reply.payload() } else { Payload::EMPTY };
+                self.send_call_error(key, request, reply.uri(), passthru, payload, effects);
+            }
         }
     }
 
-    fn send_result(
+    /// A part of a result arrives at the caller's core (advanced profile, "Progressive Call Results").
+    fn progress_call(&mut self, reply: &Parcel<'_, ReplyHead>, effects: &mut impl Effects) {
+        let &ReplyHead { caller, request, callee, charge, ref passthru, .. } = reply.head();
+        let sent = self.send_progress(caller, request, passthru.as_deref(), reply.payload(), effects);
+        if let Some(callee) = callee {
+            // What a slow caller was sent holds the callee, as a publication holds its publisher.
+            let time = if sent == Some(Sent::Accepted) { CreditTime::AfterFlush } else { CreditTime::Now };
+            effects.credit(callee, charge, time);
+        }
+        let key = caller.key;
+        match sent {
+            None | Some(Sent::Gone) => {}
+            Some(Sent::Accepted) => effects.counters().progressive_results += 1,
+            Some(sent) => {
+                if let Some(answer) = result_refused(sent, effects) {
+                    self.give_up_call(key, request, CancelReason::Unavailable, answer, effects);
+                }
+            }
+        }
+    }
+
+    /// `None`: it is for nobody.
+    fn send_progress(
         &mut self,
-        key: SessionKey,
+        caller: Sitting,
         request: RequestId,
+        passthru: Option<&Passthru<'_>>,
         payload: Payload<'_>,
         effects: &mut impl Effects,
+    ) -> Option<Sent> {
+        let (key, now_us) = (caller.key, self.now.monotonic_us);
+        let session = self.sessions.sitting(caller)?;
+        let is_known =
+            passthru.is_none() || session.features.contains(ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE);
+        let call = session.active.as_mut()?.calls.get_mut(&request)?;
+        if let Some(watch) = call.watch.as_deref_mut() {
+            if watch.is_killed {
+                return None;
+            }
+            // A timeout is the time from one result to the next.
+            if let Some(timeout_us) = watch.timeout_us {
+                let deadline_us = now_us + timeout_us;
+                if let Some(before_us) = watch.deadline_us.replace(deadline_us) {
+                    self.call_deadlines.remove(&(before_us, key, request));
+                }
+                self.call_deadlines.insert((deadline_us, key, request));
+            }
+        }
+        if !is_known {
+            self.give_up_call(key, request, CancelReason::NotSupported, SEALED, effects);
+            return None;
+        }
+        let passthru = passthru.map(Passthru::borrowed).unwrap_or_default();
+        let details = ResultDetails { progress: true, passthru };
+        Some(effects.send_part(key, &Message::Result(CallResult { request, details, payload })))
+    }
+
+    /// A call is over, and not all of its input had come: home need not know any more where the rest would go.
+    fn forget_input(
+        &mut self,
+        realm: RealmIndex,
+        caller: Sitting,
+        request: RequestId,
+        effects: &mut impl Effects,
     ) {
-        let result = CallResult { request, details: ResultDetails::default(), payload };
-        let (error, text) = match effects.send(key, &Message::Result(result)) {
-            Sent::Accepted => {
-                effects.counters().results += 1;
-                return;
-            }
-            Sent::Gone => return,
-            Sent::Full => {
-                effects.counters().results_refused += 1;
-                (uri::UNAVAILABLE, "the caller has not read the results before this one")
-            }
-            Sent::NotRepresentable => {
-                (uri::INVALID_ARGUMENT, "the result cannot be written in the serializer of the caller")
-            }
-            Sent::TooLarge => (uri::PAYLOAD_SIZE_EXCEEDED, "the result is longer than the caller takes"),
-        };
-        self.refuse_call(key, request, error, text, effects);
+        let home = self.realms[realm.0 as usize].home;
+        if home == self.core {
+            self.end_input(realm, caller, request);
+        } else {
+            effects.peer(home, PeerMessage::InputEnded { caller, request, realm });
+        }
     }
 
     fn send_call_error(
@@ -275,6 +507,7 @@ impl Router {
         key: SessionKey,
         request: RequestId,
         error: &str,
+        passthru: Passthru<'_>,
         payload: Payload<'_>,
         effects: &mut impl Effects,
     ) {
@@ -283,7 +516,7 @@ impl Router {
             request_type: MessageType::Call,
             request,
             error: Text::Borrowed(error),
-            passthru: Passthru::default(),
+            passthru,
             payload,
         });
         let sent = effects.send(key, &message);
@@ -293,6 +526,7 @@ impl Router {
         // What matters is that the caller hears of it: without the arguments that do not fit.
         if let Message::Error(message) = &mut message {
             message.payload = Payload::EMPTY;
+            message.passthru = Passthru::default();
         }
         let _ = effects.reply(key, &message);
     }
@@ -309,6 +543,25 @@ impl Router {
         effects.counters().call_errors += 1;
         self.send_error(key, MessageType::Call, request, error, text, effects);
     }
+}
+
+/// A result that its caller did not say it can unseal. There is no ERROR to a YIELD, so only the caller hears of it.
+const SEALED: (&str, &str) =
+    (uri::FEATURE_NOT_SUPPORTED, "the result is in payload passthru mode, which the caller did not announce");
+
+/// What a caller is told that could not be sent a result; `None` where it is gone, or has it.
+fn result_refused(sent: Sent, effects: &mut impl Effects) -> Option<(&'static str, &'static str)> {
+    Some(match sent {
+        Sent::Accepted | Sent::Gone => return None,
+        Sent::Full => {
+            effects.counters().results_refused += 1;
+            (uri::UNAVAILABLE, "the caller has not read the results before this one")
+        }
+        Sent::NotRepresentable => {
+            (uri::INVALID_ARGUMENT, "the result cannot be written in the serializer of the caller")
+        }
+        Sent::TooLarge => (uri::PAYLOAD_SIZE_EXCEEDED, "the result is longer than the caller takes"),
+    })
 }
 
 /// Procedures below `wamp` may be called: they are the router's own.

@@ -21,10 +21,12 @@ pub(super) use self::registration::{Revoked, Sharing};
 use self::takeover::{Takeover, Takeovers};
 use super::Router;
 use super::effects::{CreditTime, Effects};
+use super::inputs::{InputRoute, InputRoutes};
 use super::peer::{
-    CallHead, CoreId, Outcome, Parcel, PeerMessage, RealmIndex, RegisterLetter, RegisterOutcome, ReplyHead,
-    Revocation, Sitting, Ticket,
+    CallHead, CancelReason, CoreId, Outcome, Parcel, PeerMessage, RealmIndex, RegisterLetter,
+    RegisterOutcome, ReplyHead, Revocation, Sitting, Ticket,
 };
+use super::terms::Input;
 use super::uri_map::{EntryKey, UriMap};
 use crate::wamp::error::uri;
 use crate::wamp::options::CancelMode;
@@ -58,6 +60,8 @@ pub(super) struct Dealer {
     /// Callees that want to know who calls, and whether the other cores have been told of any.
     disclosing: usize,
     is_disclosing_announced: bool,
+    /// Where the rest of calls in parts goes.
+    inputs: InputRoutes,
 }
 
 /// A callee that a call goes to, and what the callee's core has to know of it.
@@ -90,13 +94,14 @@ impl Dealer {
             by_callee: HashMap::with_hasher(hasher.clone()),
             pools: HashMap::with_hasher(hasher.clone()),
             calls: Calls::new(hasher.clone()),
-            takeovers: Takeovers::new(hasher),
+            takeovers: Takeovers::new(hasher.clone()),
             seed,
             last_id: RegistrationId(0),
             last_pool: PoolId::default(),
             last_sequence: Sequence::default(),
             disclosing: 0,
             is_disclosing_announced: false,
+            inputs: InputRoutes::new(hasher),
         }
     }
 
@@ -110,6 +115,11 @@ impl Dealer {
     /// Whether no callee is remembered.
     pub(super) fn is_empty(&self) -> bool {
         self.registrations.is_empty() && self.by_callee.is_empty() && self.pools.is_empty()
+    }
+
+    /// How many calls have input to come.
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs.len()
     }
 
     /// How many calls are remembered: those that wait, count, or may be re-routed.
@@ -170,8 +180,13 @@ impl Router {
 
     /// The same; what the caller is told where nobody has registered the procedure.
     fn route_call_or(&mut self, nobody: Refusal, call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
-        let &CallHead { realm, caller, request, charge, .. } = call.head();
-        let Some(dealer) = self.realms[realm.0 as usize].dealer.as_ref() else { return };
+        let &CallHead { realm, caller, request, charge, ref terms, .. } = call.head();
+        let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() else { return };
+        if let Some(input @ (Input::More | Input::Last)) = terms.as_deref().map(|terms| terms.input) {
+            let route = dealer.inputs.next(caller, request, input == Input::Last);
+            self.route_input(route, call, effects);
+            return;
+        }
         match dealer.route(call.uri(), effects) {
             Some(Route::One(chosen)) => self.hand_over(chosen, call, effects),
             Some(Route::Pool(pool)) => self.route_to_pool(pool, call, effects),
@@ -182,11 +197,36 @@ impl Router {
         }
     }
 
+    /// More input of a call goes where the first went, whatever registrations there are now.
+    fn route_input(
+        &mut self,
+        route: Option<InputRoute>,
+        call: Parcel<'_, CallHead>,
+        effects: &mut impl Effects,
+    ) {
+        let Some(InputRoute { callee, registration, pattern, .. }) = route else {
+            // The call is over, and its caller will hear so, or has.
+            let head = call.head();
+            effects.credit(head.caller.session(), head.charge, CreditTime::Now);
+            return;
+        };
+        let ticket = Ticket::NONE;
+        let chosen = Chosen { callee, registration, pattern, disclose_caller: false, ticket };
+        self.hand_over(chosen, call, effects);
+    }
+
     /// To the callee's core.
     fn hand_over(&mut self, chosen: Chosen, mut call: Parcel<'_, CallHead>, effects: &mut impl Effects) {
         let Chosen { callee, registration, pattern, disclose_caller, ticket } = chosen;
         self.decide_disclosure(call.head_mut(), disclose_caller);
-        call.head_mut().ticket = ticket;
+        let head = call.head_mut();
+        head.ticket = ticket;
+        if head.is(Input::First)
+            && let Some(dealer) = self.realms[head.realm.0 as usize].dealer.as_mut()
+        {
+            let route = InputRoute { request: head.request, callee, registration, pattern };
+            dealer.inputs.insert(head.caller, route);
+        }
         if callee.core == self.core {
             self.invoke(callee, registration, pattern, call, effects);
         } else {
@@ -240,6 +280,7 @@ impl Router {
             outcome: Outcome::Error,
             callee: None,
             charge: super::peer::Charge::default(),
+            passthru: None,
         };
         let payload = Payload { args: &args, ..Payload::EMPTY };
         self.send_reply(Parcel::Borrowed { head: reply, uri: error, payload }, effects);
@@ -356,9 +397,10 @@ impl Router {
         realm: RealmIndex,
         caller: Sitting,
         request: RequestId,
-        mode: CancelMode,
+        (mode, reason): (CancelMode, CancelReason),
         effects: &mut impl Effects,
     ) {
+        self.end_input(realm, caller, request);
         if self.cancel_waiting(realm, caller, request) {
             if mode == CancelMode::Kill {
                 // There is no callee whose answer ends it.
@@ -367,14 +409,24 @@ impl Router {
             return;
         }
         for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
-            effects.peer(core, PeerMessage::Interrupt { caller, request, mode });
+            effects.peer(core, PeerMessage::Interrupt { caller, request, mode, reason });
         }
-        self.interrupt(caller, request, mode, effects);
+        self.interrupt(caller, request, (mode, reason), effects);
+    }
+
+    /// At home: no more input of this call will come, or what comes is too late.
+    pub(super) fn end_input(&mut self, realm: RealmIndex, caller: Sitting, request: RequestId) {
+        if let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() {
+            dealer.inputs.next(caller, request, true);
+        }
     }
 
     /// At home: the caller left with calls open (R4).
     pub(super) fn caller_gone(&mut self, realm: RealmIndex, caller: Sitting, effects: &mut impl Effects) {
         self.forget_waiting(realm, caller);
+        if let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() {
+            dealer.inputs.remove_all(caller);
+        }
         for core in (0..self.cores).map(CoreId).filter(|core| *core != self.core) {
             effects.peer(core, PeerMessage::InterruptAll { caller });
         }

@@ -83,6 +83,10 @@ pub trait Effects {
     /// Queues a message that may be refused at the outbox's hard bound: INVOCATION, RESULT.
     fn send(&mut self, to: SessionKey, message: &Message<'_>) -> Sent;
 
+    /// As [`Self::send`], for one part of many: progress of a call. A receiver that is slow, and yet reads, holds the sender
+    /// as it holds a publisher; so the credit for it is due after the flush.
+    fn send_part(&mut self, to: SessionKey, message: &Message<'_>) -> Sent;
+
     /// Queues a small reply, which may use a little more than the hard bound; beyond that the session is closed as a
     /// slow consumer by the performer.
     fn reply(&mut self, to: SessionKey, message: &Message<'_>) -> Sent;

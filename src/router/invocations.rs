@@ -11,11 +11,11 @@ use super::dealer::Sharing;
 use super::effects::{CreditTime, Effects, Sent};
 use super::fault::Fault;
 use super::peer::{
-    CallHead, Charge, InvocationEnd, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RegisterLetter,
-    RegisterOutcome, ReplyHead, SessionKey, SessionRef, Sitting, Ticket,
+    CallHead, CancelReason, Charge, InvocationEnd, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage,
+    RegisterLetter, RegisterOutcome, ReplyHead, SessionKey, SessionRef, Sitting, Ticket,
 };
 use super::session::State;
-use super::terms::CallTerms;
+use super::terms::{CallTerms, Input, carried, check_announced};
 use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::message::{
@@ -23,12 +23,22 @@ use crate::wamp::message::{
     Unregister, Unregistered, Yield,
 };
 use crate::wamp::options::{
-    CancelMode, InterruptOptions, InvocationDetails, InvocationPolicy, RevocationDetails, Text,
+    CancelMode, InterruptOptions, InvocationDetails, InvocationPolicy, Passthru, RevocationDetails, Text,
 };
 use crate::wamp::uri::{UriRule, check, check_pattern};
 use crate::wamp::{MatchPolicy, Payload, ProtocolError, RegistrationId, RequestId};
 
 const NONE: u32 = u32::MAX;
+
+/// What a callee answers, beside the payload.
+struct Answer<'a> {
+    /// The message, for people.
+    what: &'static str,
+    outcome: Outcome,
+    /// Empty for a result.
+    error: &'a str,
+    passthru: Option<Box<Passthru<'static>>>,
+}
 
 /// A call that a callee of this core works at.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +51,12 @@ struct Invocation {
     ticket: Ticket,
     /// INTERRUPT was sent; one is enough.
     is_interrupted: bool,
+    /// The callee may send progressive results.
+    has_progress: bool,
+    /// It has sent one: no other callee can answer in its place.
+    has_progressed: bool,
+    /// More input of the call may come: it is in `inputs`.
+    has_input: bool,
     /// The neighbours in the list of this caller's invocations.
     previous: u32,
     next: u32,
@@ -53,6 +69,8 @@ pub(super) struct Invocations {
     free: Vec<u32>,
     /// The first of each caller's invocations; ends with the last of them.
     by_caller: HashMap<Sitting, u32, FixedState>,
+    /// Those whose input comes in parts, with what holds for all parts. Ends with the last part, and with the invocation.
+    inputs: HashMap<(Sitting, RequestId), (u32, Box<CallTerms>), FixedState>,
 }
 
 impl Invocations {
@@ -61,12 +79,18 @@ impl Invocations {
             entries: Vec::new(),
             free: Vec::new(),
             by_caller: HashMap::with_hasher(FixedState::with_seed(seed)),
+            inputs: HashMap::with_hasher(FixedState::with_seed(seed)),
         }
     }
 
     /// How many run.
     pub(super) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
+    }
+
+    /// How many have input to come.
+    pub(super) fn inputs(&self) -> usize {
+        self.inputs.len()
     }
 
     /// Whether none runs and no caller is remembered.
@@ -77,8 +101,19 @@ impl Invocations {
     fn insert(&mut self, callee: SessionKey, id: RequestId, call: &CallHead) -> u32 {
         let &CallHead { caller, request, ticket, .. } = call;
         let next = self.by_caller.get(&caller).copied().unwrap_or(NONE);
-        let is_interrupted = false;
-        let entry = Invocation { callee, id, caller, request, ticket, is_interrupted, previous: NONE, next };
+        let entry = Invocation {
+            callee,
+            id,
+            caller,
+            request,
+            ticket,
+            is_interrupted: false,
+            has_progress: false,
+            has_progressed: false,
+            has_input: false,
+            previous: NONE,
+            next,
+        };
         let index = if let Some(index) = self.free.pop() {
             self.entries[index as usize] = entry;
             index
@@ -105,6 +140,9 @@ impl Invocations {
         } else {
             self.by_caller.remove(&entry.caller);
         }
+        if entry.has_input {
+            self.inputs.remove(&(entry.caller, entry.request));
+        }
         self.free.push(index);
         if self.free.len() == self.entries.len() {
             self.entries.clear();
@@ -113,6 +151,16 @@ impl Invocations {
             self.free.shrink_to(1024);
         }
         entry
+    }
+
+    /// What there is to mind of an invocation until it ends.
+    fn keep_terms(&mut self, index: u32, terms: Box<CallTerms>, features: ClientFeatures) {
+        let entry = &mut self.entries[index as usize];
+        entry.has_progress = terms.wants_progress(features);
+        entry.has_input = terms.input == Input::First;
+        if entry.has_input {
+            self.inputs.insert((entry.caller, entry.request), (index, terms));
+        }
     }
 
     fn find(&self, caller: Sitting, request: RequestId) -> Option<u32> {
@@ -326,10 +374,14 @@ impl Router {
         callee: Sitting,
         registration: RegistrationId,
         pattern: bool,
-        call: Parcel<'_, CallHead>,
+        mut call: Parcel<'_, CallHead>,
         effects: &mut impl Effects,
     ) {
         let head = call.head();
+        if head.is(Input::More) || head.is(Input::Last) {
+            self.invoke_further(registration, pattern, &call, effects);
+            return;
+        }
         // The call is off the ring: credit never waits for a client.
         effects.credit(head.caller.session(), head.charge, CreditTime::Now);
         let hash_seed = self.hash_seed;
@@ -337,7 +389,11 @@ impl Router {
             self.refuse_invocation(head, uri::NO_AVAILABLE_CALLEE, "the callee is gone", effects);
             return;
         };
-        let callee = callee.key;
+        let (callee, features) = (callee.key, session.features);
+        if let Some(text) = head.terms.as_deref().and_then(|terms| terms.not_supported(features)) {
+            self.refuse_invocation(head, uri::FEATURE_NOT_SUPPORTED, text, effects);
+            return;
+        }
         let active = session.active(hash_seed);
         if active.invocations.len() >= self.limits.invocations_per_session_max {
             effects.counters().invocations_refused += 1;
@@ -351,7 +407,10 @@ impl Router {
             registration,
             details: InvocationDetails {
                 procedure: pattern.then(|| Text::Borrowed(call.uri())),
-                ..head.terms.as_deref().map_or_else(InvocationDetails::default, CallTerms::invocation_details)
+                ..head
+                    .terms
+                    .as_deref()
+                    .map_or_else(InvocationDetails::default, |it| it.invocation_details(features))
             },
             payload: call.payload(),
         });
@@ -361,6 +420,9 @@ impl Router {
                 active.last_invocation = id;
                 let index = self.invocations.insert(callee, id, head);
                 active.invocations.insert(id, index);
+                if let Some(terms) = call.head_mut().terms.take() {
+                    self.invocations.keep_terms(index, terms, features);
+                }
                 effects.counters().invocations += 1;
                 return;
             }
@@ -395,18 +457,75 @@ impl Router {
         self.report_done(head.realm, head.ticket, end, effects);
     }
 
+    /// On the callee's core: more input of a call (advanced profile, "Progressive Call Invocations").
+    fn invoke_further(
+        &mut self,
+        registration: RegistrationId,
+        pattern: bool,
+        call: &Parcel<'_, CallHead>,
+        effects: &mut impl Effects,
+    ) {
+        let &CallHead { caller, request, charge, ref terms, .. } = call.head();
+        let Some((index, frozen)) = self.invocations.inputs.get(&(caller, request)) else {
+            // The callee has answered, or left; the caller will hear of that.
+            effects.credit(caller.session(), charge, CreditTime::Now);
+            return;
+        };
+        let index = *index;
+        let Invocation { callee, id, .. } = self.invocations.entries[index as usize];
+        let features = self.sessions.at(callee.slot).features;
+        let is_last = terms.as_deref().is_some_and(|terms| terms.input == Input::Last);
+        // All options are those of the first part.
+        let details = InvocationDetails {
+            procedure: pattern.then(|| Text::Borrowed(call.uri())),
+            progress: !is_last,
+            ..frozen.invocation_details(features)
+        };
+        let payload = call.payload();
+        let message = Message::Invocation(InvocationMessage { request: id, registration, details, payload });
+        let (error, text) = match effects.send_part(callee, &message) {
+            Sent::Accepted => {
+                if is_last {
+                    self.invocations.inputs.remove(&(caller, request));
+                    self.invocations.entries[index as usize].has_input = false;
+                }
+                effects.counters().progressive_invocations += 1;
+                effects.credit(caller.session(), charge, CreditTime::AfterFlush);
+                return;
+            }
+            // It is answered for where its session ends.
+            Sent::Gone => {
+                effects.credit(caller.session(), charge, CreditTime::Now);
+                return;
+            }
+            Sent::Full => {
+                effects.counters().invocations_refused += 1;
+                (uri::UNAVAILABLE, "the callee has not read the input before this")
+            }
+            Sent::NotRepresentable => {
+                (uri::INVALID_ARGUMENT, "the arguments cannot be written in the serializer of the callee")
+            }
+            Sent::TooLarge => (uri::PAYLOAD_SIZE_EXCEEDED, "the call is longer than the callee takes"),
+        };
+        effects.credit(caller.session(), charge, CreditTime::Now);
+        // Without this part the others are worth nothing.
+        self.interrupt_at(index, (CancelMode::KillNoWait, CancelReason::Unavailable), effects);
+        self.answer_call(caller, request, error, text, effects);
+    }
+
     pub(super) fn handle_yield(
         &mut self,
         key: SessionKey,
         message: &Yield<'_>,
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
-        super::check_passthru(MessageType::Yield, &message.options.passthru)?;
-        // Progressive results are not announced, so nobody asked for one: the final result is still to come.
-        if message.options.progress && self.invocation_is_open(key, message.request) {
-            return Ok(());
-        }
-        self.answer(key, "YIELD", message.request, Outcome::Result, "", message.payload, effects)
+        let features = self.sessions.at(key.slot).features;
+        let passthru = &message.options.passthru;
+        let needed = ClientFeatures::CALLEE_PAYLOAD_PASSTHRU_MODE;
+        check_announced(MessageType::Yield, passthru, features, needed)?;
+        let outcome = if message.options.progress { Outcome::Progress } else { Outcome::Result };
+        let answer = Answer { what: "YIELD", outcome, error: "", passthru: carried(passthru) };
+        self.answer(key, message.request, answer, message.payload, effects)
     }
 
     /// ERROR from a client: INVOCATION is the only request that a router makes.
@@ -420,43 +539,36 @@ impl Router {
             let name = message.request_type.name();
             return Err(ProtocolError::new(format!("ERROR.REQUEST.Type: a client has no {name} to answer")));
         }
-        super::check_passthru(MessageType::Error, &message.passthru)?;
-        let (realm, _) = self.realm_and_session(key);
+        let (realm, session) = self.realm_and_session(key);
+        let needed = ClientFeatures::CALLEE_PAYLOAD_PASSTHRU_MODE;
+        check_announced(MessageType::Error, &message.passthru, session.features, needed)?;
+        let answer = Answer { what: "ERROR", outcome: Outcome::Error, error: &message.error, passthru: None };
         // A caller's library may close on a URI that is none, and it is not the caller who is at fault.
         if let Err(error) = check(&message.error, UriRule::Loose, realm.uri_limits) {
             let args = super::text_args(error.as_str());
             let payload = Payload { args: &args, ..Payload::EMPTY };
-            return self.answer(
-                key,
-                "ERROR",
-                message.request,
-                Outcome::Error,
-                uri::INVALID_URI,
-                payload,
-                effects,
-            );
+            let answer = Answer { error: uri::INVALID_URI, ..answer };
+            return self.answer(key, message.request, answer, payload, effects);
         }
-        self.answer(key, "ERROR", message.request, Outcome::Error, &message.error, message.payload, effects)
+        let answer = Answer { passthru: carried(&message.passthru), ..answer };
+        self.answer(key, message.request, answer, message.payload, effects)
     }
 
-    fn invocation_is_open(&self, key: SessionKey, id: RequestId) -> bool {
-        self.sessions.at(key.slot).active.as_ref().is_some_and(|active| active.invocations.contains_key(&id))
-    }
-
-    #[allow(clippy::too_many_arguments)]
     fn answer(
         &mut self,
         key: SessionKey,
-        what: &str,
         id: RequestId,
-        outcome: Outcome,
-        error: &str,
+        answer: Answer<'_>,
         payload: Payload<'_>,
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
+        let Answer { what, outcome, mut error, passthru } = answer;
         let active = self.sessions.at_mut(key.slot).active.as_mut();
         let last = active.as_ref().map_or(RequestId(0), |active| active.last_invocation);
         let index = active.and_then(|active| {
+            if outcome == Outcome::Progress {
+                return active.invocations.get(&id).copied();
+            }
             let index = active.invocations.remove(&id);
             if active.invocations.is_empty() && active.invocations.capacity() > 64 {
                 active.invocations.shrink_to_fit();
@@ -472,10 +584,20 @@ impl Router {
             // Cancelled, or its caller is gone: the two crossed.
             return Ok(());
         };
-        let invocation = self.invocations.remove(index);
         let realm = self.sessions.at(key.slot).realm;
-        let mut error = error;
-        if outcome == Outcome::Error && error == uri::UNAVAILABLE && self.can_reroute(key) {
+        let invocation = if outcome == Outcome::Progress {
+            let invocation = &mut self.invocations.entries[index as usize];
+            // Nobody asked for a part of the result, or nobody wants it any more: the last one is still to come.
+            if !invocation.has_progress || invocation.is_interrupted {
+                return Ok(());
+            }
+            invocation.has_progressed = true;
+            *invocation
+        } else {
+            self.invocations.remove(index)
+        };
+        let is_refusal = outcome == Outcome::Error && error == uri::UNAVAILABLE && !invocation.has_progressed;
+        if is_refusal && self.can_reroute(key) {
             if invocation.ticket.returns() {
                 self.report_done(realm, invocation.ticket, InvocationEnd::Refused, effects);
                 return Ok(());
@@ -483,7 +605,8 @@ impl Router {
             // There is no other to try (advanced profile, "Call Re-Routing": rules and failure).
             error = uri::NO_AVAILABLE_CALLEE;
         }
-        let bytes = (error.len() + payload.len()) as u32 + MESSAGE_OVERHEAD_BYTES;
+        let carried = passthru.as_deref().map_or(0, Passthru::bytes);
+        let bytes = (error.len() + payload.len() + carried) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes);
         let head = ReplyHead {
             caller: invocation.caller,
@@ -491,9 +614,12 @@ impl Router {
             outcome,
             callee: Some(SessionRef { core: self.core, key }),
             charge: Charge { bytes, paused },
+            passthru,
         };
         self.send_reply(Parcel::Borrowed { head, uri: error, payload }, effects);
-        self.report_done(realm, invocation.ticket, InvocationEnd::Over, effects);
+        if outcome != Outcome::Progress {
+            self.report_done(realm, invocation.ticket, InvocationEnd::Over, effects);
+        }
         Ok(())
     }
 
@@ -507,22 +633,27 @@ impl Router {
         &mut self,
         caller: Sitting,
         request: RequestId,
-        mode: CancelMode,
+        how: (CancelMode, CancelReason),
         effects: &mut impl Effects,
     ) {
         if let Some(index) = self.invocations.find(caller, request) {
-            self.interrupt_at(index, mode, effects);
+            self.interrupt_at(index, how, effects);
         }
     }
 
     /// On every core: interrupts all calls of a caller that is gone.
     pub(super) fn interrupt_all(&mut self, caller: Sitting, effects: &mut impl Effects) {
         while let Some(index) = self.invocations.by_caller.get(&caller).copied() {
-            self.interrupt_at(index, CancelMode::KillNoWait, effects);
+            self.interrupt_at(index, (CancelMode::KillNoWait, CancelReason::Canceled), effects);
         }
     }
 
-    fn interrupt_at(&mut self, index: u32, mode: CancelMode, effects: &mut impl Effects) {
+    fn interrupt_at(
+        &mut self,
+        index: u32,
+        (mode, reason): (CancelMode, CancelReason),
+        effects: &mut impl Effects,
+    ) {
         let entry = &mut self.invocations.entries[index as usize];
         let Invocation { callee, id, caller, request, ticket, is_interrupted, .. } = *entry;
         entry.is_interrupted |= mode != CancelMode::Skip;
@@ -531,7 +662,7 @@ impl Router {
             session.state == State::Open && session.features.contains(ClientFeatures::CALLEE_CALL_CANCELING)
         });
         if mode != CancelMode::Skip && can_cancel && !is_interrupted {
-            let options = InterruptOptions { mode: Some(mode), reason: Some(Text::Borrowed(uri::CANCELED)) };
+            let options = InterruptOptions { mode: Some(mode), reason: Some(Text::Borrowed(reason.uri())) };
             let _ = effects.reply(callee, &Message::Interrupt(Interrupt { request: id, options }));
         }
         if mode == CancelMode::Kill && can_cancel {

@@ -15,6 +15,7 @@ pub mod effects;
 #[doc(hidden)]
 pub mod fault;
 pub mod identity;
+mod inputs;
 mod invocations;
 mod joining;
 mod meta;
@@ -68,6 +69,10 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::DEALER)
     .with(RouterFeatures::DEALER_CALL_CANCELING)
     .with(RouterFeatures::DEALER_CALLER_IDENTIFICATION)
+    .with(RouterFeatures::DEALER_CALL_TIMEOUT)
+    .with(RouterFeatures::DEALER_PROGRESSIVE_CALL_RESULTS)
+    .with(RouterFeatures::DEALER_PROGRESSIVE_CALL_INVOCATIONS)
+    .with(RouterFeatures::DEALER_PAYLOAD_PASSTHRU_MODE)
     .with(RouterFeatures::DEALER_CALL_TRUSTLEVELS)
     .with(RouterFeatures::DEALER_PATTERN_BASED_REGISTRATION)
     .with(RouterFeatures::DEALER_SHARED_REGISTRATION)
@@ -140,7 +145,8 @@ pub struct TableSizes {
     pub subscriptions: usize,
     pub registrations: usize,
     pub invocations: usize,
-    pub kills: usize,
+    pub call_deadlines: usize,
+    pub inputs: usize,
     pub challenges: usize,
     pub own_calls: usize,
     pub decisions: usize,
@@ -174,8 +180,8 @@ pub struct Router {
     limits: config::Limits,
     sessions: Sessions,
     invocations: Invocations,
-    /// Calls being killed, by deadline; each ends with its call.
-    kills: BTreeSet<(u64, SessionKey, RequestId)>,
+    /// Calls that end by themselves if nothing comes, by deadline; each ends with its call.
+    call_deadlines: BTreeSet<(u64, SessionKey, RequestId)>,
     /// Clients that have to answer a CHALLENGE. Ends with the answer, and with the connection.
     challenges: HashMap<SessionKey, Box<Challenged>, FixedState>,
     /// Those whom an authenticator is asked about.
@@ -234,7 +240,7 @@ impl Router {
             limits: config.limits.clone(),
             sessions: Sessions::default(),
             invocations: Invocations::new(hash_seed),
-            kills: BTreeSet::new(),
+            call_deadlines: BTreeSet::new(),
             challenges: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             asked: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             own_calls: OwnCalls::new(hash_seed),
@@ -280,7 +286,7 @@ impl Router {
             State::Vacant => return Handled::Done,
             State::Connected => self.handle_before_session(now, key, message, effects),
             State::Challenging => self.handle_in_challenge(key, message, effects),
-            State::Open => self.handle_in_session(now, key, message, effects),
+            State::Open => self.handle_in_session(key, message, effects),
         };
         if let Err(error) = handled {
             self.handle_violation(now, key, &error, effects);
@@ -295,7 +301,6 @@ impl Router {
     /// The one match on messages of an open session.
     fn handle_in_session(
         &mut self,
-        now: Now,
         key: SessionKey,
         message: &Message<'_>,
         effects: &mut impl Effects,
@@ -310,7 +315,7 @@ impl Router {
             Message::Register(message) => self.handle_register(key, message, effects),
             Message::Unregister(message) => self.handle_unregister(key, message, effects),
             Message::Cancel(message) => {
-                self.handle_cancel(now.monotonic_us, key, message, effects);
+                self.handle_cancel(key, message, effects);
                 Ok(())
             }
             Message::Goodbye(_) => {
@@ -449,12 +454,13 @@ impl Router {
                 self.invoke(callee, registration, pattern, Parcel::Owned(call), effects);
             }
             PeerMessage::Reply(reply) => self.finish_call(&Parcel::Owned(reply), effects),
-            PeerMessage::Cancel { caller, request, mode, realm } => {
-                self.cancel_at_home(realm, caller, request, mode, effects);
+            PeerMessage::Cancel { caller, request, mode, reason, realm } => {
+                self.cancel_at_home(realm, caller, request, (mode, reason), effects);
             }
-            PeerMessage::Interrupt { caller, request, mode } => {
-                self.interrupt(caller, request, mode, effects)
+            PeerMessage::Interrupt { caller, request, mode, reason } => {
+                self.interrupt(caller, request, (mode, reason), effects);
             }
+            PeerMessage::InputEnded { caller, request, realm } => self.end_input(realm, caller, request),
             PeerMessage::CallerGone { caller, realm } => self.caller_gone(realm, caller, effects),
             PeerMessage::InterruptAll { caller } => self.interrupt_all(caller, effects),
             PeerMessage::Register(letter) => self.register_at_home(*letter, effects),
@@ -493,7 +499,7 @@ impl Router {
     /// Deadlines that have passed.
     pub fn handle_timeout(&mut self, now: Now, effects: &mut impl Effects) {
         self.now = now;
-        self.handle_kill_timeouts(now.monotonic_us, effects);
+        self.handle_call_timeouts(now.monotonic_us, effects);
         self.handle_own_call_timeouts(now.monotonic_us, effects);
         self.end_retained(now.monotonic_us);
         self.handle_queue_timeouts(effects);
@@ -510,7 +516,7 @@ impl Router {
         if !self.faults.postponed.is_empty() {
             return Some(0);
         }
-        let kill = self.kills.first().map(|(deadline_us, ..)| *deadline_us);
+        let kill = self.call_deadlines.first().map(|(deadline_us, ..)| *deadline_us);
         let ending = self.retained_endings.first().map(|(deadline_us, ..)| *deadline_us);
         let queue = self.queue_deadlines.first().map(|(deadline_us, ..)| *deadline_us);
         [kill, queue, self.own_calls.next_deadline(), ending, self.meta.next_deadline_us()]
@@ -538,8 +544,15 @@ impl Router {
                 .sum(),
             // A caller that is remembered without a call would be a leak too.
             invocations: if self.invocations.is_empty() { 0 } else { self.invocations.len().max(1) },
-            kills: self.kills.len(),
             challenges: self.challenges.len() + self.asked.len(),
+            call_deadlines: self.call_deadlines.len(),
+            inputs: self.invocations.inputs()
+                + self
+                    .realms
+                    .iter()
+                    .filter_map(|realm| realm.dealer.as_ref())
+                    .map(Dealer::inputs)
+                    .sum::<usize>(),
             own_calls: self.own_calls.len(),
             decisions: self.decisions.len(),
             retained: self.realms.iter().map(|realm| realm.retained.len()).sum(),
@@ -683,19 +696,6 @@ impl Router {
         });
         let _ = effects.reply(key, &message);
     }
-}
-
-/// Payload passthru mode is not announced, and what is sealed in it would arrive without what unseals it; so to use it
-/// is a protocol error (advanced profile, "Payload Passthru Mode").
-fn check_passthru(kind: MessageType, passthru: &Passthru<'_>) -> Result<(), ProtocolError> {
-    // Without a scheme the other keys mean nothing.
-    if passthru.scheme.is_none() {
-        return Ok(());
-    }
-    let name = kind.name();
-    Err(ProtocolError::new(format!(
-        "{name}: ppt_scheme is used, but the router did not announce payload_passthru_mode"
-    )))
 }
 
 fn abort_message<'a>(reason: &'a str, text: &'a str) -> Message<'a> {

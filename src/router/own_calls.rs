@@ -136,6 +136,8 @@ impl Router {
                 let arguments = Arguments::read(&reply.payload()).ok();
                 self.handle_own_answer(call.purpose, &Answer::Result(arguments.as_ref()), effects);
             }
+            // None was asked for.
+            Outcome::Progress => {}
             Outcome::Error => {
                 self.handle_own_answer(call.purpose, &Answer::Error(reply.uri()), effects);
             }

@@ -6,6 +6,7 @@ use super::dealer::Sharing;
 use super::meta::{Answer, Ask, Cause, News};
 use super::terms::{CallTerms, Disclosed};
 use crate::wamp::codec::Serializer;
+use crate::wamp::error::uri;
 use crate::wamp::options::{CancelMode, EventDetails, MatchPolicy, Passthru, Text};
 use crate::wamp::{Payload, PublicationId, RegistrationId, RequestId, SessionId};
 
@@ -252,17 +253,46 @@ pub struct CallHead {
     pub terms: Option<Box<CallTerms>>,
 }
 
-/// How a call ended.
+/// How a call ended, or that it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// RESULT with `progress`: more will come.
+    Progress,
     /// RESULT; the URI of the letter is empty.
     Result,
     /// ERROR; the URI of the letter says which.
     Error,
 }
 
+/// Why a callee is interrupted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CancelReason {
+    /// The caller does not want the result any more.
+    #[default]
+    Canceled,
+    /// It did not come in time.
+    Timeout,
+    /// The caller does not read what it gets, or the callee what it is sent.
+    Unavailable,
+    /// The other side cannot take what was sent.
+    NotSupported,
+}
+
+impl CancelReason {
+    /// INTERRUPT.Options.reason
+    #[must_use]
+    pub const fn uri(self) -> &'static str {
+        match self {
+            Self::Canceled => uri::CANCELED,
+            Self::Timeout => uri::TIMEOUT,
+            Self::Unavailable => uri::UNAVAILABLE,
+            Self::NotSupported => uri::FEATURE_NOT_SUPPORTED,
+        }
+    }
+}
+
 /// The head of an answer on its way to the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct ReplyHead {
     pub caller: Sitting,
@@ -271,6 +301,8 @@ pub struct ReplyHead {
     /// The callee that is charged for it; `None` where the router answers itself.
     pub callee: Option<SessionRef>,
     pub charge: Charge,
+    /// `None` for an ordinary answer.
+    pub passthru: Option<Box<Passthru<'static>>>,
 }
 
 /// Who shall not, or alone shall, receive a publication. Lists are sorted, so that every core searches them as they are.
@@ -501,6 +533,8 @@ pub enum PeerMessage {
         request: RequestId,
         /// `Skip`: the callee is not told, its core only forgets.
         mode: CancelMode,
+        /// What the callee is told.
+        reason: CancelReason,
         /// Where the dealer is.
         realm: RealmIndex,
     },
@@ -512,6 +546,17 @@ pub enum PeerMessage {
         request: RequestId,
         /// How.
         mode: CancelMode,
+        /// What the callee is told.
+        reason: CancelReason,
+    },
+    /// To the dealer: a call ended before all of its input had come, which will not come any more.
+    InputEnded {
+        /// Who called.
+        caller: Sitting,
+        /// Which call.
+        request: RequestId,
+        /// Where the dealer is.
+        realm: RealmIndex,
     },
     /// To the dealer: the caller left with calls open (R4).
     CallerGone {
@@ -627,7 +672,6 @@ impl PeerMessage {
             Self::Call(call) | Self::Invoke { call, .. } => {
                 call.body.bytes.len() + call.head.terms.as_deref().map_or(0, CallTerms::bytes)
             }
-            Self::Reply(reply) => reply.body.bytes.len(),
             Self::Register(register) => {
                 register.uri_bytes() as usize + register.authid.as_deref().map_or(0, str::len)
             }
@@ -635,6 +679,9 @@ impl PeerMessage {
             Self::News(news) => news.bytes(),
             Self::Ask(ask) => ask.bytes(),
             Self::Answer(answer) => answer.bytes(),
+            Self::Reply(reply) => {
+                reply.body.bytes.len() + reply.head.passthru.as_deref().map_or(0, Passthru::bytes)
+            }
             _ => 0,
         };
         body + MESSAGE_OVERHEAD_BYTES as usize

@@ -2,9 +2,11 @@
 
 use super::Router;
 use super::authorizer::Permit;
-use super::peer::SessionKey;
-use crate::wamp::SessionId;
-use crate::wamp::options::{InvocationDetails, Text};
+use super::peer::{CallHead, SessionKey};
+use crate::wamp::features::ClientFeatures;
+use crate::wamp::message::MessageType;
+use crate::wamp::options::{InvocationDetails, Passthru, Text};
+use crate::wamp::{ProtocolError, SessionId};
 
 /// Who called or published, for those who are told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,26 +34,112 @@ pub struct CallTerms {
     pub is_disclosed_if_wanted: bool,
     /// INVOCATION.Details.trustlevel
     pub trust_level: Option<u64>,
+    /// INVOCATION.Details.timeout, for callees that mind it; 0 is none.
+    pub timeout_ms: u64,
+    /// The caller takes progressive results.
+    pub receive_progress: bool,
+    /// Which part of the call this is.
+    pub input: Input,
+    /// INVOCATION.Details.ppt_*
+    pub passthru: Option<Box<Passthru<'static>>>,
 }
 
+/// Which part of a call's input a CALL brings (advanced profile, "Progressive Call Invocations").
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Input {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The first; more follow.
+    First,
+    /// Another one.
+    More,
+    /// No more follow.
+    Last,
+}
+
+impl CallHead {
+    /// Whether it brings this part of a call's input.
+    pub(super) fn is(&self, input: Input) -> bool {
+        self.terms.as_deref().is_some_and(|terms| terms.input == input)
+    }
+
+    /// What its caller can make long beside procedure and payload, in bytes.
+    pub(super) fn carried_bytes(&self) -> usize {
+        let passthru = self.terms.as_deref().and_then(|terms| terms.passthru.as_deref());
+        passthru.map_or(0, Passthru::bytes)
+    }
+}
+
+const RESULTS: ClientFeatures =
+    ClientFeatures::CALLEE_PROGRESSIVE_CALL_RESULTS.with(ClientFeatures::CALLEE_CALL_CANCELING);
+const INVOCATIONS: ClientFeatures =
+    ClientFeatures::CALLEE_PROGRESSIVE_CALL_INVOCATIONS.with(ClientFeatures::CALLEE_CALL_CANCELING);
+
 impl CallTerms {
-    /// What the callee is told of it.
-    pub(super) fn invocation_details(&self) -> InvocationDetails<'_> {
+    /// Whether a callee with these features is asked for progressive results. One that cannot be interrupted is not.
+    pub(super) fn wants_progress(&self, features: ClientFeatures) -> bool {
+        self.receive_progress && features.contains(RESULTS)
+    }
+
+    /// Why a callee with these features cannot take the call.
+    pub(super) fn not_supported(&self, features: ClientFeatures) -> Option<&'static str> {
+        if self.input == Input::First && !features.contains(INVOCATIONS) {
+            return Some("the callee takes no progressive call invocations");
+        }
+        (self.passthru.is_some() && !features.contains(ClientFeatures::CALLEE_PAYLOAD_PASSTHRU_MODE))
+            .then_some("the callee does not know payload passthru mode")
+    }
+
+    /// What a callee with these features is told of it.
+    pub(super) fn invocation_details(&self, features: ClientFeatures) -> InvocationDetails<'_> {
         let disclosed = self.disclosed.as_ref();
         InvocationDetails {
             caller: disclosed.map(|caller| caller.session),
             caller_authid: disclosed.map(|caller| Text::Borrowed(&*caller.authid)),
             caller_authrole: disclosed.map(|caller| Text::Borrowed(&*caller.authrole)),
             trustlevel: self.trust_level,
-            ..InvocationDetails::default()
+            timeout_ms: if features.contains(ClientFeatures::CALLEE_CALL_TIMEOUT) {
+                self.timeout_ms
+            } else {
+                0
+            },
+            receive_progress: self.wants_progress(features),
+            progress: matches!(self.input, Input::First | Input::More),
+            passthru: self.passthru.as_deref().map_or_else(Passthru::default, Passthru::borrowed),
+            procedure: None,
         }
     }
 
     /// What it holds, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.disclosed.as_ref().map_or(0, Disclosed::bytes)
+        size_of::<Self>()
+            + self.disclosed.as_ref().map_or(0, Disclosed::bytes)
+            + self.passthru.as_deref().map_or(0, Passthru::bytes)
     }
+}
+
+/// What of it outlives its message; `None` where it says nothing.
+pub(super) fn carried(passthru: &Passthru<'_>) -> Option<Box<Passthru<'static>>> {
+    passthru.is_used().then(|| Box::new(passthru.to_static()))
+}
+
+/// Whoever seals a payload must have said that it knows payload passthru mode (advanced profile, "Payload Passthru Mode":
+/// a protocol error).
+pub(super) fn check_announced(
+    kind: MessageType,
+    passthru: &Passthru<'_>,
+    features: ClientFeatures,
+    needed: ClientFeatures,
+) -> Result<(), ProtocolError> {
+    if !passthru.is_used() || features.contains(needed) {
+        return Ok(());
+    }
+    let name = kind.name();
+    Err(ProtocolError::new(format!(
+        "{name}: ppt_scheme is used, but the client did not announce payload_passthru_mode"
+    )))
 }
 
 /// The text of ERROR `option_disallowed.disclose_me`.

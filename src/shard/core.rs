@@ -601,6 +601,18 @@ impl<W: World> Effects for Core<W> {
         self.queue(to, message, 0)
     }
 
+    fn send_part(&mut self, to: SessionKey, message: &Message<'_>) -> Sent {
+        let sent = self.queue(to, message, 0);
+        if sent == Sent::Accepted
+            && let Some(connection) = self.connections.get_mut(to)
+            && connection.over_half
+        {
+            let accepted = connection.outbox.accepted_bytes(self.now.monotonic_us);
+            self.met_slow_reader = accepted >= self.tuning.slow_reader_bytes_min;
+        }
+        sent
+    }
+
     fn reply(&mut self, to: SessionKey, message: &Message<'_>) -> Sent {
         let sent = self.queue(to, message, self.tuning.reply_reserve_bytes);
         if sent == Sent::Full {

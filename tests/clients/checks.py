@@ -8,7 +8,8 @@ from conversation import CheckFailed, NotAnnounced, Refused
 ID_MAX = 2**53
 FEATURES_WANTED = {
     "broker": ("publisher_exclusion", "subscriber_blackwhite_listing", "pattern_based_subscription"),
-    "dealer": ("call_canceling", "pattern_based_registration", "caller_identification", "call_trustlevels"),
+    "dealer": ("call_canceling", "pattern_based_registration", "caller_identification", "call_trustlevels",
+               "call_timeout", "progressive_call_results", "progressive_call_invocations", "payload_passthru_mode"),
 }
 CHECKS = []
 

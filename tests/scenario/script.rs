@@ -45,8 +45,9 @@ pub(crate) enum Act {
 pub(crate) enum Input {
     /// `A opens`: a connection without a session.
     Opens(usize),
-    /// `A joins`, `A joins realm2`, `A joins plainly`: a new connection, HELLO and WELCOME.
-    Joins { party: usize, realm: String, plainly: bool },
+    /// `A joins`, `A joins realm2`, `A joins plainly`, `A joins fully`, `A joins with callee.call_canceling …`: a new
+    /// connection, HELLO and WELCOME.
+    Joins { party: usize, realm: String, manner: Manner },
     /// `A> …`
     Sends(usize, String),
     /// `A proves wampcra SECRET`, `A proves wamp-scram AUTHID PASSWORD NONCE`, `A proves cryptosign PRIVATE-KEY`: answers
@@ -70,6 +71,18 @@ pub(crate) enum Input {
     Wait(u64),
     /// `hold`: nothing comes out of the rings. `hold 2 to 0`: nothing out of that one.
     Hold(Held),
+}
+
+/// What a party says of itself in HELLO.
+pub(crate) enum Manner {
+    /// That it is a caller and callee whose calls can be cancelled.
+    Usual,
+    /// That it has all roles, and no feature.
+    Plain,
+    /// That it has all features.
+    Full,
+    /// That it has all roles, and these features.
+    With(Vec<(String, String)>),
 }
 
 /// Which rings nothing comes out of.
@@ -158,7 +171,7 @@ impl Script {
 
     fn words(&mut self, party: usize, words: &[&str]) -> Option<Act> {
         let joins =
-            |realm: &str, plainly| Some(Act::Do(Input::Joins { party, realm: realm.to_owned(), plainly }));
+            |realm: &str, manner| Some(Act::Do(Input::Joins { party, realm: realm.to_owned(), manner }));
         match *words {
             ["on", core] => self.parties[party].core = Some(number(core)),
             ["by", listener] => self.parties[party].listener = number(listener),
@@ -171,14 +184,22 @@ impl Script {
                 };
             }
             ["opens"] => return Some(Act::Do(Input::Opens(party))),
-            ["joins"] => return joins("realm1", false),
-            ["joins", "plainly"] => return joins("realm1", true),
-            ["joins", realm] => return joins(realm, false),
             ["proves", "it", "again"] => return Some(Act::Do(Input::ProvesAgain(party))),
             ["proves", ref words @ ..] => {
                 let words = words.iter().map(|word| (*word).to_owned()).collect();
                 return Some(Act::Do(Input::Proves(party, words)));
             }
+            ["joins"] => return joins("realm1", Manner::Usual),
+            ["joins", "plainly"] => return joins("realm1", Manner::Plain),
+            ["joins", "fully"] => return joins("realm1", Manner::Full),
+            ["joins", "with", ref features @ ..] => {
+                let pairs = features.iter().map(|feature| {
+                    let (role, key) = feature.split_once('.')?;
+                    Some((role.to_owned(), key.to_owned()))
+                });
+                return joins("realm1", Manner::With(pairs.collect::<Option<_>>()?));
+            }
+            ["joins", realm] => return joins(realm, Manner::Usual),
             ["closes", reason] => {
                 let reason = CloseReason::ALL.iter().find(|known| known.info().key == reason)?;
                 return Some(Act::Do(Input::Closes(party, *reason)));

@@ -92,6 +92,10 @@ impl Effects for Recorder {
         self.queue(to, message, &[Outbox::Full, Outbox::Stuck])
     }
 
+    fn send_part(&mut self, to: SessionKey, message: &Message<'_>) -> Sent {
+        self.send(to, message)
+    }
+
     fn reply(&mut self, to: SessionKey, message: &Message<'_>) -> Sent {
         let sent = self.queue(to, message, &[Outbox::Stuck]);
         if sent == Sent::Full {

@@ -511,7 +511,8 @@ impl Run {
             let sizes = core.shard.table_sizes();
             tables.registrations += sizes.registrations;
             tables.invocations += sizes.invocations;
-            tables.kills += sizes.kills;
+            tables.call_deadlines += sizes.call_deadlines;
+            tables.inputs += sizes.inputs;
             tables.own_calls += sizes.own_calls;
             tables.decisions += sizes.decisions;
             tables.subscriptions += sizes.subscriptions;
@@ -618,7 +619,8 @@ impl Run {
             let (held, mut tables) = (core.shard.held(), core.shard.table_sizes());
             if self.is_stopping {
                 // The first to stop does not hear the last words of the others.
-                tables = TableSizes { registrations: 0, invocations: 0, kills: 0, ..tables };
+                tables =
+                    TableSizes { registrations: 0, invocations: 0, call_deadlines: 0, inputs: 0, ..tables };
             }
             if held != Held::default() || tables != TableSizes::default() {
                 return broken("held", format!("core {number}, which nobody is at: {held:?} {tables:?}"));

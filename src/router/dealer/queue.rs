@@ -17,6 +17,7 @@ use crate::router::peer::{
     RegisterLetter, Sitting, Ticket,
 };
 use crate::router::random::Random;
+use crate::router::terms::Input;
 use crate::wamp::RequestId;
 use crate::wamp::error::uri;
 
@@ -31,6 +32,10 @@ const LEFT: Refusal = (uri::NO_AVAILABLE_CALLEE, "the last callee left while the
 const REFUSED: Refusal = (uri::NO_AVAILABLE_CALLEE, "no callee of the procedure can take the call now");
 const FULL: Refusal =
     (uri::UNAVAILABLE, "every callee has as many calls as it takes at a time, and as many wait as may wait");
+const IN_PARTS: Refusal = (
+    uri::UNAVAILABLE,
+    "no callee has room for the call now, and a call whose input comes in parts does not wait",
+);
 const WAITED: Refusal = (uri::UNAVAILABLE, "no callee had room for the call in time");
 const CANCELED: Refusal = (uri::CANCELED, "the call was cancelled");
 
@@ -140,7 +145,7 @@ pub(super) struct Home<'a> {
 }
 
 fn bytes_of(letter: &Letter<CallHead>) -> usize {
-    letter.body.len() + MESSAGE_OVERHEAD_BYTES as usize
+    letter.body.len() + letter.head.carried_bytes() + MESSAGE_OVERHEAD_BYTES as usize
 }
 
 impl Home<'_> {
@@ -158,21 +163,28 @@ impl Home<'_> {
             tried: Vec::new(),
         };
         let Some(pool) = self.dealer.pools.get_mut(&pool_id) else { return Admitted::No(NOBODY) };
+        // What is to follow would have to wait, or to be kept, as well.
+        let in_parts = head.is(Input::First);
         match pool.choose(key, &[], self.random) {
             Pick::Now(sequence) => {
                 let lane = pool.lane_of(sequence);
+                if pool.is_waited_for(lane) && in_parts {
+                    return Admitted::No(IN_PARTS);
+                }
                 if pool.is_waited_for(lane) {
                     // What came before goes first.
                     self.work.push_back(Work::Pump(self.realm, pool_id, lane));
                     return self.wait(lane, remembered, call.into_letter());
                 }
-                let kept = self.may_keep(&remembered, sequence, call.body_len());
+                let bytes = call.body_len() + call.head().carried_bytes();
+                let kept = !in_parts && self.may_keep(&remembered, sequence, bytes);
                 let kept = kept.then(|| Box::new(call.to_letter()));
                 match self.go(remembered, sequence, kept) {
                     Some(chosen) => Admitted::Now(chosen, call),
                     None => Admitted::No(NOBODY),
                 }
             }
+            Pick::Wait(_) if in_parts => Admitted::No(IN_PARTS),
             Pick::Wait(lane) => self.wait(lane, remembered, call.into_letter()),
             Pick::Nobody => Admitted::No(NOBODY),
         }
@@ -301,7 +313,9 @@ impl Home<'_> {
                 Pick::Now(sequence) => {
                     let (call, letter) = self.forget(number)?;
                     let letter = letter?;
-                    let kept = self.may_keep(&call, sequence, letter.body.len()).then(|| letter.clone());
+                    let kept = self
+                        .may_keep(&call, sequence, letter.body.len() + letter.head.carried_bytes())
+                        .then(|| letter.clone());
                     return Some((self.go(call, sequence, kept)?, letter));
                 }
                 Pick::Wait(other) if other != lane => self.change_lane(number, other),
@@ -401,7 +415,9 @@ impl Home<'_> {
         let refusal = match pool.map_or(Pick::Nobody, |pool| pool.choose(call.key, &call.tried, self.random))
         {
             Pick::Now(sequence) => {
-                let kept = self.may_keep(&call, sequence, letter.body.len()).then(|| letter.clone());
+                let kept = self
+                    .may_keep(&call, sequence, letter.body.len() + letter.head.carried_bytes())
+                    .then(|| letter.clone());
                 return Some((self.go(call, sequence, kept)?, letter));
             }
             Pick::Wait(lane) => match self.wait(lane, call, letter) {

@@ -165,7 +165,7 @@ impl Router {
             Err((error, text)) => self.answer_call(caller, request, error, text, effects),
             Ok(written) => {
                 let (outcome, charge) = (Outcome::Result, Charge::default());
-                let head = ReplyHead { caller, request, outcome, callee: None, charge };
+                let head = ReplyHead { caller, request, outcome, callee: None, charge, passthru: None };
                 let payload = written.as_payload();
                 self.finish_call(&Parcel::Borrowed { head, uri: "", payload }, effects);
             }
