@@ -20,7 +20,7 @@ use crosspoint::metrics::Counters;
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crosspoint::router::uri_map::UriMap;
-use crosspoint::router::{Door, LinkInfo, Now, Router, RouterConfig};
+use crosspoint::router::{Door, LinkInfo, Now, Router, RouterConfig, SlowCheck};
 use crosspoint::wamp::codec::Serializer;
 use crosspoint::wamp::message::{Event, Hello, Message, Subscribe};
 use crosspoint::wamp::options::{HelloDetails, SubscribeOptions, Text};
@@ -92,6 +92,10 @@ impl Effects for Nothing {
     fn credit(&mut self, _session: SessionRef, _charge: Charge, _when: CreditTime) {}
 
     fn probe(&mut self, _session: SessionKey) -> bool {
+        false
+    }
+
+    fn check(&mut self, _session: SessionKey, _check: SlowCheck) -> bool {
         false
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crosspoint::config::authentication::{Kdf, ScramDialect, hex};
-use crosspoint::password::{self, ScramCosts};
+use crosspoint::password::{self, PasswordHash, ScramCosts};
 use ed25519_dalek::SigningKey;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
@@ -21,6 +21,7 @@ const PASSWORD_BYTES_MAX: u64 = 4096;
 /// Whose lines `hash-password` prints.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum For {
+    Ticket,
     WampCra,
     WampScram,
     /// Autobahn's.
@@ -28,8 +29,12 @@ pub(crate) enum For {
 }
 
 impl For {
-    const ALL: [(&'static str, Self); 3] =
-        [("wampcra", Self::WampCra), ("wamp-scram", Self::WampScram), ("scram", Self::Scram)];
+    const ALL: [(&'static str, Self); 4] = [
+        ("ticket", Self::Ticket),
+        ("wampcra", Self::WampCra),
+        ("wamp-scram", Self::WampScram),
+        ("scram", Self::Scram),
+    ];
 
     pub(crate) fn of_word(word: &str) -> Result<Self, String> {
         let names: Vec<_> = Self::ALL.iter().map(|(name, _)| *name).collect();
@@ -78,6 +83,13 @@ pub(crate) fn hash_password(hashing: &Hashing) -> Result<String, String> {
 
 fn lines(method: For, hashing: &Hashing, password: &str) -> Result<String, String> {
     let salt = random::<16>()?;
+    if method == For::Ticket {
+        let iterations = hashing.iterations.unwrap_or(ARGON2_ITERATIONS);
+        let memory_kib = hashing.memory_kib.unwrap_or(ARGON2_MEMORY_KIB);
+        let hash = PasswordHash::argon2id(password, &salt, iterations, memory_kib);
+        let hash = hash.map_err(|error| error.to_string())?;
+        return Ok(format!("ticket_hash = \"{hash}\"\n"));
+    }
     if method == For::WampCra {
         let (salt, iterations) = (hex(&salt), hashing.iterations.unwrap_or(PBKDF2_ITERATIONS));
         let key = password::wampcra_key(password, &salt, iterations);

@@ -26,7 +26,7 @@ Usage: crosspoint [start] [--config FILE]   runs the router
        crosspoint check [--config FILE]     says what is wrong with a configuration, or prints what is in effect
        crosspoint keygen                    makes a pair of keys for a user (cryptosign)
        crosspoint hash-password [OPTIONS]   reads a password and prints what stands for it in a user:
-           --method wampcra|wamp-scram|scram, --iterations N, --memory KIB, --pbkdf2
+           --method ticket|wampcra|wamp-scram|scram, --iterations N, --memory KIB, --pbkdf2
        crosspoint version                   prints the version
 
 `crosspoint check FILE` is the same with less to type. Without a file the defaults hold: a router for this machine alone

@@ -65,6 +65,10 @@ counters! {
     sessions_ended
     /// HELLOs answered by ABORT.
     sessions_refused
+    /// Slow checks of logins given to the threads that make them.
+    checks
+    /// Logins refused because too many slow checks were under way.
+    checks_refused
     /// Messages received.
     messages_received
     /// Messages queued for sending.

@@ -12,6 +12,7 @@ mod process {
     mod command_line;
     mod credentials;
     mod faults;
+    mod logins;
     mod logs;
     mod machine;
     mod preflight;

@@ -13,6 +13,7 @@ use super::kinds::{Integer, List, NAME, Optional, Or, Text, Words, Wrong, did_yo
 use super::section::{Fields, Keys, Reader, Section, required};
 use super::tree::{Path, Table};
 use super::{Config, Realm};
+use crate::password::PasswordHash;
 
 /// How many users a realm may have.
 pub(super) const USERS_MAX: usize = 100_000;
@@ -78,6 +79,8 @@ pub struct User {
     pub role: String,
     /// `ticket`, `ticket_env`, `ticket_file`: what method `ticket` has to show.
     pub ticket: Option<Secret>,
+    /// `ticket_hash`, `ticket_hash_env`, `ticket_hash_file`: instead of `ticket`, its hash.
+    pub ticket_hash: Option<Secret>,
     /// `secret`, `secret_env`, `secret_file`: the password of method `wampcra`, known to both sides.
     pub secret: Option<Secret>,
     /// `authorized_keys`: public keys of method `cryptosign`.
@@ -141,6 +144,13 @@ pub enum Kdf {
 
 const TICKET: SecretKeys =
     SecretKeys { here: "ticket", environment: "ticket_env", file: "ticket_file", check: |_| Ok(()) };
+
+const TICKET_HASH: SecretKeys = SecretKeys {
+    here: "ticket_hash",
+    environment: "ticket_hash_env",
+    file: "ticket_hash_file",
+    check: |text| PasswordHash::parse(text).map(drop),
+};
 
 const PASSWORD: SecretKeys =
     SecretKeys { here: "secret", environment: "secret_env", file: "secret_file", check: |_| Ok(()) };
@@ -252,6 +262,7 @@ impl User {
             authid: authid.to_owned(),
             role: role.to_owned(),
             ticket: None,
+            ticket_hash: None,
             secret: None,
             authorized_keys: Vec::new(),
             wampcra: None,
@@ -266,6 +277,7 @@ impl Keys for User {
             authid: fields.read("authid", &AUTHID, required()),
             role: fields.read("role", &NAME, required()),
             ticket: TICKET.read(fields),
+            ticket_hash: TICKET_HASH.read(fields),
             secret: PASSWORD.read(fields),
             authorized_keys: fields.read("authorized_keys", &PUBLIC_KEYS, Vec::new()),
             wampcra: fields.read("wampcra", &Optional(single()), None),
@@ -277,6 +289,7 @@ impl Keys for User {
         put(table, "authid", &AUTHID, &self.authid);
         put(table, "role", &NAME, &self.role);
         TICKET.write(self.ticket.as_ref(), table);
+        TICKET_HASH.write(self.ticket_hash.as_ref(), table);
         PASSWORD.write(self.secret.as_ref(), table);
         if !self.authorized_keys.is_empty() {
             put(table, "authorized_keys", &PUBLIC_KEYS, &self.authorized_keys);
@@ -288,6 +301,10 @@ impl Keys for User {
 
 impl Section for User {
     fn check(&mut self, fields: &mut Fields<'_, '_>) {
+        if self.ticket.is_some() && self.ticket_hash.is_some() && fields.reader.is_sound(fields.path) {
+            let hint = "leave one of them out, if possible the ticket itself";
+            fields.problem("authid", "this user has a ticket and a hash of one", hint);
+        }
         if self.secret.is_some() && self.wampcra.is_some() && fields.is_sound("wampcra") {
             fields.problem(
                 "wampcra",
@@ -377,7 +394,7 @@ impl User {
     pub fn methods(&self) -> impl Iterator<Item = AuthMethod> {
         let scram = |dialect| self.scram.as_ref().is_some_and(|keys| keys.dialect == dialect);
         [
-            (AuthMethod::Ticket, self.ticket.is_some()),
+            (AuthMethod::Ticket, self.ticket.is_some() || self.ticket_hash.is_some()),
             (AuthMethod::WampCra, self.secret.is_some() || self.wampcra.is_some()),
             (AuthMethod::WampScram, scram(ScramDialect::WampScram)),
             (AuthMethod::Scram, scram(ScramDialect::Autobahn)),
@@ -391,6 +408,7 @@ impl User {
     pub fn material(&self) -> impl Iterator<Item = &[u8]> {
         let secrets = [
             self.ticket.as_ref(),
+            self.ticket_hash.as_ref(),
             self.secret.as_ref(),
             self.wampcra.as_ref().and_then(|own| own.key.as_ref()),
             self.scram.as_ref().and_then(|own| own.stored_key.as_ref()),
@@ -409,6 +427,7 @@ impl User {
         };
         let all = [
             ("ticket", &TICKET, self.ticket.as_mut()),
+            ("ticket_hash", &TICKET_HASH, self.ticket_hash.as_mut()),
             ("secret", &PASSWORD, self.secret.as_mut()),
             ("wampcra.key", &KEY, self.wampcra.as_mut().and_then(|own| own.key.as_mut())),
             ("scram.stored_key", &STORED_KEY, stored_key),

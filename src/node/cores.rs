@@ -11,6 +11,7 @@ use crate::config::{Config, Limits};
 use crate::link::LinkConfig;
 use crate::router::peer::{CoreId, PeerMessage};
 use crate::router::{Door, Router, RouterConfig};
+use crate::shard::checks::{Checkers, CheckersEnd};
 use crate::shard::control::Control;
 use crate::shard::kernel::Kernel;
 use crate::shard::listener::Listening;
@@ -72,6 +73,9 @@ pub(super) fn start_cores<W: World + Send + 'static>(
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| format!("the kernel gives no random numbers: {error}"))?;
     let limits = Arc::new(parts.limits.clone());
+    let wakers = (0..count).filter_map(|core| Some(ends.first()?.waker(core))).collect();
+    let checkers =
+        Checkers::start(limits.check_threads, limits.checks_waiting_max, wakers).map_err(failed)?;
     let links: Vec<_> = parts
         .config
         .listeners
@@ -101,6 +105,7 @@ pub(super) fn start_cores<W: World + Send + 'static>(
             world: world(kernel),
             end,
             control: Arc::clone(&control),
+            checkers: checkers.end(number),
             events: events.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -125,6 +130,7 @@ struct CoreStart<W> {
     world: W,
     end: MeshEnd<PeerMessage>,
     control: Arc<Control>,
+    checkers: CheckersEnd,
     events: Sender<NodeEvent>,
 }
 
@@ -134,7 +140,7 @@ impl<W: World> CoreStart<W> {
         let (number, events) = (self.number, self.events);
         let ended = park::run(self.host, self.processor, || {
             let _ = events.send(NodeEvent::Begun);
-            Shard::new(ShardParts {
+            let mut shard = Shard::new(ShardParts {
                 core,
                 limits: self.limits,
                 links: self.links,
@@ -142,7 +148,9 @@ impl<W: World> CoreStart<W> {
                 world: self.world,
                 mesh: self.end,
                 control: self.control,
-            })
+            });
+            shard.check_by(self.checkers);
+            shard
         });
         // The node is gone only when the process ends.
         let _ = events.send(NodeEvent::Ended(number, ended.map_err(|error| error.to_string())));

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::SlowCheck;
 use super::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crate::metrics::Counters;
 use crate::wamp::codec::{NotRepresentable, OwnedPayload, Serializer};
@@ -130,6 +131,10 @@ pub trait Effects {
     /// Asks a client whether it is there, by a ping. The answer is [`super::Router::handle_probe`]; `false` where nobody
     /// can be asked like that, and none will come.
     fn probe(&mut self, session: SessionKey) -> bool;
+
+    /// Has a check made that is too slow for a core; [`super::Router::handle_checked`] hears of it. `false`: there are
+    /// too many under way.
+    fn check(&mut self, session: SessionKey, check: SlowCheck) -> bool;
 
     /// A session opened on this connection.
     fn opened(&mut self, session: SessionKey, id: SessionId);

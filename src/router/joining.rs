@@ -202,8 +202,7 @@ impl Router {
     ) -> Result<(), ProtocolError> {
         match message {
             Message::Authenticate(message) if self.challenges.contains_key(&key) => {
-                self.handle_authenticate(key, message, effects);
-                Ok(())
+                self.handle_authenticate(key, message, effects)
             }
             Message::Authenticate(_) => {
                 let text = "AUTHENTICATE: nothing was challenged, or it was answered already";
@@ -225,9 +224,12 @@ impl Router {
         key: SessionKey,
         message: &Authenticate<'_>,
         effects: &mut impl Effects,
-    ) {
-        let Some(challenged) = self.challenges.remove(&key) else { return };
+    ) -> Result<(), ProtocolError> {
+        let Some(challenged) = self.challenges.remove(&key) else { return Ok(()) };
         let Challenged { newcomer, who, proof } = *challenged;
+        if matches!(proof, Proof::Checking) {
+            return Err(ProtocolError::new("AUTHENTICATE: the one before it is being checked"));
+        }
         let extra = values_of(Some(message.extra));
         let verdict = match &who {
             Who::Configured(principal) => {
@@ -244,13 +246,46 @@ impl Router {
             }
             Who::Unknown => {
                 self.ask_authenticator(key, newcomer, extra, Some(&message.signature), effects);
-                return;
+                return Ok(());
             }
         };
         match verdict {
             Verdict::Right { authextra } => self.let_in(key, newcomer, &who, authextra, effects),
             Verdict::Wrong => self.deny_authentication(key, effects),
+            Verdict::Pending(check) => {
+                if effects.check(key, check) {
+                    // The session stays where it is, and so does its deadline; `handle_checked` goes on.
+                    let challenged = Challenged { newcomer, who, proof: Proof::Checking };
+                    self.challenges.insert(key, Box::new(challenged));
+                } else {
+                    let text = "too many clients log in at once; try again in a moment";
+                    self.abort(key, uri::UNAVAILABLE, text, effects);
+                }
+            }
         }
+        Ok(())
+    }
+
+    /// What a slow check of [`Effects::check`] came to. Whoever has gone in the meantime is not there any more.
+    pub fn handle_checked(&mut self, now: Now, key: SessionKey, is_right: bool, effects: &mut impl Effects) {
+        self.now = now;
+        if !self.challenges.get(&key).is_some_and(|challenged| matches!(challenged.proof, Proof::Checking)) {
+            return;
+        }
+        let Some(challenged) = self.challenges.remove(&key) else { return };
+        let Challenged { newcomer, who, .. } = *challenged;
+        let (is_real, authextra) = match &who {
+            Who::Configured(principal) => (principal.is_real(), Box::default()),
+            Who::Answered { answered, .. } => (true, answered.authextra.clone()),
+            Who::Unknown => (false, Box::default()),
+        };
+        // Only now: a stand-in must cost what a user does.
+        if is_right & is_real {
+            self.let_in(key, newcomer, &who, authextra, effects);
+        } else {
+            self.deny_authentication(key, effects);
+        }
+        self.close_doomed(effects);
     }
 
     pub(super) fn deny_authentication(&mut self, key: SessionKey, effects: &mut impl Effects) {

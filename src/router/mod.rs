@@ -33,6 +33,7 @@ use std::collections::{BTreeSet, VecDeque};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+pub use self::authenticate::SlowCheck;
 use self::authenticator::{Asked, Authenticator};
 use self::authorizer::Decisions;
 use self::dealer::{Deadlines, Dealer, Work};

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::CLOSES_A_TURN;
 use super::addresses::Addresses;
+use super::checks::Checks;
 use super::connection::{Connection, Connections, NEVER, Paused, Phase};
 use super::credit::Credits;
 use super::lived::LivedTime;
@@ -21,9 +22,9 @@ use crate::link::{
     frame_echo_deflated,
 };
 use crate::metrics::Counters;
-use crate::router::Now;
 use crate::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crate::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
+use crate::router::{Now, SlowCheck};
 use crate::wamp::codec::{Encoder, NotRepresentable, OwnedPayload, Serializer};
 use crate::wamp::message::{Event, Message};
 use crate::wamp::{CloseReason, Payload, SessionId};
@@ -130,6 +131,7 @@ pub(super) struct Core<W: World> {
     pub(super) accept_backoff_us: u64,
     pub(super) accepting: bool,
     pub(super) tuning: Tuning,
+    pub(super) checks: Checks,
     encoder: Encoder,
     deflater: Deflater,
     encoded: Vec<u8>,
@@ -194,6 +196,7 @@ impl<W: World> Core<W> {
             accept_backoff_us: 0,
             accepting: true,
             tuning: Tuning::default(),
+            checks: Checks::default(),
             encoder: Encoder::new(),
             encoded: Vec::new(),
             framed: Vec::new(),
@@ -715,6 +718,13 @@ impl<W: World> Effects for Core<W> {
 
     fn probe(&mut self, session: SessionKey) -> bool {
         self.begin_probe(session)
+    }
+
+    fn check(&mut self, session: SessionKey, check: SlowCheck) -> bool {
+        let is_taken = self.checks.give(session, check);
+        self.counters.checks += u64::from(is_taken);
+        self.counters.checks_refused += u64::from(!is_taken);
+        is_taken
     }
 
     fn opened(&mut self, session: SessionKey, _id: SessionId) {

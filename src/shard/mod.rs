@@ -5,6 +5,7 @@
 
 mod accept;
 mod addresses;
+pub mod checks;
 pub mod clock;
 mod connection;
 pub mod control;
@@ -32,6 +33,7 @@ pub use self::core::MemoryLevel;
 #[doc(hidden)]
 pub use self::core::Tuning;
 
+use self::checks::{Checked, CheckersEnd, Checks};
 use self::connection::{Paused, Phase};
 use self::control::{Control, Order};
 use self::core::{Core, CoreParts};
@@ -146,6 +148,7 @@ impl<W: World> Shard<W> {
         self.obey();
         self.core.mesh.retry_overflow();
         self.handle_peers();
+        self.handle_checked();
         self.handle_ready();
         self.handle_still_readable();
         self.handle_deadlines();
@@ -177,7 +180,9 @@ impl<W: World> Shard<W> {
             let control = &self.control;
             let snapshot = self.snapshot;
             let (obeyed, memory) = (self.obeyed, self.core.memory);
-            self.core.mesh.may_sleep(|| control.is_quiet(obeyed, snapshot, memory))
+            let checks = &self.core.checks;
+            let is_quiet = || control.is_quiet(obeyed, snapshot, memory) && checks.is_empty();
+            self.core.mesh.may_sleep(is_quiet)
         };
         if sleep {
             let deadline_us = self.next_deadline_us();
@@ -307,6 +312,14 @@ impl<W: World> Shard<W> {
         }
     }
 
+    /// What became of slow checks.
+    fn handle_checked(&mut self) {
+        while let Some(Checked { session, is_right }) = self.core.checks.take() {
+            self.router.handle_checked(self.core.now, session, is_right, &mut self.core);
+            self.close_broken();
+        }
+    }
+
     fn handle_ready(&mut self) {
         let mut ready = std::mem::take(&mut self.ready);
         let reading = !self.core.mesh_is_full();
@@ -433,6 +446,11 @@ impl<W: World> Shard<W> {
     #[must_use]
     pub fn interest_count(&self) -> usize {
         self.core.mesh.interest_count()
+    }
+
+    /// From now on slow checks are made by the threads behind this; without one, on the spot.
+    pub fn check_by(&mut self, end: CheckersEnd) {
+        self.core.checks = Checks::Elsewhere(end);
     }
 
     /// The sizes of the router's tables, for tests.

@@ -55,6 +55,14 @@ fn a_key_of_wampcra_is_that_of_the_password() {
 }
 
 #[test]
+fn a_hash_of_a_ticket_is_that_of_the_ticket() {
+    let lines = printed(&["hash-password", "--method", "ticket", "--memory", "64"], "pencil\n");
+    let hash = user(&lines).ticket_hash.unwrap();
+    let hash = password::PasswordHash::parse(hash.expose()).unwrap();
+    assert!(hash.matches(b"pencil") && !hash.matches(b"pencil\n"));
+}
+
+#[test]
 fn the_keys_of_scram_are_those_of_the_password() {
     for (arguments, dialect, kdf) in [
         (
@@ -83,7 +91,7 @@ fn the_keys_of_scram_are_those_of_the_password() {
 #[test]
 fn without_a_method_there_is_something_for_each() {
     let lines = printed(&["hash-password", "--iterations", "1", "--memory", "8"], "pencil\n");
-    for part in ["[realm.user.wampcra]", "[realm.user.scram]", "dialect = \"scram\""] {
+    for part in ["ticket_hash = ", "[realm.user.wampcra]", "[realm.user.scram]", "dialect = \"scram\""] {
         assert!(lines.contains(part), "{lines}");
     }
     assert!(!lines.contains("pencil"));

@@ -69,6 +69,8 @@ pub(crate) enum Input {
     TakesNoPings(usize),
     /// `wait 100 ms`
     Wait(u64),
+    /// `checks are full`, `checks have room`: of those that are too slow for a core.
+    ChecksFull(bool),
     /// `hold`: nothing comes out of the rings. `hold 2 to 0`: nothing out of that one.
     Hold(Held),
 }
@@ -143,6 +145,8 @@ impl Script {
             return Some(Act::Do(Input::Wait(number(rest.strip_suffix(" ms")?))));
         }
         match text {
+            "checks are full" => return Some(Act::Do(Input::ChecksFull(true))),
+            "checks have room" => return Some(Act::Do(Input::ChecksFull(false))),
             "hold" => return Some(Act::Do(Input::Hold(Held::All))),
             "release" => return Some(Act::Do(Input::Hold(Held::None))),
             _ => {}

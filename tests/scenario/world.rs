@@ -7,7 +7,7 @@ use crosspoint::metrics::Counters;
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
-use crosspoint::router::{Handled, LinkInfo, Now, Router, RouterConfig, TableSizes};
+use crosspoint::router::{Handled, LinkInfo, Now, Router, RouterConfig, SlowCheck, TableSizes};
 use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, Serializer, decode};
 use crosspoint::wamp::message::{Event, Message};
 use crosspoint::wamp::{CloseReason, MessageType, SessionId};
@@ -54,6 +54,9 @@ struct Recorder {
     encoder: Encoder,
     counters: Counters,
     share: i64,
+    /// Slow checks that are done, and whether there is room for more.
+    checked: VecDeque<(SessionKey, bool)>,
+    checks_are_full: bool,
 }
 
 impl Recorder {
@@ -181,6 +184,14 @@ impl Effects for Recorder {
         true
     }
 
+    fn check(&mut self, session: SessionKey, check: SlowCheck) -> bool {
+        if self.checks_are_full {
+            return false;
+        }
+        self.checked.push_back((session, check.run()));
+        true
+    }
+
     fn opened(&mut self, session: SessionKey, _id: SessionId) {
         let connection = self.connections.get_mut(&session).expect("opened without a connection");
         assert!(!connection.open, "opened twice");
@@ -267,6 +278,8 @@ impl World {
                 resumed: Vec::new(),
                 encoder: Encoder::new(),
                 counters: Counters::default(),
+                checked: VecDeque::new(),
+                checks_are_full: false,
                 share: config.limits.credit_bytes_per_session as i64,
             },
             generations: Vec::new(),
@@ -411,6 +424,13 @@ impl World {
         self.now.monotonic_us = until;
     }
 
+    /// Whether there is room for slow checks.
+    pub(crate) fn set_checks_full(&mut self, full: bool) {
+        for core in &mut self.cores {
+            core.recorder.checks_are_full = full;
+        }
+    }
+
     pub(crate) fn hold(&mut self, held: Held) {
         self.held = held;
         self.settle();
@@ -466,6 +486,11 @@ impl World {
     /// Puts what was sent into the rings, and ends the sessions that took no reply.
     fn collect(&mut self) {
         for core in &mut self.cores {
+            while self.held == Held::None
+                && let Some((key, is_right)) = core.recorder.checked.pop_front()
+            {
+                core.router.handle_checked(self.now, key, is_right, &mut core.recorder);
+            }
             while let Some(key) = core.recorder.doomed.pop() {
                 core.router.handle_close(self.now, key, CloseReason::SlowConsumer, &mut core.recorder);
             }

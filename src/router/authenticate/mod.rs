@@ -8,6 +8,7 @@
 mod answer;
 mod cryptosign;
 mod scram;
+mod slow;
 mod ticket;
 mod wampcra;
 
@@ -21,6 +22,7 @@ use subtle::ConstantTimeEq;
 
 pub(super) use self::answer::{Answered, Refused, read as read_answer};
 pub(super) use self::cryptosign::announced_key;
+pub use self::slow::SlowCheck;
 use super::Now;
 use crate::config::authentication::{PublicKey, ScramDialect};
 use crate::config::{self, AuthMethod, User};
@@ -83,6 +85,8 @@ pub(super) enum Proof {
     WampCra { challenge: Box<str> },
     /// `AuthMessage` of RFC 5802, and the nonce in it.
     Scram { message: Box<str>, nonce: Box<str> },
+    /// Nothing any more: a slow check is under way.
+    Checking,
     /// A signature of these bytes.
     Cryptosign { public_key: PublicKey, challenge: [u8; 32] },
 }
@@ -99,12 +103,14 @@ pub(super) struct Begun {
 pub(super) type Refusal = &'static str;
 
 /// What came of an answer.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Verdict {
     /// It is right; `authextra` for WELCOME is a map in JSON, or empty.
     Right { authextra: Box<str> },
     /// It is wrong.
     Wrong,
+    /// This will tell.
+    Pending(SlowCheck),
 }
 
 impl Verdict {
@@ -204,7 +210,17 @@ impl Accounts {
     ) -> Verdict {
         let verdict = verify_with(&self.account(principal).user, proof, signature, extra);
         // Only now: a stand-in must cost what a user does.
-        if principal.is_real { verdict } else { Verdict::Wrong }
+        match verdict {
+            Verdict::Right { .. } if !principal.is_real => Verdict::Wrong,
+            verdict => verdict,
+        }
+    }
+}
+
+impl Principal {
+    /// Whether this is a user, and nobody who stands in.
+    pub(super) fn is_real(self) -> bool {
+        self.is_real
     }
 }
 
@@ -225,7 +241,8 @@ fn begin(
 ) -> Option<Result<(String, Proof), Refusal>> {
     let begun = match method {
         AuthMethod::Anonymous => return None,
-        AuthMethod::Ticket => user.ticket.as_ref().map(|_| Ok(ticket::begin()))?,
+        AuthMethod::Ticket if user.ticket.is_none() && user.ticket_hash.is_none() => return None,
+        AuthMethod::Ticket => Ok(ticket::begin()),
         AuthMethod::WampCra if user.secret.is_none() && user.wampcra.is_none() => return None,
         AuthMethod::WampCra => Ok(wampcra::begin(user, facts, salting)),
         AuthMethod::WampScram | AuthMethod::Scram => {
@@ -248,9 +265,8 @@ pub(super) fn verify_with(
     extra: &Map<String, Value>,
 ) -> Verdict {
     match proof {
-        Proof::Ticket => {
-            Verdict::of(user.ticket.as_ref().is_some_and(|secret| ticket::is_right(secret, signature)))
-        }
+        Proof::Checking => Verdict::Wrong,
+        Proof::Ticket => ticket::verify(user, signature),
         Proof::WampCra { challenge } => Verdict::of(wampcra::is_right(user, challenge, signature)),
         Proof::Scram { message, nonce } => match &user.scram {
             Some(keys) => scram::verify(keys, message, nonce, signature, extra),
