@@ -252,7 +252,7 @@ fn push_cbor<'t>(reader: &mut CborReader<'t>, tape: &mut Tape<'t>) -> Result<(),
 fn negative<'t>(value: u64) -> Node<'t> {
     match i64::try_from(value) {
         Ok(value) => Node::Negative(!value),
-        Err(_) => Node::Float(-1.0 - value as f64),
+        Err(_) => Node::Float((-1 - i128::from(value)) as f64),
     }
 }
 
@@ -269,10 +269,13 @@ fn cbor_bytes(tag: Option<u64>, bytes: Cow<'_, [u8]>) -> Result<Node<'_>, NotRep
         let value = significant.iter().fold(0, |value, &byte| value << 8 | u64::from(byte));
         return Ok(if below_zero { negative(value) } else { Node::Unsigned(value) });
     }
-    // The first eight bytes, whose last bit stands for all that is cut off, round as the whole would.
+    // The first eight bytes, whose last bit stands for all that is cut off, round as the whole would. Below zero the
+    // whole is one more than the bytes say, because they are -1 - n.
     let (first, cut_off) = significant.split_at(8);
-    let sticky = u64::from(cut_off.iter().any(|&byte| byte != 0));
-    let first = first.iter().fold(0, |value, &byte| value << 8 | u64::from(byte)) | sticky;
+    let carried = below_zero && cut_off.iter().all(|&byte| byte == 0xff);
+    let sticky = !carried && (below_zero || cut_off.iter().any(|&byte| byte != 0));
+    let first = first.iter().fold(0, |value, &byte| value << 8 | u128::from(byte));
+    let first = (first + u128::from(carried)) | u128::from(sticky);
     let magnitude = cut_off.iter().take(128).fold(first as f64, |value, _| value * 256.0);
     if !magnitude.is_finite() {
         return Err(NotRepresentable);
@@ -313,6 +316,14 @@ mod tests {
         let tie = |last| [0, 0x20, 0, 0, 0, 0, 0, 1, 0, 0, last];
         assert_eq!(node(2, &tie(0)), Ok(Node::Float(2f64.powi(77))));
         assert_eq!(node(2, &tie(1)), Ok(Node::Float((2f64.powi(53) + 2.0) * 2f64.powi(24))));
+        // -1 - n, and n itself is on the other side of such a middle, or rounds to another one of the two.
+        let below = |low: [u8; 2]| node(3, &[&[1, 0, 0, 0, 0, 0, 0][..], &low].concat());
+        assert_eq!(below([0x07, 0xff]), Ok(Node::Float(-2f64.powi(64))));
+        assert_eq!(below([0x08, 0x00]), Ok(Node::Float(-2f64.powi(64) - 2f64.powi(12))));
+        assert_eq!(below([0x17, 0xff]), Ok(Node::Float(-2f64.powi(64) - 2f64.powi(13))));
+        assert_eq!(node(3, &[0xff; 9]), Ok(Node::Float(-2f64.powi(72))));
+        assert_eq!(negative(0x8000_0000_0000_0400), Node::Float(-2f64.powi(63) - 2048.0));
+        assert_eq!(negative(0x8000_0000_0000_03ff), Node::Float(-2f64.powi(63)));
         assert_eq!(node(2, &[0xff; 129]), Err(NotRepresentable));
         assert_eq!(node(2, &[0xff; 4000]), Err(NotRepresentable));
         assert!(matches!(node(2, &[0x7f; 128]), Ok(Node::Float(value)) if value > 1e307));
