@@ -3,6 +3,7 @@
 
 pub(crate) mod codec;
 pub(crate) mod config;
+pub(crate) mod differential;
 pub(crate) mod link;
 
 /// What a target does with one input; it panics where something does not hold.
@@ -14,6 +15,9 @@ pub(crate) const BODIES: &[(&str, Body)] = &[
     ("decode_json", codec::decode_json),
     ("decode_msgpack", codec::decode_msgpack),
     ("decode_cbor", codec::decode_cbor),
+    ("differential_json", differential::differential_json),
+    ("differential_msgpack", differential::differential_msgpack),
+    ("differential_cbor", differential::differential_cbor),
     ("link_deflate", link::deflate),
     ("link_first_bytes", link::first_bytes),
     ("link_rawsocket", link::rawsocket),
