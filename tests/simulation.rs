@@ -146,6 +146,8 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("answers of callees", happened.results),
         ("errors of the router", happened.errors),
         ("results refused", counters.results_refused),
+        ("frames compressed", counters.frames_compressed),
+        ("frames that were not worth it", counters.frames_incompressible),
         ("cancels", counters.cancels),
         ("interrupts", happened.interrupts),
         ("pings", counters.pings),

@@ -13,7 +13,8 @@ use super::world::Net;
 /// What it registers.
 pub const PROCEDURE: &str = "sim.authorize";
 
-const TRANSPORT: Transport = Transport { serializer: Serializer::Json, framing: Framing::RawSocket };
+const TRANSPORT: Transport =
+    Transport { serializer: Serializer::Json, framing: Framing::RawSocket, window_bits: None };
 
 /// More than it is ever sent at a time, and says.
 const WIDE: usize = 1 << 20;

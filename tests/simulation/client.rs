@@ -327,7 +327,8 @@ impl Client {
 
     fn connect(&mut self, stage: &mut Stage<'_>) {
         self.connects_left -= 1;
-        self.transport = Transport::any(stage.random);
+        let choice = self.number + self.connects_left as usize;
+        self.transport = Transport::any(stage.random).perhaps_compressed(choice);
         let (to_router, to_client) = (stage.random.between(64, 8192), stage.random.between(512, 16384));
         self.wire = Some(stage.net.connect(self.core, to_router, to_client));
         self.out.extend(self.transport.handshake());

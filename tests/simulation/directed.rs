@@ -110,8 +110,12 @@ impl Scene {
 
     /// A connection on which a session was asked for.
     fn knock(&mut self, framing: Framing, to_client_max: usize) -> Peer {
+        let transport = Transport { serializer: Serializer::Json, framing, window_bits: None };
+        self.knock_by(transport, to_client_max)
+    }
+
+    fn knock_by(&mut self, transport: Transport, to_client_max: usize) -> Peer {
         let wire = self.kernel.borrow_mut().connect(0, WIDE, to_client_max);
-        let transport = Transport { serializer: Serializer::Json, framing };
         self.arrive(wire, transport.handshake());
         let mut peer = Peer { wire, transport, input: Vec::new(), is_open: false };
         self.say(&mut peer, r#"[1,"realm1",{"roles":{"caller":{},"publisher":{},"subscriber":{}}}]"#);
@@ -206,6 +210,38 @@ fn at_most_64_pings_leave_in_one_turn() {
     }
     pings.retain(|count| *count > 0);
     assert_eq!(pings, [64, 64, 22]);
+}
+
+#[test]
+fn what_is_inflated_counts_in_the_turn_of_who_sent_it() {
+    let mut scene = Scene::new(limits());
+    let transport =
+        Transport { serializer: Serializer::Json, framing: Framing::WebSocket, window_bits: Some(15) };
+    let mut publisher = scene.knock_by(transport, WIDE);
+    scene.settle();
+    assert!(scene.hear(&mut publisher)[0].starts_with("[2,"));
+    // Twenty messages of 40,000 bytes, which come in one recv. Those of an even length are compressed.
+    for request in 1..=20 {
+        let text = "x".repeat(40_000);
+        let mut message = format!(r#"[16,{request},{{"acknowledge":true}},"topic",["{text}"]]"#);
+        if !message.len().is_multiple_of(2) {
+            message.push(' ');
+        }
+        scene.say(&mut publisher, &message);
+    }
+    let mut handled = Vec::new();
+    while handled.iter().sum::<u64>() < 20 {
+        let before = scene.counters();
+        scene.turn();
+        let after = scene.counters();
+        assert!(after.bytes_received - before.bytes_received < 40_000);
+        handled.push(after.publications - before.publications);
+        assert!(handled.len() < TURNS_MAX, "{handled:?}");
+    }
+    handled.retain(|count| *count > 0);
+    // Twice in the first turn: for the event, and as one that is still readable.
+    assert_eq!(handled, [4, 2, 2, 2, 2, 2, 2, 2, 2]);
+    assert_eq!(scene.hear(&mut publisher).len(), 20);
 }
 
 #[test]

@@ -84,6 +84,7 @@ fn base(random: &mut Random) -> Limits {
     let mut limits = config::parse("simulation", "", &[]).expect("the empty configuration is sound").limits;
     limits.message_bytes_max = random.between(1024, 8192);
     limits.hello_bytes_max = 1024;
+    limits.compression_bytes_min = 16;
     limits.ring_entries = random.between(2, 8);
     limits.turn_bytes_per_session = random.between(128, 4096);
     limits.turn_flush_bulk_max = random.between(1, 3);

@@ -668,7 +668,8 @@ impl Run {
 pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 32]) -> Cores {
     let limits: &Limits = &profile.limits;
     let mut config = config::parse("simulation", "", &[]).expect("the empty configuration is sound");
-    let listener = config.listeners.remove(0);
+    let mut listener = config.listeners.remove(0);
+    listener.compression = true;
     let realms = REALMS.iter().enumerate().map(|(number, name)| {
         let mut realm = config.realms[0].clone();
         realm.name = (*name).to_owned();

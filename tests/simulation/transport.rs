@@ -31,12 +31,27 @@ pub enum Frame {
 pub struct Transport {
     pub serializer: Serializer,
     pub framing: Framing,
+    /// The window of compressed messages, for who wants them.
+    pub window_bits: Option<u8>,
 }
 
 impl Transport {
     pub fn any(random: &mut Random) -> Self {
         let framing = *random.pick(&[Framing::WebSocket, Framing::RawSocket, Framing::Batched]);
-        Self { serializer: *random.pick(&Serializer::ALL), framing }
+        Self { serializer: *random.pick(&Serializer::ALL), framing, window_bits: None }
+    }
+
+    /// The same with compressed messages, in one of four cases. Takes nothing from chance, so that what a seed plays stays
+    /// what it is.
+    pub fn perhaps_compressed(mut self, choice: usize) -> Self {
+        if self.framing != Framing::RawSocket {
+            self.window_bits = match choice % 8 {
+                1 => Some(15),
+                6 => Some(9),
+                _ => None,
+            };
+        }
+        self
     }
 
     /// What a client says first.
@@ -51,10 +66,14 @@ impl Transport {
             Framing::WebSocket => "",
             Framing::Batched => ".batched",
         };
+        let offer = self.window_bits.map_or_else(String::new, |bits| {
+            let parameters = format!("client_max_window_bits; server_max_window_bits={bits}");
+            format!("Sec-WebSocket-Extensions: permessage-deflate; {parameters}\r\n")
+        });
         format!(
             "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-             Sec-WebSocket-Protocol: wamp.2.{name}{batched}\r\n\r\n"
+             Sec-WebSocket-Protocol: wamp.2.{name}{batched}\r\n{offer}\r\n"
         )
         .into_bytes()
     }
@@ -74,7 +93,12 @@ impl Transport {
                 payload.extend_from_slice(message);
             }
         }
-        let opcode = if self.serializer == Serializer::Json { 1 } else { 2 };
+        let mut opcode = if self.serializer == Serializer::Json { 1 } else { 2 };
+        // Also where it becomes longer, which nothing forbids.
+        if self.window_bits.is_some() && message.len().is_multiple_of(2) {
+            payload = deflated(&payload);
+            opcode |= COMPRESSED;
+        }
         if payload.len() < 2 || !random.once_in(6) {
             return masked(0x80 | opcode, &payload, random);
         }
@@ -111,7 +135,7 @@ impl Transport {
         match (self.framing, is_open) {
             (Framing::RawSocket, false) => rawsocket_answer(input),
             (Framing::RawSocket, true) => rawsocket_next(input),
-            (_, false) => websocket_answer(input),
+            (_, false) => self.websocket_answer(input),
             (_, true) => self.websocket_next(input, random),
         }
     }
@@ -140,8 +164,31 @@ impl Transport {
             0x89 => Frame::Ping(masked(0x8a, &payload, random)),
             0x8a => Frame::Pong,
             data if data == text => Frame::Messages(self.messages(payload)?),
+            data if data == text | COMPRESSED => {
+                let Some(bits) = self.window_bits else {
+                    return Err("a compressed frame for who takes none".to_owned());
+                };
+                Frame::Messages(self.messages(inflated(&payload, bits)?)?)
+            }
             other => return Err(format!("a frame that begins with {other:#x}")),
         }))
+    }
+
+    fn websocket_answer(self, input: &mut Vec<u8>) -> Result<Option<Frame>, String> {
+        let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+        let head: Vec<u8> = input.drain(..end + 4).collect();
+        let head = String::from_utf8_lossy(&head);
+        let extension = head.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Extensions: "));
+        let expected = self.window_bits.map(|bits| {
+            format!(
+                "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
+                 server_max_window_bits={bits}"
+            )
+        });
+        if !head.starts_with("HTTP/1.1 101 ") || extension != expected.as_deref() {
+            return Err(format!("the handshake was answered {head:?}"));
+        }
+        Ok(Some(Frame::Opened))
     }
 
     fn messages(self, payload: Vec<u8>) -> Result<Vec<Vec<u8>>, String> {
@@ -158,6 +205,38 @@ impl Transport {
         }
         Ok(messages)
     }
+}
+
+/// RSV1: the message is compressed.
+const COMPRESSED: u8 = 0x40;
+
+fn deflated(message: &[u8]) -> Vec<u8> {
+    let mut deflate = zlib_rs::Deflate::new(1, false, 15);
+    let mut out = vec![0; message.len() + message.len() / 8 + 64];
+    deflate.compress(message, &mut out, zlib_rs::DeflateFlush::SyncFlush).expect("memory");
+    out.truncate(deflate.total_out() as usize - 4);
+    out
+}
+
+/// Inflates as somebody does who has this window and no more.
+fn inflated(payload: &[u8], bits: u8) -> Result<Vec<u8>, String> {
+    let mut inflate = zlib_rs::Inflate::new(false, bits);
+    let mut all = Vec::new();
+    for mut piece in [payload, &[0, 0, 0xff, 0xff]] {
+        loop {
+            let mut out = [0; 256];
+            let (before_in, before_out) = (inflate.total_in(), inflate.total_out());
+            let step = inflate.decompress(piece, &mut out, zlib_rs::InflateFlush::NoFlush);
+            step.map_err(|error| format!("a compressed frame: {error:?}"))?;
+            piece = &piece[(inflate.total_in() - before_in) as usize..];
+            let given = (inflate.total_out() - before_out) as usize;
+            all.extend_from_slice(&out[..given]);
+            if piece.is_empty() && given < out.len() {
+                break;
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn masked(first: u8, payload: &[u8], random: &mut Random) -> Vec<u8> {
@@ -210,13 +289,4 @@ fn rawsocket_next(input: &mut Vec<u8>) -> Result<Option<Frame>, String> {
         2 => Frame::Pong,
         other => return Err(format!("a RawSocket frame of type {other}")),
     }))
-}
-
-fn websocket_answer(input: &mut Vec<u8>) -> Result<Option<Frame>, String> {
-    let Some(end) = input.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
-    let head: Vec<u8> = input.drain(..end + 4).collect();
-    if !head.starts_with(b"HTTP/1.1 101 ") {
-        return Err(format!("the handshake was answered {:?}", String::from_utf8_lossy(&head)));
-    }
-    Ok(Some(Frame::Opened))
 }
