@@ -89,6 +89,17 @@ impl Decisions {
         Self { pending, cache: Cache::new(seed, cache_entries_max) }
     }
 
+    /// Forgets answers: those about a user of a realm or all of them, about a URI or all. How many.
+    pub(super) fn purge(&mut self, realm: RealmIndex, authid: Option<&str>, uri: Option<&str>) -> u64 {
+        let before = self.cache.len();
+        self.cache.retain(|question| {
+            question.realm != realm
+                || authid.is_some_and(|authid| authid != question.authid)
+                || uri.is_some_and(|uri| uri != question.uri)
+        });
+        (before - self.cache.len()) as u64
+    }
+
     /// How many are pending.
     pub(super) fn len(&self) -> usize {
         self.pending.len()
@@ -174,6 +185,16 @@ impl Cache {
     fn get(&self, question: Question<'_>, now_us: u64) -> Option<Verdict> {
         let cached = self.young.get(&question).or_else(|| self.old.get(&question))?;
         (cached.expires_us > now_us).then_some(cached.verdict)
+    }
+
+    fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    fn retain(&mut self, keeps: impl Fn(Question<'_>) -> bool) {
+        for half in [&mut self.young, &mut self.old] {
+            half.retain(|question, _| keeps(question.as_question()));
+        }
     }
 
     fn insert(&mut self, question: OwnedQuestion, cached: Cached) {

@@ -113,7 +113,8 @@ impl Router {
         }
         active.calls.insert(request, OpenCall { watch });
         // The router's own procedures are answered here, without home.
-        if is_reserved(procedure) && self.handle_meta_call(key, request, procedure, &message.payload, effects)
+        if (is_reserved(procedure) || procedure.starts_with("crosspoint."))
+            && self.handle_meta_call(key, request, procedure, &message.payload, effects)
         {
             return Ok(());
         }

@@ -25,15 +25,27 @@ pub(in crate::router) struct Topic {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub(in crate::router) enum Question {
-    CountSessions { roles: Option<Vec<Box<str>>> },
-    ListSessions { roles: Option<Vec<Box<str>>> },
+    CountSessions {
+        roles: Option<Vec<Box<str>>>,
+    },
+    ListSessions {
+        roles: Option<Vec<Box<str>>>,
+    },
     Session(SessionId),
     Kill(Box<KillOrder>),
     ListSubscriptions,
     LookUpSubscription(Topic),
     MatchSubscriptions(Box<str>),
     Subscription(SubscriptionId),
-    Subscribers { subscription: SubscriptionId, list: bool },
+    Subscribers {
+        subscription: SubscriptionId,
+        list: bool,
+    },
+    /// The answers of authorizers about this user, and this URI, are not to be used again; `None` is about all.
+    ForgetDecisions {
+        authid: Option<Box<str>>,
+        uri: Option<Box<str>>,
+    },
 }
 
 impl Question {
@@ -46,6 +58,9 @@ impl Question {
             Self::Kill(order) => order.bytes(),
             Self::LookUpSubscription(topic) => topic.uri.len(),
             Self::MatchSubscriptions(uri) => uri.len(),
+            Self::ForgetDecisions { authid, uri } => {
+                [authid, uri].into_iter().flatten().map(|text| text.len()).sum()
+            }
             _ => 0,
         }
     }

@@ -115,6 +115,13 @@ impl Router {
             Procedure::SubscriptionCountSubscribers => {
                 Question::Subscribers { subscription: procedure::subscription(arguments)?, list: false }
             }
+            Procedure::AuthorizerPurge => {
+                let text = |name| {
+                    let wrong = (uri::INVALID_ARGUMENT, "authid and uri must be strings");
+                    procedure::text(&arguments.kwargs, name).map_err(|()| wrong)
+                };
+                Question::ForgetDecisions { authid: text("authid")?, uri: text("uri")? }
+            }
         })
     }
 
@@ -149,6 +156,10 @@ impl Router {
             Question::Subscription(id) => self.find_subscription(realm, *id),
             Question::Subscribers { subscription, list } => {
                 self.find_subscribers(realm, *subscription, *list, effects)
+            }
+            Question::ForgetDecisions { authid, uri } => {
+                let count = self.decisions.purge(realm, authid.as_deref(), uri.as_deref());
+                Findings { count, ..Findings::default() }
             }
         }
     }

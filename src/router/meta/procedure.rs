@@ -43,6 +43,7 @@ procedures! {
     SubscriptionGet = "wamp.subscription.get";
     SubscriptionListSubscribers = "wamp.subscription.list_subscribers";
     SubscriptionCountSubscribers = "wamp.subscription.count_subscribers";
+    AuthorizerPurge = "crosspoint.authorizer.purge";
 }
 
 const NO_SUCH_SESSION: Refusal = (uri::NO_SUCH_SESSION, "the realm has no other session with this id");
@@ -57,9 +58,10 @@ impl Procedure {
     pub(super) fn answer(self, findings: Findings, is_partial: bool) -> Result<Written, Refusal> {
         let Findings { is_found, count, mut ids, details, created_us } = findings;
         let mut answer = match self {
-            Self::SessionCount | Self::SessionKillByAuthrole | Self::SessionKillAll => {
-                Arguments::from(vec![count.into()])
-            }
+            Self::SessionCount
+            | Self::SessionKillByAuthrole
+            | Self::SessionKillAll
+            | Self::AuthorizerPurge => Arguments::from(vec![count.into()]),
             Self::SessionList | Self::SessionKillByAuthid => {
                 return Ok(written(is_partial, |out| write_ids(&ids[0], out)));
             }
