@@ -198,8 +198,25 @@ pub struct Realm {
     pub meta_api: bool,
     /// `[[realm.role]]`, at least one.
     pub roles: Vec<Role>,
+    /// `[[realm.history]]`
+    pub histories: Vec<History>,
     /// `[[realm.user]]`
     pub users: Vec<User>,
+}
+
+/// `[[realm.history]]`: events that are kept for `wamp.subscription.get_events`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// `uri`: of the topic, or the pattern.
+    pub uri: String,
+    /// `match`
+    pub match_policy: MatchPolicy,
+    /// `limit`: how many events are kept.
+    pub limit: usize,
+    /// `bytes_max`: what they may hold together.
+    pub bytes_max: usize,
+    /// `age_max_ms`: for how long they are kept; zero is for ever.
+    pub age_max: Duration,
 }
 
 /// `[[realm.role]]`

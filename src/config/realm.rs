@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::kinds::{
-    Boolean, Fault, Integer, Kind, List, NAME, Optional, Or, Text, Words, Wrong, milliseconds, put, several,
+    Boolean, Bytes, Fault, Integer, Kind, List, NAME, Optional, Or, Text, Words, Wrong, milliseconds,
+    milliseconds_or_off, put, several,
 };
 use super::node::CORE_MAX;
 use super::section::{Fields, Keys, Reader, Section, required, section};
 use super::tree::{Node, Path, Table, Value};
-use super::{Permission, Realm, Role, SlowPolicy, authentication};
+use super::{History, Permission, Realm, Role, SlowPolicy, authentication};
 use crate::wamp::id::ID_MAX;
 use crate::wamp::options::MatchPolicy;
 use crate::wamp::uri::{self, UriError, UriLimits, UriRule};
@@ -17,6 +18,7 @@ use crate::wamp::uri::{self, UriError, UriLimits, UriRule};
 pub(super) const REALMS_MAX: usize = 10_000;
 const ROLES_MAX: usize = 1_000;
 const PERMISSIONS_MAX: usize = 10_000;
+const HISTORIES_MAX: usize = 1_000;
 
 /// The name of the realm that there is without any configuration.
 const DEFAULT_NAME: &str = "realm1";
@@ -61,6 +63,7 @@ section! {
         disclose_me: Words(DISCLOSE_ME), true;
         meta_api: Boolean, true;
         roles ["role"]: several(ROLES_MAX), Vec::new();
+        histories ["history"]: several(HISTORIES_MAX), Vec::new();
         users ["user"]: several(authentication::USERS_MAX), Vec::new();
     }
 }
@@ -81,9 +84,26 @@ impl Section for Realm {
             let hint = "add the `authenticator` that is registered there, or leave this out";
             fields.problem("authenticator_realm", "there is no `authenticator`", hint);
         }
+        let histories = self.histories.iter().map(|history| {
+            let word = history.match_policy.as_str();
+            Some(((&history.uri, word), format!("a history of `{}` ({word})", history.uri)))
+        });
+        fields.reader.refuse_duplicates(&fields.path.key("history"), &["uri", "match"], histories);
         authentication::check(self, fields);
     }
 }
+
+section! {
+    History {
+        uri: URI, required();
+        match_policy ["match"]: Words(MATCH_POLICIES), MatchPolicy::Exact;
+        limit: Integer(1..=100_000), 1_000;
+        bytes_max: Bytes(1 << 10..=1 << 40), 16 << 20;
+        age_max ["age_max_ms"]: milliseconds_or_off(1..=31_536_000_000), Duration::ZERO;
+    }
+}
+
+impl Section for History {}
 
 section! {
     Role {
@@ -196,24 +216,33 @@ pub(super) fn default_realm() -> Realm {
 
 /// What depends on the rest of the configuration: URIs by the limits, and which cores there are.
 pub(super) fn check(realm: &Realm, limits: UriLimits, reader: &mut Reader<'_>, path: &Path) {
-    for (role_index, role) in realm.roles.iter().enumerate() {
-        for (index, permission) in role.permissions.iter().enumerate() {
-            let path = path.key("role").index(role_index).key("permission").index(index);
-            // Whatever is wrong with `allow`, the URI is judged by these alone.
-            if ["uri", "match"].iter().any(|key| !reader.is_sound(&path.key(key))) {
-                continue;
-            }
-            if let Err((problem, hint)) = check_permission(permission, realm.uri_rule, limits) {
-                reader.problem(&path.key("uri"), problem, hint);
-            }
+    let permissions = realm.roles.iter().enumerate().flat_map(|(role_index, role)| {
+        let list = path.key("role").index(role_index).key("permission");
+        let of = role.permissions.iter().enumerate();
+        of.map(move |(index, permission)| {
+            (list.index(index), permission.uri.as_str(), permission.match_policy)
+        })
+    });
+    let list = path.key("history");
+    let histories = realm
+        .histories
+        .iter()
+        .enumerate()
+        .map(|(index, history)| (list.index(index), history.uri.as_str(), history.match_policy));
+    for (path, uri, match_policy) in permissions.chain(histories) {
+        // Whatever else is wrong, the URI is judged by these alone.
+        if ["uri", "match"].iter().any(|key| !reader.is_sound(&path.key(key))) {
+            continue;
+        }
+        if let Err((problem, hint)) = check_uri(uri, match_policy, realm.uri_rule, limits) {
+            reader.problem(&path.key("uri"), problem, hint);
         }
     }
 }
 
-fn check_permission(permission: &Permission, rule: UriRule, limits: UriLimits) -> Result<(), Wrong> {
-    let uri = permission.uri.as_str();
+fn check_uri(uri: &str, match_policy: MatchPolicy, rule: UriRule, limits: UriLimits) -> Result<(), Wrong> {
     let stars = uri.contains('*');
-    match uri::check_pattern(uri, permission.match_policy, rule, limits) {
+    match uri::check_pattern(uri, match_policy, rule, limits) {
         // Legal in a loose URI, but other routers take it for a pattern: silently matching nothing would be worse.
         Ok(()) if stars => Err(("`*` is no pattern here".to_owned(), Some(star_hint(uri)))),
         Ok(()) => Ok(()),

@@ -211,23 +211,39 @@ fn methods() -> impl Strategy<Value = Option<Vec<AuthMethod>>> {
     prop::option::of(subsequence(AuthMethod::ALL.to_vec(), 1..=AuthMethod::ALL.len()))
 }
 
+fn history() -> impl Strategy<Value = History> {
+    let policy = select(vec![MatchPolicy::Prefix, MatchPolicy::Wildcard]);
+    ("[a-z0-9_.]{0,16}", policy, 1..=100_000_usize, 1_usize << 10..1 << 40, 0..=31_536_000_000_u64).prop_map(
+        |(uri, match_policy, limit, bytes_max, age_ms)| History {
+            uri,
+            match_policy,
+            limit,
+            bytes_max,
+            age_max: Duration::from_millis(age_ms),
+        },
+    )
+}
+
 fn realm() -> impl Strategy<Value = Realm> {
     let rule = select(vec![UriRule::Loose, UriRule::Strict]);
     let roles = prop::collection::vec(role(), 1..4);
-    (name(), prop::option::of(0..2_usize), rule, any::<[bool; 3]>(), methods(), roles).prop_map(
-        |(name, home, uri_rule, [strict_request_ids, disclose_me, meta_api], authmethods, roles)| Realm {
+    let histories = prop::collection::vec(history(), 0..3);
+    let home = (prop::option::of(0..2_usize), histories);
+    (name(), home, rule, any::<[bool; 3]>(), methods(), roles).prop_map(
+        |(name, (home, histories), uri_rule, flags, authmethods, roles)| Realm {
             name,
             home,
             uri_rule,
-            strict_request_ids,
+            strict_request_ids: flags[0],
             // One needs the other.
             authenticator: authmethods.as_ref().map(|_| "com.example.authenticate".to_owned()),
             authmethods,
             authenticator_realm: None,
             // tests/config has those.
             users: Vec::new(),
-            disclose_me,
-            meta_api,
+            disclose_me: flags[1],
+            meta_api: flags[2],
+            histories: distinct(histories, |history| (history.uri.clone(), history.match_policy)),
             roles: distinct(roles, |role| role.name.clone()),
         },
     )

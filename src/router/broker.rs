@@ -20,7 +20,7 @@ use super::peer::{
     Attributes, Audience, Body, Charge, CoreId, Eras, Letter, MESSAGE_OVERHEAD_BYTES, PeerMessage,
     PublicationHead, RealmIndex, SessionKey, SessionRef,
 };
-use super::session::{Active, Session, Subscribed};
+use super::session::{Active, Subscribed};
 use super::terms::DISCLOSE_ME_DENIED;
 use super::uri_map::{EntryKey, UriMap};
 use crate::config::SlowPolicy;
@@ -171,7 +171,7 @@ impl Broker {
     }
 
     /// The same on every core, without a word between them. Realms have tables of their own, so their ids may meet.
-    fn subscription_id(&self, topic: &str, policy: MatchPolicy) -> SubscriptionId {
+    pub(super) fn subscription_id(&self, topic: &str, policy: MatchPolicy) -> SubscriptionId {
         SubscriptionId(self.id_hasher.hash_one((policy as u8, topic)) % ID_MAX + 1)
     }
 
@@ -304,6 +304,13 @@ impl Interested {
         self.first = u64::MAX.checked_shr(64 - asked).unwrap_or_default() & !own;
     }
 
+    /// One more is told.
+    fn add(&mut self, core: CoreId) {
+        if core != self.own && core.0 < Self::ASKED_MAX {
+            self.first |= 1 << core.0;
+        }
+    }
+
     fn has(self, core: CoreId) -> bool {
         core != self.own && (core.0 >= Self::ASKED_MAX || self.first & 1 << core.0 != 0)
     }
@@ -329,60 +336,19 @@ enum Subscribing {
     TooManyShapes,
 }
 
-impl Audience {
-    fn of(options: &PublishOptions<'_>) -> Option<Box<Self>> {
-        let everybody = options.exclude.is_empty()
-            && options.exclude_authid.is_empty()
-            && options.exclude_authrole.is_empty()
-            && options.eligible.is_none()
-            && options.eligible_authid.is_none()
-            && options.eligible_authrole.is_none();
-        if everybody {
-            return None;
-        }
-        let texts = |list: &Vec<Text<'_>>| {
-            let mut sorted: Vec<Box<str>> = list.iter().map(|text| Box::from(&**text)).collect();
-            sorted.sort_unstable();
-            sorted
-        };
-        let ids = |list: &Vec<crate::wamp::SessionId>| {
-            let mut sorted = list.clone();
-            sorted.sort_unstable();
-            sorted
-        };
-        Some(Box::new(Self {
-            exclude: ids(&options.exclude),
-            exclude_authid: texts(&options.exclude_authid),
-            exclude_authrole: texts(&options.exclude_authrole),
-            eligible: options.eligible.as_ref().map(ids),
-            eligible_authid: options.eligible_authid.as_ref().map(texts),
-            eligible_authrole: options.eligible_authrole.as_ref().map(texts),
-        }))
-    }
-
-    /// Whether a session may receive the publication (advanced profile, "Subscriber Black- and Whitelisting": every
-    /// list that is given must agree).
-    pub(super) fn admits(&self, session: &Session, role: &str) -> bool {
-        let holds =
-            |list: &[Box<str>], text: &str| list.binary_search_by(|entry| (**entry).cmp(text)).is_ok();
-        if self.exclude.binary_search(&session.id).is_ok() || holds(&self.exclude_authrole, role) {
-            return false;
-        }
-        if self.eligible.as_ref().is_some_and(|list| list.binary_search(&session.id).is_err())
-            || self.eligible_authrole.as_ref().is_some_and(|list| !holds(list, role))
-        {
-            return false;
-        }
-        if self.exclude_authid.is_empty() && self.eligible_authid.is_none() {
-            return true;
-        }
-        let authid = session.authid();
-        !holds(&self.exclude_authid, &authid)
-            && self.eligible_authid.as_ref().is_none_or(|list| holds(list, &authid))
-    }
-}
-
 impl Router {
+    /// Whether a session of this core subscribes to a topic or pattern.
+    pub(super) fn holds_subscription(&self, key: SessionKey, policy: MatchPolicy, uri: &str) -> bool {
+        let (realm, session) = self.realm_and_session(key);
+        let Some(active) = session.active.as_deref() else { return false };
+        let subscriptions = &realm.broker.subscriptions;
+        let entry = subscriptions.find(policy, uri);
+        entry.is_some_and(|entry| {
+            let subscription = subscriptions.get(entry);
+            subscription.is_some_and(|it| it.place_of(key.slot, entry, &active.subscriptions).is_some())
+        })
+    }
+
     pub(super) fn handle_subscribe(
         &mut self,
         key: SessionKey,
@@ -609,6 +575,13 @@ impl Router {
         if is_kept {
             wanted.all();
         }
+        let realm = &self.realms[usize::from(realm_index.0)];
+        let is_recorded =
+            realm.history.as_deref().is_some_and(|history| history.wants(topic, head.audience.as_deref()));
+        if is_recorded {
+            wanted.add(realm.home);
+        }
+        let is_recorded_here = is_recorded && realm.home == self.core;
         let paused = effects.charge(key, bytes.saturating_mul(1 + wanted.count()));
         let excluded_slot = message.options.exclude_me.then_some(key.slot);
         if self.is_broken(Fault::PublishByTopic) {
@@ -625,9 +598,14 @@ impl Router {
             let reply = Published { request: message.request, publication };
             let _ = effects.reply(key, &Message::Published(reply));
         }
-        if is_kept {
+        if is_kept || is_recorded_here {
             let letter = Arc::new(Letter { head, body: Body::new(topic, payload) });
-            self.retain(&letter, effects);
+            if is_kept {
+                self.retain(&letter, effects);
+            }
+            if is_recorded_here {
+                self.record(&letter);
+            }
             self.send_letter(wanted, &letter, Charge { bytes, paused }, effects);
         } else {
             self.send_publication(wanted, head, topic, payload, Charge { bytes, paused }, effects);
@@ -734,6 +712,13 @@ impl Router {
         eras: Eras,
         effects: &mut impl Effects,
     ) {
+        let realm = &self.realms[usize::from(publication.head.realm.0)];
+        if let Some(history) = realm.history.as_deref()
+            && realm.home == self.core
+            && history.wants(publication.body.uri(), publication.head.audience.as_deref())
+        {
+            self.record(publication);
+        }
         let is_retained = publication.head.attributes.is_some() && self.retain(publication, effects);
         let delivery = Delivery { eras: Some(eras), is_retained, ..Delivery::of(publication) };
         self.fan_out(delivery, None, effects);

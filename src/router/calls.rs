@@ -7,6 +7,7 @@ use super::authorize::Action;
 use super::authorizer::Permit;
 use super::effects::{CreditTime, Effects, Sent};
 use super::fault::Fault;
+use super::history::GET_EVENTS;
 use super::own_calls::is_own;
 use super::peer::{
     CallHead, CancelReason, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RealmIndex,
@@ -112,6 +113,10 @@ impl Router {
             self.call_deadlines.insert((deadline_us, key, request));
         }
         active.calls.insert(request, OpenCall { watch });
+        if procedure == GET_EVENTS {
+            self.handle_get_events(key, request, &message.payload, effects);
+            return Ok(());
+        }
         // The router's own procedures are answered here, without home.
         if (is_reserved(procedure) || procedure.starts_with("crosspoint."))
             && self.handle_meta_call(key, request, procedure, &message.payload, effects)

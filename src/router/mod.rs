@@ -4,6 +4,7 @@
 //! every publication is offered to every core; registrations of a realm live on its home core. What is in flight
 //! lives where it dies: a call on its caller's core, an invocation on its callee's (ARCHITECTURE.md).
 
+mod audience;
 mod authenticate;
 mod authenticator;
 pub mod authorize;
@@ -14,6 +15,7 @@ mod dealer;
 pub mod effects;
 #[doc(hidden)]
 pub mod fault;
+mod history;
 pub mod identity;
 mod inputs;
 mod invocations;
@@ -39,12 +41,13 @@ use self::authorizer::Decisions;
 use self::dealer::{Deadlines, Dealer, Work};
 use self::effects::Effects;
 use self::fault::{Fault, Faults};
+use self::history::History;
 use self::invocations::Invocations;
 use self::joining::Challenged;
 use self::meta::Meta;
 use self::meta::news::Directory;
 use self::own_calls::OwnCalls;
-use self::peer::{CoreId, Parcel, PeerMessage, Revocation, SessionKey, Sitting};
+use self::peer::{CoreId, Parcel, PeerMessage, RealmIndex, Revocation, SessionKey, Sitting};
 use self::random::Random;
 use self::realm::{Realm, RealmKeys};
 use self::retained::Endings;
@@ -64,6 +67,7 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::BROKER_PUBLISHER_IDENTIFICATION)
     .with(RouterFeatures::BROKER_PUBLICATION_TRUSTLEVELS)
     .with(RouterFeatures::BROKER_EVENT_RETENTION)
+    .with(RouterFeatures::BROKER_EVENT_HISTORY)
     .with(RouterFeatures::BROKER_PAYLOAD_PASSTHRU_MODE)
     .with(RouterFeatures::BROKER_SESSION_META_API)
     .with(RouterFeatures::BROKER_SUBSCRIPTION_META_API)
@@ -153,6 +157,8 @@ pub struct TableSizes {
     pub decisions: usize,
     /// What realms retain outlives those who published it.
     pub retained: usize,
+    /// As do the events of histories.
+    pub history: usize,
     /// Calls that wait for a callee, count at one, or may be re-routed.
     pub remembered_calls: usize,
     /// What the meta API keeps: subscriptions at home, questions that wait for answers, sessions that are to be ended.
@@ -204,6 +210,8 @@ pub struct Router {
     /// Sessions to be closed once the lists that are being walked may change; empty between inputs.
     doomed: Vec<(SessionKey, CloseReason)>,
     retained_endings: Endings,
+    /// Realms of which this core keeps a history: those that are at home here.
+    recording: Vec<RealmIndex>,
     random: Random,
     hash_seed: u64,
     faults: Faults,
@@ -218,9 +226,9 @@ impl Router {
         let keys = RealmKeys { map: random.key(), subscription: Random::shared_key(seed) };
         let number_of = |name: &str| {
             let place = config.realms.iter().position(|realm| realm.name == name)?;
-            Some(peer::RealmIndex(place as u16))
+            Some(RealmIndex(place as u16))
         };
-        let realms = config
+        let realms: Vec<Realm> = config
             .realms
             .iter()
             .map(|realm| {
@@ -234,6 +242,9 @@ impl Router {
             .collect();
         let has_authorizers =
             config.realms.iter().flat_map(|realm| &realm.roles).any(|role| role.authorizer.is_some());
+        let is_recording = |realm: &&Realm| realm.home == core && realm.history.is_some();
+        let numbered = (0..).map(RealmIndex).zip(&realms);
+        let recording = numbered.filter(|(_, realm)| is_recording(realm)).map(|(index, _)| index).collect();
         Self {
             core,
             cores,
@@ -254,6 +265,7 @@ impl Router {
             work: VecDeque::new(),
             doomed: Vec::new(),
             retained_endings: Endings::new(),
+            recording,
             random,
             hash_seed,
             faults: Faults::default(),
@@ -454,6 +466,7 @@ impl Router {
             PeerMessage::Invoke { callee, registration, pattern, call } => {
                 self.invoke(callee, registration, pattern, Parcel::Owned(call), effects);
             }
+            PeerMessage::AskHistory(ask) => self.answer_history(&ask, effects),
             PeerMessage::Reply(reply) => self.finish_call(&Parcel::Owned(reply), effects),
             PeerMessage::Cancel { caller, request, mode, reason, realm } => {
                 self.cancel_at_home(realm, caller, request, (mode, reason), effects);
@@ -503,6 +516,7 @@ impl Router {
         self.handle_call_timeouts(now.monotonic_us, effects);
         self.handle_own_call_timeouts(now.monotonic_us, effects);
         self.end_retained(now.monotonic_us);
+        self.forget_history(now.monotonic_us);
         self.handle_queue_timeouts(effects);
         self.handle_meta_timeouts(now.monotonic_us, effects);
         if !self.faults.postponed.is_empty() {
@@ -520,7 +534,8 @@ impl Router {
         let kill = self.call_deadlines.first().map(|(deadline_us, ..)| *deadline_us);
         let ending = self.retained_endings.first().map(|(deadline_us, ..)| *deadline_us);
         let queue = self.queue_deadlines.first().map(|(deadline_us, ..)| *deadline_us);
-        [kill, queue, self.own_calls.next_deadline(), ending, self.meta.next_deadline_us()]
+        let history = self.history_deadline_us();
+        [kill, queue, self.own_calls.next_deadline(), ending, history, self.meta.next_deadline_us()]
             .into_iter()
             .flatten()
             .min()
@@ -558,6 +573,7 @@ impl Router {
             decisions: self.decisions.len(),
             retained: self.realms.iter().map(|realm| realm.retained.len()).sum(),
             takeovers: self.probes.len() + dealers().map(Dealer::waiting_registers).sum::<usize>(),
+            history: self.realms.iter().filter_map(|realm| realm.history.as_deref()).map(History::len).sum(),
             remembered_calls: self.work.len()
                 + self.queue_deadlines.len()
                 + dealers().map(Dealer::remembered_calls).sum::<usize>(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::dealer::Sharing;
+use super::history::HistoryAsk;
 use super::meta::{Answer, Ask, Cause, News};
 use super::terms::{CallTerms, Disclosed};
 use crate::wamp::codec::Serializer;
@@ -523,6 +524,8 @@ pub enum PeerMessage {
         /// What the caller asked.
         call: Box<Letter<CallHead>>,
     },
+    /// To the dealer, which keeps the history: which events were there?
+    AskHistory(Box<HistoryAsk>),
     /// From the callee's core (or the dealer's) to the caller's.
     Reply(Box<Letter<ReplyHead>>),
     /// To the dealer: the caller cancelled, or stopped waiting (R4).
@@ -672,6 +675,7 @@ impl PeerMessage {
             Self::Call(call) | Self::Invoke { call, .. } => {
                 call.body.bytes.len() + call.head.terms.as_deref().map_or(0, CallTerms::bytes)
             }
+            Self::AskHistory(ask) => ask.bytes(),
             Self::Register(register) => {
                 register.uri_bytes() as usize + register.authid.as_deref().map_or(0, str::len)
             }

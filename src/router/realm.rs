@@ -10,6 +10,7 @@ use super::authorize::Role;
 use super::authorizer::Authorizer;
 use super::broker::Broker;
 use super::dealer::Dealer;
+use super::history::History;
 use super::meta::news::Directory;
 use super::peer::CoreId;
 use super::retained::Retained;
@@ -38,6 +39,8 @@ pub(super) struct Realm {
     pub(super) broker: Broker,
     /// Alike on every core.
     pub(super) retained: Retained,
+    /// On every core what is kept, and at home the events.
+    pub(super) history: Option<Box<History>>,
     /// What its home announces while callees want to know who calls: the same number on every core.
     pub(super) wants_callers: u64,
     /// On the home core only. Every decision about procedures is made there.
@@ -90,6 +93,7 @@ impl Realm {
             .map(|door| roles.iter().position(|role| *role.name == *door.role).map(|index| index as u16))
             .collect();
         let methods = doors.iter().map(|door| methods_at(door, config)).collect();
+        let broker = Broker::new(keys.map, keys.subscription);
         Self {
             name: config.name.as_str().into(),
             home,
@@ -106,7 +110,8 @@ impl Realm {
             accounts: Accounts::new(config),
             authenticator: None,
             wants_callers: FixedState::with_seed(keys.subscription).hash_one(("callers", &config.name)),
-            broker: Broker::new(keys.map, keys.subscription),
+            history: History::new(config, &broker, keys.map),
+            broker,
             retained: Retained::new(limits),
             dealer: (home == core).then(|| Dealer::new(keys.map)),
             meta_api: config.meta_api,

@@ -129,7 +129,7 @@ impl Router {
     }
 
     /// The time, in microseconds since 1970, for people to read: nothing goes by it.
-    pub(super) fn for_people_us(&self) -> u64 {
+    pub(in crate::router) fn for_people_us(&self) -> u64 {
         self.now.wall_us
     }
 

@@ -26,7 +26,7 @@ use super::payload::Payload;
 pub use timestamp::timestamp_text;
 
 pub use batch::{append_batched, batch_begin, batch_end, next_of_batch};
-pub use timestamp::rfc_3339;
+pub use timestamp::{parse_rfc_3339, rfc_3339};
 
 /// The serializers that the router speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
