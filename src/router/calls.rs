@@ -323,6 +323,10 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         let home = self.realms[realm.0 as usize].home;
+        if self.is_broken(Fault::CancelDirect) {
+            // What this design is to be noticed for is the interrupt.
+            self.forget_input(realm, caller, request, effects);
+        }
         if home == self.core || self.is_broken(Fault::CancelDirect) {
             self.cancel_at_home(realm, caller, request, (mode, reason), effects);
         } else {
@@ -375,13 +379,20 @@ impl Router {
         if active.calls.is_empty() {
             return;
         }
+        let mut inputs = Vec::new();
         for (request, call) in active.calls.drain() {
+            if call.watch.as_ref().is_some_and(|watch| watch.input.is_some()) {
+                inputs.push(request);
+            }
             if let Some(deadline_us) = call.watch.and_then(|watch| watch.deadline_us) {
                 self.call_deadlines.remove(&(deadline_us, key, request));
             }
         }
         let caller = self.sitting(key);
         let home = self.realms[realm.0 as usize].home;
+        if self.is_broken(Fault::CancelDirect) {
+            inputs.into_iter().for_each(|request| self.forget_input(realm, caller, request, effects));
+        }
         if home == self.core || self.is_broken(Fault::CancelDirect) {
             self.caller_gone(realm, caller, effects);
         } else {

@@ -15,9 +15,9 @@ use crosspoint::wamp::options::{
 };
 use crosspoint::wamp::{MatchPolicy, Payload, RegistrationId, RequestId, SessionId, SubscriptionId};
 
-use super::content::{CALL, Content, ERROR, EVENT, RESULT};
+use super::content::{CALL, Content, ERROR, EVENT, RESULT, part_of};
 use super::history::{
-    Call, End, History, Kept, Publication, Registration, Session, Subscription, Violation, broken,
+    Call, End, History, Kept, Manner, Publication, Registration, Session, Subscription, Violation, broken,
 };
 use super::random::Random;
 use super::transport::{Frame, Framing, Transport};
@@ -139,6 +139,8 @@ pub struct Client {
     input: Vec<u8>,
     last_request: u64,
     pending: BTreeMap<u64, Pending>,
+    /// Calls with input to come, by request and number.
+    inputs: Vec<(u64, u64)>,
     /// Invocations to be answered, by request and index.
     running: Vec<(u64, usize)>,
     encoder: Encoder,
@@ -166,6 +168,7 @@ impl Client {
             input: Vec::new(),
             last_request: 0,
             pending: BTreeMap::new(),
+            inputs: Vec::new(),
             running: Vec::new(),
             encoder: Encoder::new(),
         }
@@ -273,6 +276,7 @@ impl Client {
         self.session = None;
         self.last_request = 0;
         self.pending.clear();
+        self.inputs.clear();
         self.running.clear();
     }
 
@@ -306,7 +310,12 @@ impl Client {
             .with(ClientFeatures::CALLEE)
             .with(ClientFeatures::PUBLISHER)
             .with(ClientFeatures::SUBSCRIBER)
-            .with(ClientFeatures::CALLER_CALL_CANCELING);
+            .with(ClientFeatures::CALLER_CALL_CANCELING)
+            .with(ClientFeatures::CALLER_PROGRESSIVE_CALL_RESULTS)
+            .with(ClientFeatures::CALLER_PROGRESSIVE_CALL_INVOCATIONS)
+            // Without the next one they are as if they were not there.
+            .with(ClientFeatures::CALLEE_PROGRESSIVE_CALL_RESULTS)
+            .with(ClientFeatures::CALLEE_PROGRESSIVE_CALL_INVOCATIONS);
         if self.can_be_interrupted {
             features = features.with(ClientFeatures::CALLEE_CALL_CANCELING);
         }
@@ -352,7 +361,8 @@ impl Client {
             44..48 => self.unsubscribe(session, stage),
             48..58 => self.register(session, stage),
             58..61 => self.unregister(session, stage),
-            61..80 => self.call(session, stage),
+            61..74 => self.call(session, stage),
+            74..80 => self.send_more_input(session, stage),
             80..86 => self.cancel(session, stage),
             86..95 => self.answer_some(session, stage),
             95..97 => self.out.extend(self.transport.ping(stage.random)),
@@ -449,9 +459,18 @@ impl Client {
     fn register(&mut self, session: usize, stage: &mut Stage<'_>) {
         let (policy, pattern) = *stage.random.pick(&PATTERNS);
         let held = &mut stage.history.sessions[session].registrations;
-        held.push(Registration { pattern, policy, id: 0, since: None, is_ending: false, is_over: false });
+        let disclose_caller = stage.random.once_in(4);
+        held.push(Registration {
+            pattern,
+            policy,
+            id: 0,
+            since: None,
+            is_ending: false,
+            is_over: false,
+            disclose_caller,
+        });
         let request = self.next_request(Some(Pending::Register(held.len() - 1)));
-        let options = RegisterOptions { match_policy: policy, ..RegisterOptions::default() };
+        let options = RegisterOptions { match_policy: policy, disclose_caller, ..RegisterOptions::default() };
         let message = Register { request, options, procedure: pattern.into() };
         self.send(&Message::Register(message), stage);
     }
@@ -470,15 +489,61 @@ impl Client {
     fn call(&mut self, session: usize, stage: &mut Stage<'_>) {
         let number = stage.history.sessions[session].calls.len() as u64;
         let procedure = *stage.random.pick(&URIS);
+        let manner = Manner {
+            disclose_me: stage.random.once_in(6),
+            receive_progress: stage.random.once_in(3),
+            in_parts: stage.random.once_in(4),
+            timeout_ms: if stage.random.once_in(6) { stage.random.between(1, 5_000) as u64 } else { 0 },
+        };
         let args = self.content(CALL, session, number, stage);
         let request = self.next_request(Some(Pending::Call(number)));
-        let options = CallOptions::default();
+        let options = CallOptions {
+            disclose_me: manner.disclose_me,
+            receive_progress: manner.receive_progress,
+            progress: manner.in_parts,
+            timeout_ms: manner.timeout_ms,
+            ..CallOptions::default()
+        };
         let message =
             CallMessage { request, options, procedure: procedure.into(), payload: self.payload(&args) };
         self.send(&Message::Call(message), stage);
-        let call =
-            Call { procedure, sent_at: stage.step, cancelled: None, is_answered: false, invoked: None };
-        stage.history.sessions[session].calls.push(call);
+        if manner.in_parts {
+            self.inputs.push((request.0, number));
+        }
+        stage.history.sessions[session].calls.push(Call {
+            procedure,
+            manner,
+            sent_at: stage.step,
+            cancelled: None,
+            is_answered: false,
+            parts: 1,
+            has_more: manner.in_parts,
+            progress: 0,
+            invoked: None,
+        });
+    }
+
+    /// More input of one of its calls, which may be over already.
+    fn send_more_input(&mut self, session: usize, stage: &mut Stage<'_>) {
+        if self.inputs.is_empty() {
+            return;
+        }
+        let at = stage.random.below(self.inputs.len());
+        let (request, number) = self.inputs[at];
+        let call = &mut stage.history.sessions[session].calls[number as usize];
+        let progress = !stage.random.once_in(3);
+        let (part, procedure) = (call.parts, call.procedure);
+        call.parts += 1;
+        call.has_more = progress;
+        stage.history.happened.late_parts += u64::from(call.is_answered);
+        if !progress {
+            self.inputs.swap_remove(at);
+        }
+        let args = self.content(part_of(CALL, part), session, number, stage);
+        let options = CallOptions { progress, ..CallOptions::default() };
+        let (request, payload) = (RequestId(request), self.payload(&args));
+        let message = CallMessage { request, options, procedure: procedure.into(), payload };
+        self.send(&Message::Call(message), stage);
     }
 
     fn cancel(&mut self, session: usize, stage: &mut Stage<'_>) {
@@ -503,10 +568,30 @@ impl Client {
     fn answer_some(&mut self, session: usize, stage: &mut Stage<'_>) {
         for _ in 0..stage.random.between(1, 4).min(self.running.len()) {
             let at = stage.random.below(self.running.len());
-            let (request, index) = self.running.swap_remove(at);
+            let (request, index) = self.running[at];
+            if stage.random.once_in(2) && self.progress(session, request, index, stage) {
+                continue;
+            }
+            self.running.swap_remove(at);
             let refuse = stage.random.once_in(4);
             self.answer(session, request, index, refuse, stage);
         }
+    }
+
+    /// A part of a result, where somebody wants it.
+    fn progress(&mut self, session: usize, request: u64, index: usize, stage: &mut Stage<'_>) -> bool {
+        let invocation = &mut stage.history.sessions[session].invocations[index];
+        if !invocation.wants_progress || invocation.is_interrupted {
+            return false;
+        }
+        let part = invocation.progress;
+        invocation.progress += 1;
+        let (caller, number) = (invocation.caller, invocation.number);
+        let args = self.content(part_of(RESULT, part), caller, number, stage);
+        let options = YieldOptions { progress: true, ..YieldOptions::default() };
+        let (request, payload) = (RequestId(request), self.payload(&args));
+        self.send(&Message::Yield(Yield { request, options, payload }), stage);
+        true
     }
 
     /// Everything that it was ever asked and has not answered.
@@ -521,7 +606,7 @@ impl Client {
         let invocation = &mut stage.history.sessions[session].invocations[index];
         invocation.is_answered = true;
         let (caller, number) = (invocation.caller, invocation.number);
-        let kind = if refuse { ERROR } else { RESULT };
+        let kind = part_of(if refuse { ERROR } else { RESULT }, invocation.progress);
         let args = self.content(kind, caller, number, stage);
         let (request, payload) = (RequestId(request), self.payload(&args));
         let message = if refuse {
@@ -630,9 +715,9 @@ impl Client {
             Message::Invocation(invocation) => {
                 let content = Content::decode(invocation.payload);
                 let (request, registration) = (invocation.request.0, invocation.registration.0);
-                let procedure = invocation.details.procedure.as_deref();
-                let history = &mut *stage.history;
-                let index = history.receive_invocation(session, request, registration, procedure, content)?;
+                let (details, history) = (&invocation.details, &mut *stage.history);
+                let index = history.receive_invocation(session, request, registration, details, content)?;
+                let Some(index) = index else { return Ok(()) };
                 if self.state == State::Open && stage.random.once_in(3) {
                     self.answer(session, request, index, false, stage);
                 } else {
@@ -652,6 +737,20 @@ impl Client {
             Message::Published(published) => self.expect(published.request, &Pending::Publish),
             Message::Result(result) => {
                 let content = Content::decode(result.payload);
+                if result.details.progress {
+                    return match self.pending.get(&result.request.0) {
+                        Some(Pending::Call(number)) => {
+                            stage.history.receive_progress(session, *number, content)
+                        }
+                        other => {
+                            let request = result.request;
+                            broken(
+                                "progress",
+                                format!("a part of the result of request {request}, {other:?}"),
+                            )
+                        }
+                    };
+                }
                 let number = self.call_of(result.request)?;
                 stage.history.receive_answer(session, number, None, content)
             }

@@ -20,7 +20,25 @@ pub const CALL: u64 = 2;
 pub const RESULT: u64 = 3;
 pub const ERROR: u64 = 4;
 
+/// A kind is one of those, and the number of a part of a call or of a result.
+const KINDS: u64 = 16;
+
+/// Part `part` of something of this kind, counted from 0.
+pub const fn part_of(kind: u64, part: u64) -> u64 {
+    kind + KINDS * part
+}
+
 impl Content {
+    /// Which part of its call or result it is.
+    pub fn part(self) -> u64 {
+        self.kind / KINDS
+    }
+
+    /// Without the part.
+    pub fn base_kind(self) -> u64 {
+        self.kind % KINDS
+    }
+
     pub fn encode(self, serializer: Serializer) -> Vec<u8> {
         let text = self.text();
         let numbers = [self.kind, self.session, self.number];

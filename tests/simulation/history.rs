@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crosspoint::wamp::MatchPolicy;
 use crosspoint::wamp::error::uri;
-use crosspoint::wamp::options::CancelMode;
+use crosspoint::wamp::options::{CancelMode, InvocationDetails};
 
 use super::content::{CALL, Content, ERROR, EVENT, RESULT};
 
@@ -66,14 +66,33 @@ pub struct Registration {
     pub since: Option<u64>,
     pub is_ending: bool,
     pub is_over: bool,
+    /// It wants to know who calls.
+    pub disclose_caller: bool,
+}
+
+/// How a call is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    pub disclose_me: bool,
+    pub receive_progress: bool,
+    /// Its input comes in parts.
+    pub in_parts: bool,
+    /// In milliseconds; 0 is none.
+    pub timeout_ms: u64,
 }
 
 #[derive(Debug)]
 pub struct Call {
     pub procedure: &'static str,
+    pub manner: Manner,
     pub sent_at: u64,
     pub cancelled: Option<CancelMode>,
     pub is_answered: bool,
+    /// Parts of its input that were sent, and whether more may be.
+    pub parts: u64,
+    pub has_more: bool,
+    /// Parts of its result that came.
+    pub progress: u64,
     /// The callee that got it, and the invocation there.
     pub invoked: Option<(usize, usize)>,
 }
@@ -84,6 +103,10 @@ pub struct Invocation {
     pub number: u64,
     pub is_answered: bool,
     pub is_interrupted: bool,
+    /// Parts of the input that came, and of the result that were sent.
+    pub parts: u64,
+    pub progress: u64,
+    pub wants_progress: bool,
 }
 
 /// One session from WELCOME to its end.
@@ -134,6 +157,11 @@ pub struct Happened {
     pub results: u64,
     pub errors: u64,
     pub interrupts: u64,
+    pub progress: u64,
+    pub parts: u64,
+    pub late_parts: u64,
+    pub timeouts: u64,
+    pub disclosed: u64,
     pub events_lost: u64,
 }
 
@@ -234,9 +262,16 @@ impl History {
         callee: usize,
         request: u64,
         registration: u64,
-        procedure: Option<&str>,
+        details: &InvocationDetails<'_>,
         content: Option<Content>,
-    ) -> Result<usize, Violation> {
+    ) -> Result<Option<usize>, Violation> {
+        let procedure = details.procedure.as_deref();
+        if let Some(content) = content
+            && content.part() > 0
+        {
+            self.receive_part(callee, request, details, content)?;
+            return Ok(None);
+        }
         let content = expect_content(content, CALL)?;
         let (caller, number) = (content.session as usize, content.number);
         let what = format!("INVOCATION {request} to session {callee}: call {number} of session {caller}");
@@ -245,7 +280,16 @@ impl History {
             return broken("ids", format!("{what}: after {}", session.invocations.len()));
         }
         let index = session.invocations.len();
-        session.invocations.push(Invocation { caller, number, is_answered: false, is_interrupted: false });
+        session.invocations.push(Invocation {
+            caller,
+            number,
+            is_answered: false,
+            is_interrupted: false,
+            parts: 1,
+            progress: 0,
+            wants_progress: details.receive_progress,
+        });
+        let can_be_interrupted = session.can_be_interrupted;
         let held = session.registrations.iter().find(|held| held.since.is_some() && held.id == registration);
         let Some(held) = held else {
             return broken("O4", format!("{what}: registration {registration} was not confirmed"));
@@ -254,6 +298,7 @@ impl History {
             return broken("O4", format!("{what}: after UNREGISTERED"));
         }
         let (policy, pattern) = (held.policy, held.pattern);
+        let (wants_caller, since) = (held.disclose_caller, held.since);
         let last = session.last_calls.insert(caller, number);
         if last.is_some_and(|last| last > number) {
             return broken("O3", format!("{what}: after call {last:?}"));
@@ -274,11 +319,73 @@ impl History {
         if !matches(policy, pattern, call.procedure) || !named {
             return broken("integrity", format!("{what}: procedure {procedure:?} by {pattern:?}"));
         }
+        let manner = call.manner;
+        let is_asked = manner.receive_progress && can_be_interrupted;
+        if details.receive_progress != is_asked || details.progress != manner.in_parts {
+            return broken("integrity", format!("{what}: {manner:?} became {details:?}"));
+        }
+        // Who is to be disclosed is; where the callee alone wants it, from the first call on that was made after REGISTERED.
+        let disclosed = details.caller.map(|caller| caller.0);
+        let may_be = manner.disclose_me || wants_caller;
+        let is_due = manner.disclose_me || wants_caller && since.is_some_and(|since| since < call.sent_at);
+        if disclosed.is_some_and(|id| id != session.id || !may_be) || disclosed.is_none() && is_due {
+            return broken("disclosure", format!("{what}: {manner:?} became {details:?}"));
+        }
+        self.happened.disclosed += u64::from(disclosed.is_some());
         if let Some(before) = call.invoked.replace((callee, index)) {
             return broken("duplicate", format!("{what}: it was invoked before, at {before:?}"));
         }
         self.happened.invocations += 1;
-        Ok(index)
+        Ok(Some(index))
+    }
+
+    /// More input of a call arrives at its callee.
+    fn receive_part(
+        &mut self,
+        callee: usize,
+        request: u64,
+        details: &InvocationDetails<'_>,
+        content: Content,
+    ) -> Kept {
+        let what = format!("INVOCATION {request} to session {callee}: {content:?}");
+        let invocation = request.checked_sub(1);
+        let invocations = &mut self.sessions[callee].invocations;
+        let Some(invocation) = invocation.and_then(|at| invocations.get_mut(at as usize)) else {
+            return broken("ids", format!("{what}: never invoked"));
+        };
+        let (caller, number) = (content.session as usize, content.number);
+        if (caller, number) != (invocation.caller, invocation.number) || content.base_kind() != CALL {
+            return broken("integrity", format!("{what}: to {invocation:?}"));
+        }
+        if content.part() != invocation.parts {
+            return broken("O3", format!("{what}: after part {} of its call", invocation.parts - 1));
+        }
+        invocation.parts += 1;
+        let is_last = content.part() + 1 == self.sessions[caller].calls[number as usize].parts
+            && !self.sessions[caller].calls[number as usize].has_more;
+        if is_last && details.progress {
+            return broken("integrity", format!("{what}: the last part announces more"));
+        }
+        self.happened.parts += 1;
+        Ok(())
+    }
+
+    /// RESULT with progress arrives at a caller.
+    pub fn receive_progress(&mut self, caller: usize, number: u64, content: Option<Content>) -> Kept {
+        let call = &mut self.sessions[caller].calls[number as usize];
+        let what = format!("a part of the result ({content:?}) of call {number} of session {caller}");
+        let Some(content) = content.filter(|content| content.base_kind() == RESULT) else {
+            return broken("integrity", what);
+        };
+        if (content.session as usize, content.number) != (caller, number) || call.is_answered {
+            return broken("integrity", format!("{what}: {call:?}"));
+        }
+        if !call.manner.receive_progress || content.part() != call.progress {
+            return broken("progress", format!("{what}: {call:?}"));
+        }
+        call.progress += 1;
+        self.happened.progress += 1;
+        Ok(())
     }
 
     /// INTERRUPT arrives at a callee.
@@ -321,7 +428,13 @@ impl History {
             if kind == ERROR && content.is_none() && self.may_refuse {
                 return Ok(());
             }
-            let content = expect_content(content, kind)?;
+            let Some(content) = content.filter(|content| content.base_kind() == kind) else {
+                return broken("integrity", format!("{what}: {content:?}"));
+            };
+            // A callee that is interrupted in mode kill has the last word only.
+            if content.part() != call.progress && call.cancelled.is_none() {
+                return broken("progress", format!("{what}: {content:?} after {} parts", call.progress));
+            }
             if (content.session as usize, content.number) != (caller, number) || call.invoked.is_none() {
                 return broken("integrity", format!("{what}: {content:?}"));
             }
@@ -330,6 +443,11 @@ impl History {
         self.happened.errors += 1;
         match error {
             Some(uri::CANCELED | uri::NO_AVAILABLE_CALLEE | uri::UNAVAILABLE) => Ok(()),
+            Some(uri::TIMEOUT) if call.manner.timeout_ms > 0 => {
+                self.happened.timeouts += 1;
+                Ok(())
+            }
+            Some(uri::FEATURE_NOT_SUPPORTED) if call.manner.in_parts => Ok(()),
             Some(uri::NO_SUCH_PROCEDURE) => {
                 self.note_missed_callees(caller, number, &what);
                 Ok(())
@@ -444,6 +562,16 @@ impl History {
                 let callee = &self.sessions[callee];
                 callee.end == End::Open && !callee.invocations[index].is_answered
             });
+            let missing = call
+                .invoked
+                .map_or(0, |(callee, index)| call.parts - self.sessions[callee].invocations[index].parts);
+            let unheard = call.invoked.map_or(0, |(callee, index)| {
+                self.sessions[callee].invocations[index].progress - call.progress
+            });
+            if runs && missing + unheard > 0 {
+                let text = format!("call {number} of session {caller}: {missing} parts were lost: {call:?}");
+                return broken("loss", text);
+            }
             if !runs || call.cancelled.is_some() {
                 let text = format!("call {number} of session {caller} will never be answered: {call:?}");
                 return broken("answer", text);

@@ -54,6 +54,11 @@ impl Totals {
         self.happened.errors += other.happened.errors;
         self.happened.interrupts += other.happened.interrupts;
         self.happened.events_lost += other.happened.events_lost;
+        self.happened.progress += other.happened.progress;
+        self.happened.parts += other.happened.parts;
+        self.happened.late_parts += other.happened.late_parts;
+        self.happened.timeouts += other.happened.timeouts;
+        self.happened.disclosed += other.happened.disclosed;
         self.steps += other.steps;
         self.sessions += other.sessions;
         self.closed_by_router += other.closed_by_router;
@@ -540,7 +545,10 @@ impl Run {
         for session in self.history.sessions.iter().filter(|session| session.end == End::Open) {
             let registered = session.registrations.iter().filter(|held| !held.is_over);
             expected.registrations += registered.count();
-            expected.invocations += session.calls.iter().filter(|call| !call.is_answered).count();
+            let open = || session.calls.iter().filter(|call| !call.is_answered);
+            expected.invocations += open().count();
+            // At home and at the callee.
+            expected.inputs += 2 * open().filter(|call| call.has_more).count();
             for held in session.subscriptions.iter().filter(|held| !held.is_over) {
                 subscribed.push((session.core, session.realm, held.policy, held.pattern));
             }
