@@ -7,6 +7,7 @@ mod pool;
 mod queue;
 mod registration;
 mod takeover;
+mod told;
 
 use std::hash::{BuildHasher, Hash};
 
@@ -19,6 +20,7 @@ pub(super) use self::queue::{Deadlines, Work};
 use self::registration::{Held, Registration, Serves};
 pub(super) use self::registration::{Revoked, Sharing};
 use self::takeover::{Takeover, Takeovers};
+pub(super) use self::told::{Change, ChangeKind, Told};
 use super::Router;
 use super::effects::{CreditTime, Effects};
 use super::inputs::{InputRoute, InputRoutes};

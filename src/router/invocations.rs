@@ -215,6 +215,7 @@ impl Router {
         let letter = RegisterLetter {
             realm: realm_index,
             callee: self.sitting(key),
+            session: self.sessions.at(key.slot).id,
             request: message.request,
             match_policy,
             procedure: procedure.into(),

@@ -83,6 +83,7 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::DEALER_SHARED_REGISTRATION)
     .with(RouterFeatures::DEALER_REGISTRATION_REVOCATION)
     .with(RouterFeatures::DEALER_SESSION_META_API)
+    .with(RouterFeatures::DEALER_REGISTRATION_META_API)
     .with(RouterFeatures::DEALER_CALL_REROUTE);
 
 /// What the router calls itself in WELCOME.
@@ -645,6 +646,7 @@ impl Router {
         session.active = None;
         session.last_request = RequestId(0);
         // Last: who hears that it left has heard of all that ended with it.
+        self.tell_registration_changes(effects);
         self.session_left(key, effects);
         self.sessions.at_mut(key.slot).identity = None;
     }

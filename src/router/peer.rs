@@ -422,6 +422,7 @@ pub struct Retain {
 pub struct RegisterLetter {
     pub realm: RealmIndex,
     pub callee: Sitting,
+    pub session: SessionId,
     pub request: RequestId,
     pub match_policy: MatchPolicy,
     /// The callee wants to know who calls.

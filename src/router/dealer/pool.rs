@@ -362,6 +362,7 @@ mod tests {
         RegisterLetter {
             realm: RealmIndex(0),
             callee,
+            session: crate::wamp::SessionId(1),
             request: RequestId(1),
             match_policy: MatchPolicy::Exact,
             procedure: "com.p".into(),

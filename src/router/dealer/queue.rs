@@ -139,6 +139,11 @@ pub(super) struct Home<'a> {
     pub(super) dealer: &'a mut Dealer,
     pub(super) limits: &'a Limits,
     pub(super) work: &'a mut VecDeque<Work>,
+    /// What the meta API has to tell, and whether the realm has one.
+    pub(super) changes: &'a mut Vec<(RealmIndex, super::Change)>,
+    pub(super) is_told: bool,
+    /// When a registration is created now, for people.
+    pub(super) created_us: u64,
     random: &'a mut Random,
     deadlines: &'a mut Deadlines,
     now_us: u64,
@@ -462,9 +467,14 @@ fn pool_first(dealer: &Dealer, pool_id: PoolId) -> Option<u32> {
 impl Router {
     /// The dealer of a realm whose home is here.
     pub(super) fn home(&mut self, realm: RealmIndex) -> Option<Home<'_>> {
+        let created_us = self.for_people_us();
+        let of_realm = &mut self.realms[realm.0 as usize];
         Some(Home {
             realm,
-            dealer: self.realms[realm.0 as usize].dealer.as_mut()?,
+            is_told: of_realm.meta_api,
+            created_us,
+            changes: &mut self.meta.changes,
+            dealer: of_realm.dealer.as_mut()?,
             limits: &self.limits,
             work: &mut self.work,
             random: &mut self.random,
@@ -521,6 +531,7 @@ impl Router {
 
     /// At home: does what inputs left to do.
     pub(in crate::router) fn finish_work(&mut self, effects: &mut impl Effects) {
+        self.tell_registration_changes(effects);
         while let Some(work) = self.work.pop_front() {
             match work {
                 Work::Done(realm, ticket, end) => {

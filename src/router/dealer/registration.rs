@@ -2,11 +2,12 @@
 
 use super::pool::{Pool, Sequence};
 use super::queue::Home;
+use super::told::{Change, ChangeKind};
 use super::{Dealer, PoolId};
 use crate::router::peer::{RegisterLetter, RegisterOutcome, Sitting};
 use crate::router::uri_map::EntryKey;
 use crate::wamp::options::InvocationPolicy;
-use crate::wamp::{MatchPolicy, RegistrationId};
+use crate::wamp::{MatchPolicy, RegistrationId, SessionId};
 
 /// How the callees of a registration share it: all of them say the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(super) struct Registration {
     pub(super) id: RegistrationId,
     pub(super) serves: Serves,
     pub(super) sharing: Sharing,
+    /// For people, in microseconds since 1970.
+    pub(super) created_us: u64,
     /// The one callee wants to know who calls.
     pub(super) disclose_caller: bool,
     /// Who the first callee is; `None` for an anonymous session. Only of that one may it be taken over.
@@ -50,6 +53,7 @@ pub(super) struct Held {
     pub(super) entry: EntryKey,
     /// The pool it is in, and its place there.
     pool: Option<(PoolId, Sequence)>,
+    pub(super) session: SessionId,
     /// What it counts in the session's account.
     uri_bytes: u32,
     disclose_caller: bool,
@@ -57,7 +61,8 @@ pub(super) struct Held {
 
 impl Held {
     fn new(entry: EntryKey, pool: Option<(PoolId, Sequence)>, letter: &RegisterLetter) -> Self {
-        Self { entry, pool, uri_bytes: letter.uri_bytes(), disclose_caller: letter.disclose_caller }
+        let (session, disclose_caller) = (letter.session, letter.disclose_caller);
+        Self { entry, pool, session, uri_bytes: letter.uri_bytes(), disclose_caller }
     }
 }
 
@@ -96,6 +101,7 @@ impl Home<'_> {
             id,
             serves: Serves::One(letter.callee),
             sharing: letter.sharing.clone(),
+            created_us: self.created_us,
             disclose_caller: letter.disclose_caller,
             authid: letter.authid.clone(),
         };
@@ -110,7 +116,20 @@ impl Home<'_> {
             registration.serves = Serves::Pool(pool);
         }
         dealer.hold(letter, Held::new(entry, pool, letter));
+        if self.is_told {
+            let (uri, policy) = (letter.procedure.clone(), letter.match_policy);
+            let (invoke, created_us) = (letter.sharing.policy, self.created_us);
+            self.tell(letter.session, id, ChangeKind::Created { uri, policy, invoke, created_us });
+            self.tell(letter.session, id, ChangeKind::Registered);
+        }
         RegisterOutcome::Registered(id)
+    }
+
+    /// For the meta API.
+    fn tell(&mut self, session: SessionId, registration: RegistrationId, kind: ChangeKind) {
+        if self.is_told {
+            self.changes.push((self.realm, Change { session, registration, kind }));
+        }
     }
 
     /// One more callee of a procedure (advanced profile, "Shared Registration").
@@ -132,6 +151,7 @@ impl Home<'_> {
         }
         let sequence = dealer.enter(pool, letter);
         dealer.hold(letter, Held::new(entry, Some((pool, sequence)), letter));
+        self.tell(letter.session, id, ChangeKind::Registered);
         self.callee_came(pool);
         RegisterOutcome::Registered(id)
     }
@@ -179,6 +199,10 @@ impl Home<'_> {
 
     /// A callee leaves a registration, which ends with the last of them.
     fn leave(&mut self, held: Held) {
+        let id = self.dealer.registrations.get(held.entry).map(|registration| registration.id);
+        if let Some(id) = id {
+            self.tell(held.session, id, ChangeKind::Unregistered);
+        }
         let dealer = &mut *self.dealer;
         dealer.disclosing -= usize::from(held.disclose_caller);
         let is_last = match held.pool {
@@ -199,6 +223,7 @@ impl Home<'_> {
         if let Some(registration) = self.dealer.registrations.remove(held.entry) {
             self.dealer.by_id.remove(&registration.id);
             self.end_takeover(registration.id);
+            self.tell(held.session, registration.id, ChangeKind::Deleted);
         }
     }
 }

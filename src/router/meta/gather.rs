@@ -11,7 +11,7 @@ use crate::router::effects::Effects;
 use crate::router::peer::{CoreId, PeerMessage, RealmIndex, Sitting};
 use crate::wamp::error::uri;
 use crate::wamp::options::MatchPolicy;
-use crate::wamp::{RequestId, SessionId, SubscriptionId};
+use crate::wamp::{RegistrationId, RequestId, SessionId, SubscriptionId};
 
 /// A URI as it is subscribed or registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +46,35 @@ pub(in crate::router) enum Question {
         authid: Option<Box<str>>,
         uri: Option<Box<str>>,
     },
+    ListRegistrations,
+    LookUpRegistration(Topic),
+    MatchRegistration(Box<str>),
+    Registration(RegistrationId),
+    Callees {
+        registration: RegistrationId,
+        list: bool,
+    },
+    RemoveCallee {
+        registration: RegistrationId,
+        session: SessionId,
+        reason: Option<Box<str>>,
+    },
 }
 
 impl Question {
+    /// Whether home alone knows.
+    fn is_for_home(&self) -> bool {
+        matches!(
+            self,
+            Self::ListRegistrations
+                | Self::LookUpRegistration(_)
+                | Self::MatchRegistration(_)
+                | Self::Registration(_)
+                | Self::Callees { .. }
+                | Self::RemoveCallee { .. }
+        )
+    }
+
     /// What it holds beyond itself, in bytes.
     fn bytes(&self) -> usize {
         match self {
@@ -56,8 +82,9 @@ impl Question {
                 roles.iter().map(|role| role.len() + size_of::<Box<str>>()).sum()
             }
             Self::Kill(order) => order.bytes(),
-            Self::LookUpSubscription(topic) => topic.uri.len(),
-            Self::MatchSubscriptions(uri) => uri.len(),
+            Self::LookUpSubscription(topic) | Self::LookUpRegistration(topic) => topic.uri.len(),
+            Self::MatchSubscriptions(uri) | Self::MatchRegistration(uri) => uri.len(),
+            Self::RemoveCallee { reason: Some(reason), .. } => reason.len(),
             Self::ForgetDecisions { authid, uri } => {
                 [authid, uri].into_iter().flatten().map(|text| text.len()).sum()
             }
@@ -112,6 +139,10 @@ pub(super) struct Findings {
 }
 
 impl Findings {
+    pub(super) fn of_ids(ids: Vec<u64>) -> Self {
+        Self { ids: [ids, Vec::new(), Vec::new()], ..Self::default() }
+    }
+
     fn add(&mut self, other: Self) {
         self.is_found |= other.is_found;
         self.count += other.count;
@@ -180,12 +211,18 @@ impl Router {
             caller,
             request,
             procedure,
-            missing: self.cores,
+            missing: if question.is_for_home() { 1 } else { self.cores },
             findings: Findings::default(),
             deadline_us: self.now.monotonic_us + self.limits.gather_timeout.as_micros() as u64,
         };
         self.meta.gathers.open.insert(number, gather);
-        let others = (self.cores > 1).then(|| question.clone());
+        let home = self.realms[usize::from(realm.0)].home;
+        if question.is_for_home() && home != self.core {
+            let ask = Ask { realm, from: self.core, number, question };
+            effects.peer(home, PeerMessage::Ask(Box::new(ask)));
+            return;
+        }
+        let others = (self.cores > 1 && !question.is_for_home()).then(|| question.clone());
         // This core first: whatever comes of it here is on its way to home before home is asked.
         self.handle_ask(Ask { realm, from: self.core, number, question }, effects);
         let Some(question) = others else { return };

@@ -7,6 +7,7 @@
 pub(super) mod gather;
 pub(super) mod news;
 mod procedure;
+mod registration;
 mod session;
 mod subscription;
 
@@ -16,6 +17,7 @@ use self::gather::{Findings, Gathers, Question, Topic};
 use self::procedure::Procedure;
 use self::session::Sweeps;
 use super::Router;
+use super::dealer::Change;
 use super::effects::Effects;
 use super::peer::{Charge, Outcome, Parcel, RealmIndex, ReplyHead, SessionKey, Sitting};
 use crate::wamp::arguments::Written;
@@ -29,7 +31,8 @@ pub(super) use self::news::{Cause, News, NewsKind};
 /// What a realm without the meta API does not announce.
 pub(super) const FEATURES: RouterFeatures = RouterFeatures::BROKER_SESSION_META_API
     .with(RouterFeatures::BROKER_SUBSCRIPTION_META_API)
-    .with(RouterFeatures::DEALER_SESSION_META_API);
+    .with(RouterFeatures::DEALER_SESSION_META_API)
+    .with(RouterFeatures::DEALER_REGISTRATION_META_API);
 
 /// What a core keeps for the meta API.
 #[derive(Debug, Default)]
@@ -40,6 +43,8 @@ pub(super) struct Meta {
     gathers: Gathers,
     /// Sessions that are to be ended as turns permit.
     sweeps: Sweeps,
+    /// What happened to registrations of this core's dealers; empty between inputs.
+    pub(super) changes: Vec<(RealmIndex, Change)>,
     /// What ends now ends without a word to anybody (`wamp.session.kill_all`).
     pub(super) is_silent: bool,
 }
@@ -47,7 +52,7 @@ pub(super) struct Meta {
 impl Meta {
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
-        self.gathers.len() + self.sweeps.len()
+        self.gathers.len() + self.sweeps.len() + self.changes.len()
     }
 
     /// When there is something to do, in monotonic microseconds.
@@ -122,6 +127,21 @@ impl Router {
                 };
                 Question::ForgetDecisions { authid: text("authid")?, uri: text("uri")? }
             }
+            Procedure::RegistrationList => Question::ListRegistrations,
+            Procedure::RegistrationLookup => Question::LookUpRegistration(topic()?),
+            Procedure::RegistrationMatch => Question::MatchRegistration(topic()?.uri),
+            Procedure::RegistrationGet => Question::Registration(registration::registration(arguments)?),
+            Procedure::RegistrationListCallees => {
+                Question::Callees { registration: registration::registration(arguments)?, list: true }
+            }
+            Procedure::RegistrationCountCallees => {
+                Question::Callees { registration: registration::registration(arguments)?, list: false }
+            }
+            Procedure::RegistrationRemoveCallee => Question::RemoveCallee {
+                registration: registration::registration(arguments)?,
+                session: procedure::session(arguments, 1)?,
+                reason: procedure::reason(arguments, 2)?,
+            },
         })
     }
 
@@ -160,6 +180,16 @@ impl Router {
             Question::ForgetDecisions { authid, uri } => {
                 let count = self.decisions.purge(realm, authid.as_deref(), uri.as_deref());
                 Findings { count, ..Findings::default() }
+            }
+            Question::ListRegistrations => self.list_registrations(realm, effects),
+            Question::LookUpRegistration(topic) => self.look_up_registration(realm, topic),
+            Question::MatchRegistration(uri) => self.match_registration(realm, uri, effects),
+            Question::Registration(id) => self.find_registration(realm, *id),
+            Question::Callees { registration, list } => {
+                self.find_callees(realm, *registration, *list, effects)
+            }
+            Question::RemoveCallee { registration, session, reason } => {
+                self.remove_callee(realm, *registration, *session, reason.as_deref(), effects)
             }
         }
     }

@@ -138,6 +138,11 @@ impl Router {
         self.meta.sequence + 1
     }
 
+    /// For what happens at home.
+    pub(super) fn own_cause(&mut self) -> Option<Cause> {
+        Cause::new(self.core, self.take_sequence())
+    }
+
     fn take_sequence(&mut self) -> u64 {
         self.meta.sequence += 1;
         self.meta.sequence
@@ -151,7 +156,7 @@ impl Router {
         kind: NewsKind,
         effects: &mut impl Effects,
     ) {
-        let cause = Cause::new(self.core, self.take_sequence());
+        let cause = self.own_cause();
         let news = News { realm, cause, session, at_us: self.for_people_us(), kind };
         let home = self.realms[usize::from(realm.0)].home;
         if home == self.core {
@@ -204,7 +209,7 @@ impl Router {
 
     /// At home: something happened on some core.
     pub(in crate::router) fn handle_news(&mut self, news: &News, effects: &mut impl Effects) {
-        let News { session, .. } = *news;
+        let News { realm: index, cause, session, .. } = *news;
         let realm = &mut self.realms[usize::from(news.realm.0)];
         match &news.kind {
             NewsKind::Event(body) => {
@@ -217,14 +222,14 @@ impl Router {
                 if let Some((policy, topic)) = first
                     && directory.add(*subscription, news.at_us)
                 {
-                    self.publish_meta_event(news, "wamp.subscription.on_create", effects, || {
+                    self.publish_meta_event(index, cause, "wamp.subscription.on_create", effects, || {
                         let created = timestamp_text(news.at_us);
                         let (policy, topic) = (policy.as_str(), &**topic);
                         let details = json!({"id": id, "created": created, "uri": topic, "match": policy});
                         vec![session.0.into(), details]
                     });
                 }
-                self.publish_meta_event(news, "wamp.subscription.on_subscribe", effects, || {
+                self.publish_meta_event(index, cause, "wamp.subscription.on_subscribe", effects, || {
                     vec![session.0.into(), id.into()]
                 });
             }
@@ -233,9 +238,9 @@ impl Router {
                 let Some(directory) = realm.directory.as_mut() else { return };
                 let is_deleted = *is_last && directory.remove(*subscription);
                 let arguments = || vec![session.0.into(), id.into()];
-                self.publish_meta_event(news, "wamp.subscription.on_unsubscribe", effects, arguments);
+                self.publish_meta_event(index, cause, "wamp.subscription.on_unsubscribe", effects, arguments);
                 if is_deleted {
-                    self.publish_meta_event(news, "wamp.subscription.on_delete", effects, arguments);
+                    self.publish_meta_event(index, cause, "wamp.subscription.on_delete", effects, arguments);
                 }
             }
         }
@@ -244,16 +249,17 @@ impl Router {
     /// At home: publishes a meta event, which is made only if somebody gets it.
     pub(super) fn publish_meta_event(
         &mut self,
-        news: &News,
+        realm: RealmIndex,
+        cause: Option<Cause>,
         topic: &str,
         effects: &mut impl Effects,
         arguments: impl FnOnce() -> Vec<serde_json::Value>,
     ) {
-        if !self.is_wanted(news.realm, topic, effects) {
+        if !self.is_wanted(realm, topic, effects) {
             return;
         }
         effects.counters().meta_events += 1;
         let written = Arguments::from(arguments()).write();
-        self.publish_as_router(news.realm, topic, written.as_payload(), news.cause, effects);
+        self.publish_as_router(realm, topic, written.as_payload(), cause, effects);
     }
 }

@@ -44,11 +44,22 @@ procedures! {
     SubscriptionListSubscribers = "wamp.subscription.list_subscribers";
     SubscriptionCountSubscribers = "wamp.subscription.count_subscribers";
     AuthorizerPurge = "crosspoint.authorizer.purge";
+    RegistrationList = "wamp.registration.list";
+    RegistrationLookup = "wamp.registration.lookup";
+    RegistrationMatch = "wamp.registration.match";
+    RegistrationGet = "wamp.registration.get";
+    RegistrationListCallees = "wamp.registration.list_callees";
+    RegistrationCountCallees = "wamp.registration.count_callees";
+    RegistrationRemoveCallee = "wamp.registration.remove_callee";
 }
 
 const NO_SUCH_SESSION: Refusal = (uri::NO_SUCH_SESSION, "the realm has no other session with this id");
 const NO_SUCH_SUBSCRIPTION: Refusal =
     (uri::NO_SUCH_SUBSCRIPTION, "the realm has no subscription with this id");
+
+const NO_SUCH_REGISTRATION: Refusal =
+    (uri::NO_SUCH_REGISTRATION, "the realm has no registration with this id");
+const NO_SUCH_CALLEE: Refusal = (uri::NO_SUCH_SESSION, "no session with this id serves the registration");
 
 /// The key, of our own, that says that a core did not answer in time.
 const PARTIAL: &str = "_partial";
@@ -65,14 +76,16 @@ impl Procedure {
             Self::SessionList | Self::SessionKillByAuthid => {
                 return Ok(written(is_partial, |out| write_ids(&ids[0], out)));
             }
-            Self::SessionGet if is_found => Arguments::from(vec![details.into()]),
-            Self::SessionKill if is_found => Arguments::default(),
+            Self::SessionGet | Self::RegistrationGet if is_found => Arguments::from(vec![details.into()]),
+            Self::SessionKill | Self::RegistrationRemoveCallee if is_found => Arguments::default(),
             Self::SessionGet | Self::SessionKill => return Err(NO_SUCH_SESSION),
-            Self::SubscriptionList => {
+            Self::SubscriptionList | Self::RegistrationList => {
                 distinct(&mut ids);
                 return Ok(written(is_partial, |out| write_lists(&ids, out)));
             }
-            Self::SubscriptionLookup => Arguments::from(vec![ids[0].first().copied().into()]),
+            Self::SubscriptionLookup | Self::RegistrationLookup | Self::RegistrationMatch => {
+                Arguments::from(vec![ids[0].first().copied().into()])
+            }
             Self::SubscriptionMatch => {
                 distinct(&mut ids);
                 if ids[0].is_empty() {
@@ -94,10 +107,18 @@ impl Procedure {
                 details.insert("created".to_owned(), created.into());
                 Arguments::from(vec![details.into()])
             }
-            Self::SubscriptionListSubscribers => {
+            // There was the registration, and not the callee.
+            Self::RegistrationRemoveCallee if count > 0 => return Err(NO_SUCH_CALLEE),
+            Self::RegistrationGet | Self::RegistrationRemoveCallee => return Err(NO_SUCH_REGISTRATION),
+            Self::RegistrationListCallees | Self::RegistrationCountCallees if !is_found => {
+                return Err(NO_SUCH_REGISTRATION);
+            }
+            Self::SubscriptionListSubscribers | Self::RegistrationListCallees => {
                 return Ok(written(is_partial, |out| write_ids(&ids[0], out)));
             }
-            Self::SubscriptionCountSubscribers => Arguments::from(vec![count.into()]),
+            Self::SubscriptionCountSubscribers | Self::RegistrationCountCallees => {
+                Arguments::from(vec![count.into()])
+            }
         };
         if is_partial {
             answer.kwargs.insert(PARTIAL.to_owned(), json!(true));
@@ -159,7 +180,7 @@ pub(super) fn subscription(arguments: &Arguments) -> Result<SubscriptionId, Refu
 }
 
 /// An id, also where a library wrote it as a float.
-fn id(value: Option<&Value>) -> Option<u64> {
+pub(super) fn id(value: Option<&Value>) -> Option<u64> {
     let value = value?;
     let whole = |float: f64| (float.fract() == 0.0 && float >= 1.0).then_some(float as u64);
     value.as_u64().or_else(|| value.as_f64().and_then(whole)).filter(|id| (1..=ID_MAX).contains(id))
@@ -178,6 +199,15 @@ pub(super) fn match_policy(options: Option<&Value>) -> Result<MatchPolicy, Refus
             .into_iter()
             .find(|policy| word.as_str() == Some(policy.as_str()))
             .ok_or((uri::INVALID_ARGUMENT, "the option match must be exact, prefix or wildcard")),
+    }
+}
+
+/// Why something is taken away: for people, and for machines that know the URI.
+pub(super) fn reason(arguments: &Arguments, position: usize) -> Result<Option<Box<str>>, Refusal> {
+    match arguments.get("reason", position) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_str().into())),
+        Some(_) => Err((uri::INVALID_ARGUMENT, "the reason must be a string")),
     }
 }
 
