@@ -7,4 +7,5 @@ pub mod node;
 pub mod password;
 pub mod router;
 pub mod shard;
+pub mod token;
 pub mod wamp;

@@ -321,7 +321,10 @@ fn setups(script: &Script) -> Vec<Setup> {
 
 fn config_of(script: &Script) -> RouterConfig {
     let config = config::parse("the configuration of the scenario", &script.config, &[]);
-    let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+    let mut config = config.unwrap_or_else(|errors| panic!("{errors}"));
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
+    let file = |path: &Path| fs::read_to_string(beside.join(path)).map_err(|error| error.to_string());
+    config.read_secrets(|_| None, file).unwrap();
     RouterConfig {
         realms: config.realms,
         limits: config.limits,

@@ -2,18 +2,22 @@
 
 mod secret;
 
-use std::path::Path as FilePath;
+use std::path::{Path as FilePath, PathBuf};
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use self::secret::{Check, SecretKeys};
+use self::secret::{Check, FILE, SecretKeys};
 pub use self::secret::{SECRET_BYTES_MAX, Secret};
-use super::kinds::{Integer, List, NAME, Optional, Or, Text, Words, Wrong, did_you_mean, put, single};
+use super::kinds::{
+    Integer, List, NAME, Optional, Or, Text, Words, Wrong, did_you_mean, milliseconds, put, single,
+};
 use super::section::{Fields, Keys, Reader, Section, required};
 use super::tree::{Path, Table};
 use super::{Config, Realm};
 use crate::password::PasswordHash;
+use crate::token::Keys as SigningKeys;
 
 /// How many users a realm may have.
 pub(super) const USERS_MAX: usize = 100_000;
@@ -55,6 +59,8 @@ methods! {
     /// What Autobahn makes of SCRAM: another name, and small differences.
     Scram = "scram";
     Cryptosign = "cryptosign";
+    /// A token of somebody whom the realm trusts, as method `ticket` takes it, too.
+    Jwt = "jwt";
 }
 
 impl AuthMethod {
@@ -89,6 +95,29 @@ pub struct User {
     pub wampcra: Option<WampCraKey>,
     /// `[realm.user.scram]`
     pub scram: Option<ScramKeys>,
+}
+
+/// `[realm.token]`: JSON Web Tokens that let their bearers in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TokenConfig {
+    /// `secret`, `secret_env`, `secret_file`: for HS256.
+    pub secret: Option<Secret>,
+    /// `keys_file`: a public key in PEM, or a set of keys in JSON. Read again when it changes.
+    pub keys_file: Option<PathBuf>,
+    /// What is in `keys_file`; empty until [`Config::read_secrets`] has looked.
+    pub keys: Box<str>,
+    /// `issuer`
+    pub issuer: Option<String>,
+    /// `audience`
+    pub audience: Option<String>,
+    /// `leeway_ms`: how far clocks may be apart.
+    pub leeway: Duration,
+    /// `authid_claim`
+    pub authid_claim: String,
+    /// `role_claim`
+    pub role_claim: String,
+    /// `role`: of tokens that claim none.
+    pub role: Option<String>,
 }
 
 /// A public key of Ed25519.
@@ -437,8 +466,93 @@ impl User {
     }
 }
 
+impl Keys for TokenConfig {
+    fn read(fields: &mut Fields<'_, '_>) -> Self {
+        Self {
+            secret: PASSWORD.read(fields),
+            keys_file: fields.read("keys_file", &Optional(FILE), None),
+            keys: Box::default(),
+            issuer: fields.read("issuer", &Optional(CLAIM), None),
+            audience: fields.read("audience", &Optional(CLAIM), None),
+            leeway: fields.read("leeway_ms", &milliseconds(0..=3_600_000), LEEWAY),
+            authid_claim: fields.read("authid_claim", &CLAIM, "sub".to_owned()),
+            role_claim: fields.read("role_claim", &CLAIM, "role".to_owned()),
+            role: fields.read("role", &Optional(NAME), None),
+        }
+    }
+
+    fn write(&self, table: &mut Table) {
+        PASSWORD.write(self.secret.as_ref(), table);
+        put(table, "keys_file", &Optional(FILE), &self.keys_file);
+        put(table, "issuer", &Optional(CLAIM), &self.issuer);
+        put(table, "audience", &Optional(CLAIM), &self.audience);
+        put(table, "leeway_ms", &milliseconds(0..=3_600_000), &self.leeway);
+        put(table, "authid_claim", &CLAIM, &self.authid_claim);
+        put(table, "role_claim", &CLAIM, &self.role_claim);
+        put(table, "role", &Optional(NAME), &self.role);
+    }
+}
+
+impl Section for TokenConfig {
+    fn check(&mut self, fields: &mut Fields<'_, '_>) {
+        if self.secret.is_none() && self.keys_file.is_none() && fields.reader.is_sound(fields.path) {
+            let hint = "write `keys_file`, or for HS256 one of `secret`, `secret_env` and `secret_file`";
+            fields.reader.problem(
+                fields.path,
+                "nothing says what tokens are signed with",
+                Some(hint.to_owned()),
+            );
+        }
+    }
+}
+
+impl TokenConfig {
+    /// What tokens are signed with, as far as it can be read.
+    #[must_use]
+    pub fn signing_keys(&self) -> SigningKeys {
+        let keys = SigningKeys::parse(&self.keys).unwrap_or_default();
+        match &self.secret {
+            Some(secret) => keys.with_secret(secret.expose()),
+            None => keys,
+        }
+    }
+
+    fn fetch(
+        &mut self,
+        variable: &impl Fn(&str) -> Option<String>,
+        file: &impl Fn(&FilePath) -> Result<String, String>,
+    ) -> Result<(), String> {
+        if let Some(secret) = &mut self.secret {
+            secret.fetch(PASSWORD.check, variable, file)?;
+        }
+        if let Some(path) = &self.keys_file {
+            let text = file(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+            SigningKeys::parse(&text).map_err(|problem| format!("{}: {problem}", path.display()))?;
+            self.keys = text.into();
+        }
+        Ok(())
+    }
+}
+
+const LEEWAY: Duration = Duration::from_secs(30);
+
+const CLAIM: Text<String> = Text { expects: "a text", parse: parse_claim, print: String::clone };
+
+fn parse_claim(text: &str) -> Result<String, Wrong> {
+    if text.is_empty() || text.len() > 1024 {
+        return Err(("expected 1 to 1024 bytes".to_owned(), None));
+    }
+    Ok(text.to_owned())
+}
+
 /// What must hold between the users of a realm and its roles.
 pub(super) fn check(realm: &Realm, fields: &mut Fields<'_, '_>) {
+    if let Some(role) = realm.token.as_ref().and_then(|token| token.role.as_ref())
+        && fields.is_sound("role")
+    {
+        let path = fields.path.key("token").key("role");
+        check_role(realm, role, fields.reader, &path);
+    }
     let list = fields.path.key("user");
     let names = realm.users.iter().map(|user| Some((&user.authid, format!("the user `{}`", user.authid))));
     fields.reader.refuse_duplicates(&list, &["authid"], names);
@@ -486,6 +600,11 @@ impl Config {
     ) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
         for realm in &mut self.realms {
+            if let Some(token) = &mut realm.token
+                && let Err(problem) = token.fetch(&variable, &file)
+            {
+                problems.push(format!("token of realm `{}`: {problem}", realm.name));
+            }
             for user in &mut realm.users {
                 let whose = format!("user `{}` of realm `{}`", user.authid, realm.name);
                 for (name, check, secret) in user.secrets() {

@@ -16,7 +16,7 @@ mod realm;
 mod section;
 mod tree;
 
-pub use authentication::{AuthMethod, Secret, User};
+pub use authentication::{AuthMethod, Secret, TokenConfig, User};
 pub use environment::PREFIX;
 pub use errors::{ConfigError, ConfigErrors};
 pub use parse::parse;
@@ -200,6 +200,8 @@ pub struct Realm {
     pub roles: Vec<Role>,
     /// `[[realm.history]]`
     pub histories: Vec<History>,
+    /// `[realm.token]`
+    pub token: Option<TokenConfig>,
     /// `[[realm.user]]`
     pub users: Vec<User>,
 }

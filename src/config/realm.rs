@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::kinds::{
     Boolean, Bytes, Fault, Integer, Kind, List, NAME, Optional, Or, Text, Words, Wrong, milliseconds,
-    milliseconds_or_off, put, several,
+    milliseconds_or_off, put, several, single,
 };
 use super::node::CORE_MAX;
 use super::section::{Fields, Keys, Reader, Section, required, section};
@@ -64,6 +64,7 @@ section! {
         meta_api: Boolean, true;
         roles ["role"]: several(ROLES_MAX), Vec::new();
         histories ["history"]: several(HISTORIES_MAX), Vec::new();
+        token: Optional(single()), None;
         users ["user"]: several(authentication::USERS_MAX), Vec::new();
     }
 }

@@ -240,6 +240,7 @@ fn realm() -> impl Strategy<Value = Realm> {
             authmethods,
             authenticator_realm: None,
             // tests/config has those.
+            token: None,
             users: Vec::new(),
             disclose_me: flags[1],
             meta_api: flags[2],

@@ -12,6 +12,7 @@ mod panic;
 mod preflight;
 mod processors;
 mod service_manager;
+mod signing_keys;
 
 use std::fmt;
 use std::io;
@@ -28,6 +29,7 @@ use self::memory::MemoryWatcher;
 use self::notices::Notices;
 use self::panic::install_panic_hook;
 use self::service_manager::ServiceManager;
+use self::signing_keys::SigningKeyFiles;
 use crate::config::{Config, Realm};
 use crate::metrics::Counters;
 use crate::shard::control::{Order, Whereabouts};
@@ -120,6 +122,7 @@ pub struct Node {
     memory_level: MemoryLevel,
     notices: Notices,
     service_manager: ServiceManager,
+    signing_keys: SigningKeyFiles,
     ending: Ending,
     shutdown_timeout: Duration,
     started: Started,
@@ -180,6 +183,7 @@ impl Node {
             memory_level: MemoryLevel::Normal,
             notices: Notices::default(),
             service_manager: ServiceManager::of_environment(),
+            signing_keys: SigningKeyFiles::new(config),
             ending: Ending::No,
             shutdown_timeout: config.node.shutdown_timeout,
             started,
@@ -230,6 +234,7 @@ impl Node {
                 self.service_manager.alive(now_us);
             }
             self.watch_memory();
+            self.signing_keys.watch(now_us, &self.cores);
             self.notices.watch(&self.cores, now_us);
             if let Err(stuck) = self.watch_end() {
                 failure.get_or_insert(stuck);

@@ -13,7 +13,12 @@ pub struct Identity {
     pub authprovider: &'static str,
     /// What the provider says beside: a map in JSON, or empty.
     pub authextra: Box<str>,
+    /// When the session ends by itself, in monotonic microseconds; [`NEVER`] for most.
+    pub expires_us: u64,
 }
+
+/// No end of its own.
+pub const NEVER: u64 = u64::MAX;
 
 // The cost sheet: what every session pays that logged in.
 const _: () = assert!(size_of::<Identity>() <= 64);

@@ -1,16 +1,22 @@
 //! From HELLO to WELCOME: the realm, the method, the challenge, and the one place where a session begins.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value as Json};
 
-use super::authenticate::{Answered, Facts, Principal, Proof, Refusal, Verdict, announced_key, verify_with};
+use super::SlowCheck;
+use super::authenticate::{
+    Answered, Bearer, Facts, Principal, Proof, Refusal, Verdict, announced_key, verify_with,
+};
 use super::authenticator::Newcomer;
 use super::effects::Effects;
-use super::identity::Identity;
+use super::identity::{Identity, NEVER};
 use super::peer::{RealmIndex, SessionKey};
 use super::realm::Realm;
 use super::session::State;
 use super::{AGENT, FEATURES, Now, Router};
 use crate::config::AuthMethod;
+use crate::token::{Keys, SlowSignature, Token};
 use crate::wamp::arguments::Arguments;
 use crate::wamp::codec::Serializer;
 use crate::wamp::error::uri;
@@ -18,7 +24,7 @@ use crate::wamp::features::ClientFeatures;
 use crate::wamp::message::{Authenticate, Challenge, Hello, Message, Value, Welcome};
 use crate::wamp::options::{Text, WelcomeDetails};
 use crate::wamp::uri::{UriRule, check};
-use crate::wamp::{Payload, ProtocolError, RequestId, SessionId};
+use crate::wamp::{CloseReason, Payload, ProtocolError, RequestId, SessionId};
 
 /// What is remembered between CHALLENGE and WELCOME. Ends with the answer, and with the connection.
 #[derive(Debug)]
@@ -35,6 +41,8 @@ pub(super) enum Who {
     Configured(Principal),
     /// An authenticator knows the user.
     Answered { answered: Box<Answered>, role: u16 },
+    /// A token says who it is, and what becomes of it; before it was shown nobody knows.
+    Bearer(Option<(Box<Bearer>, u16)>),
     /// An authenticator will be asked, once there is something to show it.
     Unknown,
 }
@@ -70,7 +78,7 @@ impl Router {
                 self.open_anonymous(key, realm, hello.details.features, effects);
                 return;
             }
-            match self.challenge(now, key, realm, method, &extra, hello, effects) {
+            match self.begin_login(now, key, realm, method, &extra, hello, effects) {
                 Some(Ok(())) => return,
                 Some(Err(problem)) => refusal = refusal.or(Some(problem)),
                 None => {}
@@ -120,6 +128,39 @@ impl Router {
         };
         let id = self.random.session_id();
         self.open_session(key, Admission { id, realm, role, features, identity: None }, effects);
+    }
+
+    /// As [`Self::challenge`], also for those whom a token may let in.
+    #[allow(clippy::too_many_arguments, reason = "all that a challenge is made of")]
+    fn begin_login(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        realm: RealmIndex,
+        method: AuthMethod,
+        extra: &Map<String, Json>,
+        hello: &Hello<'_>,
+        effects: &mut impl Effects,
+    ) -> Option<Result<(), Refusal>> {
+        if method != AuthMethod::Jwt {
+            let begun = self.challenge(now, key, realm, method, extra, hello, effects);
+            let takes_tokens =
+                method == AuthMethod::Ticket && self.realms[usize::from(realm.0)].tokens.is_some();
+            if begun.is_some() || !takes_tokens {
+                return begun;
+            }
+        }
+        let newcomer = Newcomer {
+            realm,
+            features: hello.details.features,
+            method,
+            id: self.random.session_id(),
+            authid: hello.details.authid.as_deref().map(Box::from),
+            authrole: hello.details.authrole.as_deref().map(Box::from),
+        };
+        let challenged = Challenged { newcomer, who: Who::Bearer(None), proof: Proof::Token };
+        self.send_challenge(key, challenged, "{}", effects);
+        Some(Ok(()))
     }
 
     /// Sends CHALLENGE. `None` where the principal does not have the method, an error where HELLO lacks what it needs.
@@ -230,8 +271,16 @@ impl Router {
         if matches!(proof, Proof::Checking) {
             return Err(ProtocolError::new("AUTHENTICATE: the one before it is being checked"));
         }
+        if let Proof::Token | Proof::Ticket = proof
+            && self.realms[usize::from(newcomer.realm.0)].tokens.is_some()
+            && let Some(token) = Token::read(&message.signature)
+        {
+            self.verify_token(key, newcomer, token, effects);
+            return Ok(());
+        }
         let extra = values_of(Some(message.extra));
         let verdict = match &who {
+            Who::Bearer(_) => Verdict::Wrong,
             Who::Configured(principal) => {
                 let accounts = &self.realms[usize::from(newcomer.realm.0)].accounts;
                 accounts.verify(*principal, &proof, &message.signature, &extra)
@@ -252,18 +301,79 @@ impl Router {
         match verdict {
             Verdict::Right { authextra } => self.let_in(key, newcomer, &who, authextra, effects),
             Verdict::Wrong => self.deny_authentication(key, effects),
-            Verdict::Pending(check) => {
-                if effects.check(key, check) {
-                    // The session stays where it is, and so does its deadline; `handle_checked` goes on.
-                    let challenged = Challenged { newcomer, who, proof: Proof::Checking };
-                    self.challenges.insert(key, Box::new(challenged));
-                } else {
-                    let text = "too many clients log in at once; try again in a moment";
-                    self.abort(key, uri::UNAVAILABLE, text, effects);
-                }
-            }
+            Verdict::Pending(check) => self.check_slowly(key, newcomer, who, check, effects),
         }
         Ok(())
+    }
+
+    fn check_slowly(
+        &mut self,
+        key: SessionKey,
+        newcomer: Newcomer,
+        who: Who,
+        check: SlowCheck,
+        effects: &mut impl Effects,
+    ) {
+        if effects.check(key, check) {
+            // The session stays where it is, and so does its deadline; `handle_checked` goes on.
+            let challenged = Challenged { newcomer, who, proof: Proof::Checking };
+            self.challenges.insert(key, Box::new(challenged));
+        } else {
+            let text = "too many clients log in at once; try again in a moment";
+            self.abort(key, uri::UNAVAILABLE, text, effects);
+        }
+    }
+
+    fn verify_token(
+        &mut self,
+        key: SessionKey,
+        newcomer: Newcomer,
+        token: Token,
+        effects: &mut impl Effects,
+    ) {
+        let Realm { tokens: Some(tokens), roles, .. } = &self.realms[usize::from(newcomer.realm.0)] else {
+            return;
+        };
+        let Some(bearer) = tokens.bearer(self.now, &token, newcomer.authid.as_deref()) else {
+            return self.deny_authentication(key, effects);
+        };
+        let role = roles.iter().position(|role| role.name == bearer.role);
+        let keys = Arc::clone(&tokens.keys);
+        let is_slow = token.is_slow();
+        if !is_slow && !token.is_signed(&keys) {
+            return self.deny_authentication(key, effects);
+        }
+        let Some(role) = role else {
+            // Told to anybody who can write a token: the names of roles are no secret.
+            let text = "the realm does not have the role that the token names";
+            return self.abort(key, uri::NO_SUCH_ROLE, text, effects);
+        };
+        let who = Who::Bearer(Some((Box::new(bearer), role as u16)));
+        if is_slow {
+            let signature = SlowSignature { token: Box::new(token), keys };
+            self.check_slowly(key, newcomer, who, SlowCheck::Signature(signature), effects);
+        } else {
+            self.let_in(key, newcomer, &who, Box::default(), effects);
+        }
+    }
+
+    /// What tokens of a realm are signed with from now on.
+    pub fn set_signing_keys(&mut self, realm: RealmIndex, keys: &Arc<Keys>) {
+        if let Some(tokens) =
+            self.realms.get_mut(usize::from(realm.0)).and_then(|realm| realm.tokens.as_mut())
+        {
+            tokens.keys = Arc::clone(keys);
+        }
+    }
+
+    /// Ends the sessions whose tokens have expired.
+    pub(super) fn end_expired(&mut self, effects: &mut impl Effects) {
+        while let Some((at_us, key)) = self.expiries.first().copied()
+            && at_us <= self.now.monotonic_us
+        {
+            self.expiries.pop_first();
+            self.close(key, CloseReason::TokenExpired, effects);
+        }
     }
 
     /// What a slow check of [`Effects::check`] came to. Whoever has gone in the meantime is not there any more.
@@ -277,6 +387,7 @@ impl Router {
         let (is_real, authextra) = match &who {
             Who::Configured(principal) => (principal.is_real(), Box::default()),
             Who::Answered { answered, .. } => (true, answered.authextra.clone()),
+            Who::Bearer(_) => (true, Box::default()),
             Who::Unknown => (false, Box::default()),
         };
         // Only now: a stand-in must cost what a user does.
@@ -303,13 +414,18 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         let realm = &self.realms[usize::from(newcomer.realm.0)];
+        let mut expires_us = NEVER;
         let (role, authid, authprovider) = match who {
             Who::Configured(principal) => {
                 let account = realm.accounts.account(*principal);
                 (account.role, account.user.authid.as_str(), "static")
             }
             Who::Answered { answered, role } => (*role, answered.user.authid.as_str(), "dynamic"),
-            Who::Unknown => return,
+            Who::Bearer(Some((bearer, role))) => {
+                expires_us = bearer.expires_us;
+                (*role, &*bearer.authid, "token")
+            }
+            Who::Bearer(None) | Who::Unknown => return,
         };
         let is_wanted = |wanted: &str| *realm.roles[usize::from(role)].name == *wanted;
         if !newcomer.authrole.as_deref().is_none_or(is_wanted) {
@@ -317,8 +433,13 @@ impl Router {
             self.abort(key, uri::NO_SUCH_ROLE, text, effects);
             return;
         }
-        let identity =
-            Identity { authid: authid.into(), authmethod: newcomer.method, authprovider, authextra };
+        let identity = Identity {
+            authid: authid.into(),
+            authmethod: newcomer.method,
+            authprovider,
+            authextra,
+            expires_us,
+        };
         let admission = Admission {
             id: newcomer.id,
             realm: newcomer.realm,
@@ -332,6 +453,11 @@ impl Router {
     /// The one place where a session begins: WELCOME.
     fn open_session(&mut self, key: SessionKey, admission: Admission, effects: &mut impl Effects) {
         let Admission { id, realm: realm_index, role, features, identity } = admission;
+        if let Some(identity) = &identity
+            && identity.expires_us != NEVER
+        {
+            self.expiries.insert((identity.expires_us, key));
+        }
         let session = self.sessions.at_mut(key.slot);
         session.state = State::Open;
         session.realm = realm_index;

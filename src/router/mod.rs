@@ -192,6 +192,8 @@ pub struct Router {
     call_deadlines: BTreeSet<(u64, SessionKey, RequestId)>,
     /// Clients that have to answer a CHALLENGE. Ends with the answer, and with the connection.
     challenges: HashMap<SessionKey, Box<Challenged>, FixedState>,
+    /// Sessions that end with their tokens, by time. Ends with the session.
+    expiries: BTreeSet<(u64, SessionKey)>,
     /// Those whom an authenticator is asked about.
     asked: HashMap<SessionKey, Box<Asked>, FixedState>,
     own_calls: OwnCalls,
@@ -255,6 +257,7 @@ impl Router {
             invocations: Invocations::new(hash_seed),
             call_deadlines: BTreeSet::new(),
             challenges: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            expiries: BTreeSet::new(),
             asked: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             own_calls: OwnCalls::new(hash_seed),
             decisions: Decisions::new(hash_seed, config.limits.authorizer_cache_max),
@@ -435,7 +438,7 @@ impl Router {
         let reason_uri = reason.info().uri;
         let farewell = if reason_uri.is_empty() {
             None
-        } else if reason == CloseReason::SystemShutdown && open {
+        } else if matches!(reason, CloseReason::SystemShutdown | CloseReason::TokenExpired) && open {
             let details = CloseDetails { message: Some(Text::Borrowed(close_text(reason))) };
             Some(Message::Goodbye(Goodbye { details, reason: Text::Borrowed(reason_uri) }))
         } else {
@@ -520,6 +523,7 @@ impl Router {
         self.forget_history(now.monotonic_us);
         self.handle_queue_timeouts(effects);
         self.handle_meta_timeouts(now.monotonic_us, effects);
+        self.end_expired(effects);
         if !self.faults.postponed.is_empty() {
             self.finish_fan_outs(effects);
         }
@@ -536,7 +540,9 @@ impl Router {
         let ending = self.retained_endings.first().map(|(deadline_us, ..)| *deadline_us);
         let queue = self.queue_deadlines.first().map(|(deadline_us, ..)| *deadline_us);
         let history = self.history_deadline_us();
-        [kill, queue, self.own_calls.next_deadline(), ending, history, self.meta.next_deadline_us()]
+        let expiry = self.expiries.first().map(|(deadline_us, ..)| *deadline_us);
+        let calls = self.own_calls.next_deadline();
+        [kill, queue, expiry, calls, ending, history, self.meta.next_deadline_us()]
             .into_iter()
             .flatten()
             .min()
@@ -561,7 +567,7 @@ impl Router {
                 .sum(),
             // A caller that is remembered without a call would be a leak too.
             invocations: if self.invocations.is_empty() { 0 } else { self.invocations.len().max(1) },
-            challenges: self.challenges.len() + self.asked.len(),
+            challenges: self.challenges.len() + self.asked.len() + self.expiries.len(),
             call_deadlines: self.call_deadlines.len(),
             inputs: self.invocations.inputs()
                 + self
@@ -648,7 +654,11 @@ impl Router {
         // Last: who hears that it left has heard of all that ended with it.
         self.tell_registration_changes(effects);
         self.session_left(key, effects);
-        self.sessions.at_mut(key.slot).identity = None;
+        if let Some(identity) = self.sessions.at_mut(key.slot).identity.take()
+            && identity.expires_us != identity::NEVER
+        {
+            self.expiries.remove(&(identity.expires_us, key));
+        }
     }
 
     /// Ends the session and frees the slot: nothing that comes for it is heard any more.
@@ -740,6 +750,7 @@ fn close_text(reason: CloseReason) -> &'static str {
         CloseReason::OutOfMemory => "the router is short of memory; come back later",
         CloseReason::TooManyConnections => "too many connections; come back later",
         CloseReason::SystemShutdown => "the router shuts down",
+        CloseReason::TokenExpired => "the token that the session was opened with has expired",
         _ => "the connection is closed",
     }
 }

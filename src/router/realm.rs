@@ -4,7 +4,7 @@ use foldhash::fast::FixedState;
 use std::hash::BuildHasher;
 
 use super::Door;
-use super::authenticate::Accounts;
+use super::authenticate::{Accounts, Tokens};
 use super::authenticator::Authenticator;
 use super::authorize::Role;
 use super::authorizer::Authorizer;
@@ -34,6 +34,8 @@ pub(super) struct Realm {
     /// How clients may log in, by listener.
     pub(super) methods: Vec<Vec<AuthMethod>>,
     pub(super) accounts: Accounts,
+    /// Those who let others in.
+    pub(super) tokens: Option<Tokens>,
     /// Knows those whom `accounts` does not.
     pub(super) authenticator: Option<Authenticator>,
     pub(super) broker: Broker,
@@ -108,6 +110,7 @@ impl Realm {
             anonymous_role,
             methods,
             accounts: Accounts::new(config),
+            tokens: config.token.as_ref().map(Tokens::new),
             authenticator: None,
             wants_callers: FixedState::with_seed(keys.subscription).hash_one(("callers", &config.name)),
             history: History::new(config, &broker, keys.map),
@@ -137,8 +140,10 @@ impl Realm {
 fn methods_at(door: &Door, realm: &config::Realm) -> Vec<AuthMethod> {
     let is_possible = |method: &AuthMethod| {
         // Whoever is asked about the others has to know what they log in by.
+        let is_for_tokens = matches!(method, AuthMethod::Jwt | AuthMethod::Ticket) && realm.token.is_some();
         *method == AuthMethod::Anonymous
-            || realm.authenticator.is_some()
+            || is_for_tokens
+            || realm.authenticator.is_some() && *method != AuthMethod::Jwt
             || realm.users.iter().any(|user| user.methods().any(|own| own == *method))
     };
     let is_in = |list: &Option<Vec<AuthMethod>>, method: &AuthMethod| {

@@ -1,10 +1,12 @@
 //! What the node says to a shard, and what a shard lets the node know. Looked at once a turn.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use super::core::MemoryLevel;
 use crate::metrics::Counters;
+use crate::router::peer::RealmIndex;
+use crate::token::Keys;
 
 /// What a shard shall do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +44,9 @@ pub struct Control {
     snapshot: Mutex<Snapshot>,
     /// See [`Counters::noteworthy`].
     noteworthy: AtomicU64,
+    /// What tokens of realms are signed with since the start, where that has changed; and how often it has.
+    signing_keys: Mutex<Vec<(RealmIndex, Arc<Keys>)>>,
+    signing_keys_version: AtomicU32,
     /// When the last turn began, in monotonic microseconds: when the core last came back from waiting. 0 before the first.
     turn_began_us: AtomicU64,
     /// Between turns the core waits, or is about to.
@@ -66,6 +71,24 @@ impl Control {
     /// Tells the shard how much memory there is.
     pub fn set_memory(&self, level: MemoryLevel) {
         self.memory.store(level as u8, Ordering::SeqCst);
+    }
+
+    /// Tells the shard what tokens of a realm are signed with from now on.
+    pub fn set_signing_keys(&self, realm: RealmIndex, keys: Arc<Keys>) {
+        if let Ok(mut all) = self.signing_keys.lock() {
+            all.retain(|(other, _)| *other != realm);
+            all.push((realm, keys));
+        }
+        self.signing_keys_version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn signing_keys_version(&self) -> u32 {
+        self.signing_keys_version.load(Ordering::SeqCst)
+    }
+
+    /// `None` while the node changes them: then the next turn is to try again.
+    pub(super) fn signing_keys(&self) -> Option<Vec<(RealmIndex, Arc<Keys>)>> {
+        self.signing_keys.try_lock().ok().map(|all| all.clone())
     }
 
     /// Asks for the counters; returns the number of the answer. One thread asks, the node's.

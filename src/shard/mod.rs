@@ -108,6 +108,7 @@ pub struct Shard<W: World> {
     goodbyes_later: Vec<SessionKey>,
     obeyed: Order,
     snapshot: u32,
+    signing_keys_version: u32,
 }
 
 impl<W: World> Shard<W> {
@@ -129,6 +130,7 @@ impl<W: World> Shard<W> {
             goodbyes_later: Vec::new(),
             obeyed: Order::Run,
             snapshot: 0,
+            signing_keys_version: 0,
         }
     }
 
@@ -181,7 +183,12 @@ impl<W: World> Shard<W> {
             let snapshot = self.snapshot;
             let (obeyed, memory) = (self.obeyed, self.core.memory);
             let checks = &self.core.checks;
-            let is_quiet = || control.is_quiet(obeyed, snapshot, memory) && checks.is_empty();
+            let version = self.signing_keys_version;
+            let is_quiet = || {
+                control.is_quiet(obeyed, snapshot, memory)
+                    && checks.is_empty()
+                    && control.signing_keys_version() == version
+            };
             self.core.mesh.may_sleep(is_quiet)
         };
         if sleep {
@@ -264,6 +271,15 @@ impl<W: World> Shard<W> {
             let some: Vec<_> = self.core.connections.keys().take(CUT_OFF_A_TURN).collect();
             for key in some {
                 self.core.free(key);
+            }
+        }
+        let version = self.control.signing_keys_version();
+        if version != self.signing_keys_version
+            && let Some(all) = self.control.signing_keys()
+        {
+            self.signing_keys_version = version;
+            for (realm, keys) in &all {
+                self.router.set_signing_keys(*realm, keys);
             }
         }
         let memory = self.control.memory();

@@ -82,6 +82,8 @@ reasons! {
     OutOfMemory = "out_of_memory" uri::OUT_OF_MEMORY, 1013, true;
     /// A limit on connections was reached.
     TooManyConnections = "too_many_connections" uri::LIMIT_REACHED, 1013, true;
+    /// The token that the session was opened with is good no more.
+    TokenExpired = "token_expired" uri::TOKEN_EXPIRED, 1008, true;
     /// The router shuts down.
     SystemShutdown = "system_shutdown" uri::SYSTEM_SHUTDOWN, 1001, true;
 }

@@ -84,6 +84,8 @@ pub mod uri {
         LIMIT_REACHED = "crosspoint.error.limit_reached";
         /// The session did not say HELLO, or answer a CHALLENGE, in time.
         HANDSHAKE_TIMEOUT = "crosspoint.error.handshake_timeout";
+        /// The token that the session was opened with is good no more.
+        TOKEN_EXPIRED = "crosspoint.error.token_expired";
         /// The client did not answer pings.
         PING_TIMEOUT = "crosspoint.error.ping_timeout";
         /// The router is short of memory.

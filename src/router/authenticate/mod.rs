@@ -6,6 +6,7 @@
 //! time it takes tells who exists.
 
 mod answer;
+mod bearer;
 mod cryptosign;
 mod scram;
 mod slow;
@@ -21,6 +22,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 pub(super) use self::answer::{Answered, Refused, read as read_answer};
+pub(super) use self::bearer::{Bearer, Tokens};
 pub(super) use self::cryptosign::announced_key;
 pub use self::slow::SlowCheck;
 use super::Now;
@@ -85,6 +87,8 @@ pub(super) enum Proof {
     WampCra { challenge: Box<str> },
     /// `AuthMessage` of RFC 5802, and the nonce in it.
     Scram { message: Box<str>, nonce: Box<str> },
+    /// A token.
+    Token,
     /// Nothing any more: a slow check is under way.
     Checking,
     /// A signature of these bytes.
@@ -240,7 +244,8 @@ fn begin(
     facts: &Facts<'_>,
 ) -> Option<Result<(String, Proof), Refusal>> {
     let begun = match method {
-        AuthMethod::Anonymous => return None,
+        // A token has its own way, and who shows nothing none.
+        AuthMethod::Anonymous | AuthMethod::Jwt => return None,
         AuthMethod::Ticket if user.ticket.is_none() && user.ticket_hash.is_none() => return None,
         AuthMethod::Ticket => Ok(ticket::begin()),
         AuthMethod::WampCra if user.secret.is_none() && user.wampcra.is_none() => return None,
@@ -265,7 +270,7 @@ pub(super) fn verify_with(
     extra: &Map<String, Value>,
 ) -> Verdict {
     match proof {
-        Proof::Checking => Verdict::Wrong,
+        Proof::Checking | Proof::Token => Verdict::Wrong,
         Proof::Ticket => ticket::verify(user, signature),
         Proof::WampCra { challenge } => Verdict::of(wampcra::is_right(user, challenge, signature)),
         Proof::Scram { message, nonce } => match &user.scram {
@@ -334,7 +339,7 @@ fn first<const COUNT: usize>(bytes: [u8; 32]) -> [u8; COUNT] {
 
 /// Whether two secrets are the same, in a time that tells neither where they differ nor how long they are.
 fn is_same_secret(left: &[u8], right: &[u8]) -> bool {
-    Sha256::digest(left).ct_eq(&Sha256::digest(right)).into()
+    Sha256::digest(left).as_slice().ct_eq(Sha256::digest(right).as_slice()).into()
 }
 
 #[cfg(test)]

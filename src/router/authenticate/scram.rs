@@ -83,7 +83,7 @@ pub(super) fn verify(
     for (byte, proof) in client_key.iter_mut().zip(proof) {
         *byte ^= proof;
     }
-    let is_right: bool = Sha256::digest(client_key).ct_eq(&stored_key).into();
+    let is_right: bool = Sha256::digest(client_key).as_slice().ct_eq(&stored_key).into();
     if !is_right || !nonce_is_right || is_bound {
         return Verdict::Wrong;
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::password::PasswordHash;
+use crate::token::SlowSignature;
 
 /// A check that a thread of its own makes (`shard/checks.rs`), while the client waits for WELCOME.
 pub enum SlowCheck {
@@ -13,6 +14,8 @@ pub enum SlowCheck {
         /// Milliseconds of work, or more.
         hash: Box<PasswordHash>,
     },
+    /// Whether a token is signed.
+    Signature(SlowSignature),
 }
 
 impl SlowCheck {
@@ -21,6 +24,7 @@ impl SlowCheck {
     pub fn run(self) -> bool {
         match self {
             Self::Password { ticket, hash } => hash.matches(ticket.as_bytes()),
+            Self::Signature(signature) => signature.check(),
         }
     }
 }
@@ -30,6 +34,7 @@ impl fmt::Debug for SlowCheck {
         // Without what is secret in it.
         f.write_str(match self {
             Self::Password { .. } => "Password",
+            Self::Signature(_) => "Signature",
         })
     }
 }
