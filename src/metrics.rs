@@ -91,6 +91,8 @@ counters! {
     retained_forgotten
     /// Retained events left out because one SUBSCRIBE matched too many.
     retained_left_out
+    /// Subscriptions taken from their sessions (`wamp.subscription.remove_subscriber`).
+    subscriptions_revoked
     /// Payloads of publications written in another serializer: once for each serializer on each core.
     events_transcoded
     /// CALLs accepted.

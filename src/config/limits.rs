@@ -48,6 +48,7 @@ section! {
         registrations_per_session_max: Integer(1..=10_000_000), 1_000;
         uri_bytes_per_session_max: Bytes(KIB..=GIB), 256 * KIB;
         wildcard_shapes_max: Integer(1..=100_000), 128;
+        nodes_per_subscription_max: Integer(1..=100_000), 1_000;
         retained_events_per_realm_max: Integer(0..=100_000), 10_000;
         retained_bytes_per_realm_max: Bytes(KIB..=TIB), 16 * MIB;
         retained_per_subscribe_max: Integer(1..=100_000), 4_096;

@@ -128,6 +128,7 @@ pub struct Limits {
     pub registrations_per_session_max: usize,
     pub uri_bytes_per_session_max: usize,
     pub wildcard_shapes_max: usize,
+    pub nodes_per_subscription_max: usize,
     pub retained_events_per_realm_max: usize,
     pub retained_bytes_per_realm_max: usize,
     pub retained_per_subscribe_max: usize,

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use super::Router;
 use super::authorize::Action;
 use super::authorizer::Permit;
+use super::delivery::{Delivery, deliver};
 use super::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use super::fault::Fault;
 use super::peer::{
@@ -21,6 +22,7 @@ use super::peer::{
     PublicationHead, RealmIndex, SessionKey, SessionRef,
 };
 use super::session::{Active, Subscribed};
+use super::sharding::{KeyHash, LocalNodes};
 use super::terms::DISCLOSE_ME_DENIED;
 use super::uri_map::{EntryKey, UriMap};
 use crate::config::SlowPolicy;
@@ -28,10 +30,10 @@ use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::id::ID_MAX;
 use crate::wamp::message::{
-    Event, Message, MessageType, Publish, Published, Subscribe, Subscribed as SubscribedMessage, Unsubscribe,
+    Message, MessageType, Publish, Published, Subscribe, Subscribed as SubscribedMessage, Unsubscribe,
     Unsubscribed,
 };
-use crate::wamp::options::{EventDetails, PublishOptions, Text};
+use crate::wamp::options::PublishOptions;
 use crate::wamp::uri::{check_pattern, is_reserved};
 use crate::wamp::{CloseReason, MatchPolicy, Payload, ProtocolError, SubscriptionId};
 
@@ -73,6 +75,8 @@ struct Subscription {
     /// The era of this core's interest that it began in.
     era: u32,
     subscribers: Vec<Subscriber>,
+    /// Of those that share events; ends with the last of them.
+    nodes: Option<Box<LocalNodes>>,
 }
 
 impl Subscription {
@@ -100,63 +104,12 @@ pub(super) struct Broker {
     late: HashMap<(EntryKey, u32), u64, FixedState>,
 }
 
-/// A publication as it is delivered: borrowed from the PUBLISH itself, or from what crossed a ring.
-#[derive(Clone, Copy)]
-pub(super) struct Delivery<'a> {
-    head: &'a PublicationHead,
-    topic: &'a str,
-    payload: Payload<'a>,
-    /// Where it came from another core.
-    eras: Option<Eras>,
-    /// It is what its topic retains from now on.
-    is_retained: bool,
-}
-
 impl Eras {
     /// When a publication is sent to a core, in that one's measure. Read behind the decision to send it: so of two
     /// publications the later one never has the earlier era.
     fn read(core: CoreId, numbers: [u64; 2], effects: &impl Effects) -> Self {
         let [exact, patterns] = numbers.map(|number| effects.interest(core, number).1);
         Self { exact, patterns }
-    }
-}
-
-impl<'a> Delivery<'a> {
-    /// What crossed a ring, or was kept.
-    pub(super) fn of(publication: &'a Letter<PublicationHead>) -> Self {
-        Self {
-            head: &publication.head,
-            topic: publication.body.uri(),
-            payload: publication.body.payload(),
-            eras: None,
-            is_retained: false,
-        }
-    }
-
-    /// The message to the subscribers of one subscription.
-    pub(super) fn event(&self, subscription: SubscriptionId, is_pattern: bool) -> Event<'a> {
-        Event {
-            subscription,
-            publication: self.head.publication,
-            details: EventDetails {
-                topic: is_pattern.then_some(Text::Borrowed(self.topic)),
-                ..self
-                    .head
-                    .attributes
-                    .as_deref()
-                    .map_or_else(EventDetails::default, Attributes::event_details)
-            },
-            payload: self.payload,
-        }
-    }
-
-    /// Whether it was sent before the interest began that a subscription belongs to.
-    fn is_older_than(&self, subscription: &Subscription, is_pattern: bool) -> bool {
-        self.eras.is_some_and(|eras| {
-            let era = if is_pattern { eras.patterns } else { eras.exact };
-            // Eras go round after four thousand million of them.
-            era.wrapping_sub(subscription.era) > u32::MAX / 2
-        })
     }
 }
 
@@ -204,6 +157,21 @@ impl Broker {
         Some((self.subscriptions.get(entry)?.id, uri, policy))
     }
 
+    /// Where the nodes of an entry are kept.
+    pub(super) fn local_nodes(&mut self, entry: EntryKey) -> Option<&mut Option<Box<LocalNodes>>> {
+        self.subscriptions.get_mut(entry).map(|subscription| &mut subscription.nodes)
+    }
+
+    /// The node of this core that a session belongs to in one subscription.
+    pub(super) fn node_of(&self, entry: EntryKey, slot: u32) -> Option<KeyHash> {
+        self.subscriptions.get(entry)?.nodes.as_deref()?.node_of(slot)
+    }
+
+    /// Hashes alike on every core.
+    pub(super) fn id_hasher(&self) -> &FixedState {
+        &self.id_hasher
+    }
+
     /// Notes what a subscriber asked for, the last time that it subscribed.
     fn note_wish(&mut self, slot: u32, entry: EntryKey, held: &[Subscribed], wish: u32, wanted: bool) {
         let Some(subscription) = self.subscriptions.get_mut(entry) else { return };
@@ -236,7 +204,7 @@ impl Broker {
                 let entry = self.subscriptions.insert(
                     policy,
                     topic,
-                    Subscription { id, era: 0, subscribers: Vec::new() },
+                    Subscription { id, era: 0, subscribers: Vec::new(), nodes: None },
                 );
                 self.by_id.insert(id, entry);
                 entry
@@ -374,10 +342,17 @@ impl Router {
             self.not_authorized(key, MessageType::Subscribe, message.request, refusal, effects);
             return Ok(());
         }
+        let nkey = message.options.nkey.as_deref();
+        let realm = self.sessions.at(key.slot).realm;
+        if nkey.is_some_and(|nkey| !self.has_room_for_node(realm, (policy, topic), nkey)) {
+            effects.counters().limit_reached += 1;
+            let text = "the subscription has as many node keys as it may have";
+            self.refuse(key, MessageType::Subscribe, message.request, uri::LIMIT_REACHED, text, effects);
+            return Ok(());
+        }
         let hash_seed = self.hash_seed;
         let limits = &self.limits;
         let session = self.sessions.at_mut(key.slot);
-        let realm = session.realm;
         let broker = &mut self.realms[realm.0 as usize].broker;
         let active = session.active(hash_seed);
         let at_limit = active.subscriptions.len() >= limits.subscriptions_per_session_max
@@ -431,6 +406,9 @@ impl Router {
         if wants_retained {
             broker.note_wish(key.slot, entry, &active.subscriptions, Subscriber::RETAINED, true);
         }
+        if nkey.is_some() || broker.node_of(entry, key.slot).is_some() {
+            self.join_node(key, realm, entry, nkey, effects);
+        }
         // O2: inserted and answered in one step, so that no EVENT can come between.
         let reply = SubscribedMessage { request: message.request, subscription };
         let _ = effects.reply(key, &Message::Subscribed(reply));
@@ -454,13 +432,7 @@ impl Router {
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
         self.check_request(key, message.request)?;
-        let session = self.sessions.at(key.slot);
-        let broker = &self.realms[session.realm.0 as usize].broker;
-        let place = broker.by_id.get(&message.subscription).and_then(|entry| {
-            let held = &session.active.as_ref()?.subscriptions;
-            broker.subscriptions.get(*entry)?.place_of(key.slot, *entry, held)
-        });
-        let Some(place) = place else {
+        let Some(place) = self.place_of_subscription(key, message.subscription) else {
             let text = "the session does not hold this subscription";
             self.refuse(
                 key,
@@ -478,8 +450,24 @@ impl Router {
         Ok(())
     }
 
+    /// The place of a subscription in the list of a session of this core, if it holds it.
+    pub(super) fn place_of_subscription(&self, key: SessionKey, id: SubscriptionId) -> Option<usize> {
+        let (realm, session) = self.realm_and_session(key);
+        let entry = *realm.broker.by_id.get(&id)?;
+        let held = &session.active.as_ref()?.subscriptions;
+        realm.broker.subscriptions.get(entry)?.place_of(key.slot, entry, held)
+    }
+
     /// Takes one subscription out of both lists, and mends the two entries that moved into the gaps.
-    fn remove_subscription(&mut self, key: SessionKey, place: usize, effects: &mut impl Effects) {
+    pub(super) fn remove_subscription(&mut self, key: SessionKey, place: usize, effects: &mut impl Effects) {
+        let (realm, session) = self.realm_and_session(key);
+        let held = session.active.as_ref().and_then(|active| active.subscriptions.get(place));
+        if let Some(held) = held.copied()
+            && realm.broker.subscriptions.get(held.entry).is_some_and(|it| it.nodes.is_some())
+        {
+            let realm = session.realm;
+            self.leave_node(key.slot, realm, held.entry, effects);
+        }
         let session = self.sessions.at_mut(key.slot);
         let realm = session.realm;
         let broker = &mut self.realms[realm.0 as usize].broker;
@@ -566,7 +554,7 @@ impl Router {
             publisher: SessionRef { core: self.core, key },
             publication,
             audience: Audience::of(&message.options),
-            attributes: self.attributes(key, &message.options, permit),
+            attributes: self.attributes(key, topic, &message.options, permit, effects),
             cause: None,
         };
         let is_kept = head.attributes.as_deref().is_some_and(|attributes| attributes.retain.is_some());
@@ -665,22 +653,26 @@ impl Router {
     fn attributes(
         &mut self,
         key: SessionKey,
+        topic: &str,
         options: &PublishOptions<'_>,
         permit: Permit,
+        effects: &mut impl Effects,
     ) -> Option<Box<Attributes>> {
         let (realm, session) = self.realm_and_session(key);
         let trust_level = realm.roles[usize::from(session.role)].trust_level;
         let is_disclosed = options.disclose_me || permit.disclose;
         let is_sealed = options.passthru.is_used();
-        if !options.retain && !is_disclosed && !is_sealed && trust_level.is_none() {
+        let is_plain = !options.retain && options.rkey.is_none() && !is_disclosed && !is_sealed;
+        if is_plain && trust_level.is_none() {
             return None;
         }
         let (id, realm) = (session.id, session.realm);
         let disclosed = is_disclosed.then(|| self.disclosed(key));
+        let shard = options.rkey.as_deref().map(|rkey| self.shard(realm, topic, rkey, effects));
         let passthru = is_sealed.then(|| options.passthru.to_static());
         let retained = &mut self.realms[usize::from(realm.0)].retained;
         let retain = retained.stamp(self.now.monotonic_us, self.core, id, options);
-        Some(Box::new(Attributes { retain, disclosed, trust_level, passthru }))
+        Some(Box::new(Attributes { retain, disclosed, trust_level, passthru, shard }))
     }
 
     /// For the designs of [`Fault`]: as [`Eras::read`].
@@ -772,7 +764,7 @@ impl Router {
                 broker.subscriptions.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
             // It would have been among what is retained, had it come a moment earlier; and who asked for that would
             // otherwise never hear of it.
-            let is_late = delivery.is_older_than(subscription, pattern);
+            let is_late = delivery.is_older_than(subscription.era, pattern);
             if is_late && !delivery.is_retained {
                 continue;
             }
@@ -788,7 +780,17 @@ impl Router {
                 (Part::First, Some((first, _))) => std::slice::from_ref(first),
                 (Part::Rest, Some((_, rest))) => rest,
             };
+            let sharing = subscription.nodes.as_deref().zip(delivery.shard());
+            let chosen = sharing.and_then(|(nodes, shard)| {
+                let known = shard.chosen_for(subscription.id);
+                known.or_else(|| nodes.choose(shard.resource, &broker.id_hasher))
+            });
             for subscriber in receivers {
+                if let Some((nodes, _)) = sharing
+                    && nodes.node_of(subscriber.slot).is_some_and(|node| Some(node) != chosen)
+                {
+                    continue;
+                }
                 if Some(subscriber.slot) == excluded_slot
                     || is_late && !subscriber.wants(Subscriber::RETAINED)
                 {
@@ -819,34 +821,4 @@ impl Router {
         }
         effects.searched(matching.shapes_tried());
     }
-}
-
-/// Queues an event for one subscriber, and tells it how many it lost before. What a full outbox means is the caller's to
-/// say.
-pub(super) fn deliver(
-    key: SessionKey,
-    active: &mut Active,
-    event: &mut Event<'_>,
-    frames: &mut EventFrames,
-    transcoded: &mut Transcoded,
-    effects: &mut impl Effects,
-) -> Sent {
-    let sent = if active.events_lost == 0 {
-        effects.event(key, event, frames, transcoded)
-    } else {
-        event.details.lost = active.events_lost;
-        let sent = effects.event(key, event, &mut EventFrames::sole(), transcoded);
-        event.details.lost = 0;
-        if sent == Sent::Accepted {
-            active.events_lost = 0;
-        }
-        sent
-    };
-    match sent {
-        Sent::Accepted => effects.counters().events += 1,
-        Sent::NotRepresentable => effects.counters().events_not_representable += 1,
-        Sent::TooLarge => effects.counters().events_too_large += 1,
-        Sent::Full | Sent::Gone => {}
-    }
-    sent
 }

@@ -12,6 +12,7 @@ mod authorizer;
 mod broker;
 mod calls;
 mod dealer;
+mod delivery;
 pub mod effects;
 #[doc(hidden)]
 pub mod fault;
@@ -27,6 +28,8 @@ mod random;
 mod realm;
 mod retained;
 mod session;
+mod sharding;
+mod subscription_revocation;
 pub mod terms;
 pub mod uri_map;
 
@@ -68,6 +71,8 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::BROKER_PUBLICATION_TRUSTLEVELS)
     .with(RouterFeatures::BROKER_EVENT_RETENTION)
     .with(RouterFeatures::BROKER_EVENT_HISTORY)
+    .with(RouterFeatures::BROKER_SUBSCRIPTION_REVOCATION)
+    .with(RouterFeatures::BROKER_SHARDED_SUBSCRIPTION)
     .with(RouterFeatures::BROKER_PAYLOAD_PASSTHRU_MODE)
     .with(RouterFeatures::BROKER_SESSION_META_API)
     .with(RouterFeatures::BROKER_SUBSCRIPTION_META_API)
@@ -160,6 +165,8 @@ pub struct TableSizes {
     pub retained: usize,
     /// As do the events of histories.
     pub history: usize,
+    /// Sharded subscriptions that have nodes on any core.
+    pub sharded: usize,
     /// Calls that wait for a callee, count at one, or may be re-routed.
     pub remembered_calls: usize,
     /// What the meta API keeps: subscriptions at home, questions that wait for answers, sessions that are to be ended.
@@ -470,6 +477,7 @@ impl Router {
             PeerMessage::Invoke { callee, registration, pattern, call } => {
                 self.invoke(callee, registration, pattern, Parcel::Owned(call), effects);
             }
+            PeerMessage::NodeNews(news) => self.handle_node_news(&news),
             PeerMessage::AskHistory(ask) => self.answer_history(&ask, effects),
             PeerMessage::Reply(reply) => self.finish_call(&Parcel::Owned(reply), effects),
             PeerMessage::Cancel { caller, request, mode, reason, realm } => {
@@ -580,6 +588,7 @@ impl Router {
             decisions: self.decisions.len(),
             retained: self.realms.iter().map(|realm| realm.retained.len()).sum(),
             takeovers: self.probes.len() + dealers().map(Dealer::waiting_registers).sum::<usize>(),
+            sharded: self.realms.iter().map(|realm| realm.sharding.len()).sum(),
             history: self.realms.iter().filter_map(|realm| realm.history.as_deref()).map(History::len).sum(),
             remembered_calls: self.work.len()
                 + self.queue_deadlines.len()

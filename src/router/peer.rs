@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::dealer::Sharing;
 use super::history::HistoryAsk;
 use super::meta::{Answer, Ask, Cause, News};
+use super::sharding::{NodeNews, Shard};
 use super::terms::{CallTerms, Disclosed};
 use crate::wamp::codec::Serializer;
 use crate::wamp::error::uri;
@@ -370,6 +371,8 @@ pub struct Attributes {
     pub trust_level: Option<u64>,
     /// EVENT.Details.ppt_…
     pub passthru: Option<Passthru<'static>>,
+    /// Where it goes among the nodes of sharded subscriptions.
+    pub shard: Option<Box<Shard>>,
 }
 
 impl Attributes {
@@ -393,6 +396,7 @@ impl Attributes {
         size_of::<Self>()
             + self.disclosed.as_ref().map_or(0, Disclosed::bytes)
             + self.passthru.as_ref().map_or(0, Passthru::bytes)
+            + self.shard.as_deref().map_or(0, Shard::bytes)
     }
 }
 
@@ -525,6 +529,8 @@ pub enum PeerMessage {
         /// What the caller asked.
         call: Box<Letter<CallHead>>,
     },
+    /// To every other core: a node came to a sharded subscription, or left it.
+    NodeNews(Box<NodeNews>),
     /// To the dealer, which keeps the history: which events were there?
     AskHistory(Box<HistoryAsk>),
     /// From the callee's core (or the dealer's) to the caller's.
@@ -677,6 +683,7 @@ impl PeerMessage {
                 call.body.bytes.len() + call.head.terms.as_deref().map_or(0, CallTerms::bytes)
             }
             Self::AskHistory(ask) => ask.bytes(),
+            Self::NodeNews(news) => news.bytes(),
             Self::Register(register) => {
                 register.uri_bytes() as usize + register.authid.as_deref().map_or(0, str::len)
             }

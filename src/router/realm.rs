@@ -14,6 +14,7 @@ use super::history::History;
 use super::meta::news::Directory;
 use super::peer::CoreId;
 use super::retained::Retained;
+use super::sharding::Sharding;
 use crate::config::{self, AuthMethod};
 use crate::wamp::uri::{UriError, UriLimits, UriRule, check, is_reserved};
 
@@ -41,6 +42,8 @@ pub(super) struct Realm {
     pub(super) broker: Broker,
     /// Alike on every core.
     pub(super) retained: Retained,
+    /// On every core the nodes of all.
+    pub(super) sharding: Sharding,
     /// On every core what is kept, and at home the events.
     pub(super) history: Option<Box<History>>,
     /// What its home announces while callees want to know who calls: the same number on every core.
@@ -113,6 +116,7 @@ impl Realm {
             tokens: config.token.as_ref().map(Tokens::new),
             authenticator: None,
             wants_callers: FixedState::with_seed(keys.subscription).hash_one(("callers", &config.name)),
+            sharding: Sharding::new(keys.map),
             history: History::new(config, &broker, keys.map),
             broker,
             retained: Retained::new(limits),

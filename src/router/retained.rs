@@ -12,7 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::Router;
-use super::broker::{Delivery, deliver};
+use super::delivery::{Delivery, deliver};
 use super::effects::{Effects, EventFrames, Sent, Transcoded};
 use super::peer::{CoreId, Letter, PublicationHead, RealmIndex, Retain, SessionKey, Stamp};
 use super::uri_map::EntryKey;
@@ -288,12 +288,20 @@ impl Router {
         // What comes next must find room as well.
         let mut bytes_left =
             self.limits.retained_bytes_per_subscribe_max.min(self.limits.outbox_hard_bytes / 4);
+        let node = realm.broker.node_of(entry, key.slot);
         let mut matching = realm.retained.matching(pattern, policy);
         let mut left_out = 0;
         for topic in matching.by_ref() {
             let newest = topic.iter().find(|kept| {
+                // By the nodes that there are now, as when it is published now.
+                let shard = Delivery::of(&kept.publication).shard().zip(node);
+                let is_elsewhere = shard.is_some_and(|(shard, node)| {
+                    let hasher = realm.broker.id_hasher();
+                    realm.sharding.choose((policy, pattern), shard.resource, hasher) != Some(node)
+                });
                 let audience = kept.publication.head.audience.as_deref();
                 kept.lives(now_us)
+                    && !is_elsewhere
                     && kept.retain.excluded != Some(session.id)
                     && audience.is_none_or(|audience| audience.admits(session, &role.name))
             });

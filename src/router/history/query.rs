@@ -92,7 +92,7 @@ impl Query {
         };
         let first = place(self.from)?.max(place(self.after)?.map(|place| place + 1)).unwrap_or(0);
         let ends = [place(self.until)?.map(|place| place + 1), place(self.before)?];
-        let end = ends.into_iter().flatten().min().unwrap_or(recorded.len());
+        let end = ends.into_iter().flatten().min().unwrap_or_else(|| recorded.len());
         let chosen = recorded
             .skip(first)
             .take(end.saturating_sub(first))

@@ -41,6 +41,11 @@ pub(in crate::router) enum Question {
         subscription: SubscriptionId,
         list: bool,
     },
+    RemoveSubscriber {
+        subscription: SubscriptionId,
+        session: SessionId,
+        reason: Option<Box<str>>,
+    },
     /// The answers of authorizers about this user, and this URI, are not to be used again; `None` is about all.
     ForgetDecisions {
         authid: Option<Box<str>>,
@@ -84,7 +89,8 @@ impl Question {
             Self::Kill(order) => order.bytes(),
             Self::LookUpSubscription(topic) | Self::LookUpRegistration(topic) => topic.uri.len(),
             Self::MatchSubscriptions(uri) | Self::MatchRegistration(uri) => uri.len(),
-            Self::RemoveCallee { reason: Some(reason), .. } => reason.len(),
+            Self::RemoveCallee { reason: Some(reason), .. }
+            | Self::RemoveSubscriber { reason: Some(reason), .. } => reason.len(),
             Self::ForgetDecisions { authid, uri } => {
                 [authid, uri].into_iter().flatten().map(|text| text.len()).sum()
             }
@@ -239,6 +245,11 @@ impl Router {
             return;
         }
         let findings = self.meta_findings(ask.realm, &ask.question, effects);
+        if matches!(ask.question, Question::RemoveSubscriber { .. }) {
+            // Who asked hears of the end before it hears that it was made.
+            self.answer_by_home(ask.realm, ask.from, ask.number, findings, effects);
+            return;
+        }
         let answer = Answer { to: ask.from, number: ask.number, findings };
         self.send_answer(ask.from, answer, effects);
     }

@@ -120,6 +120,11 @@ impl Router {
             Procedure::SubscriptionCountSubscribers => {
                 Question::Subscribers { subscription: procedure::subscription(arguments)?, list: false }
             }
+            Procedure::SubscriptionRemoveSubscriber => Question::RemoveSubscriber {
+                subscription: procedure::subscription(arguments)?,
+                session: procedure::session(arguments, 1)?,
+                reason: procedure::reason(arguments, 2)?,
+            },
             Procedure::AuthorizerPurge => {
                 let text = |name| {
                     let wrong = (uri::INVALID_ARGUMENT, "authid and uri must be strings");
@@ -174,6 +179,9 @@ impl Router {
             Question::LookUpSubscription(topic) => self.look_up_subscription(realm, topic),
             Question::MatchSubscriptions(uri) => self.match_subscriptions(realm, uri, effects),
             Question::Subscription(id) => self.find_subscription(realm, *id),
+            Question::RemoveSubscriber { subscription, session, reason } => {
+                self.remove_subscriber(realm, *subscription, *session, reason.as_deref(), effects)
+            }
             Question::Subscribers { subscription, list } => {
                 self.find_subscribers(realm, *subscription, *list, effects)
             }

@@ -43,6 +43,7 @@ procedures! {
     SubscriptionGet = "wamp.subscription.get";
     SubscriptionListSubscribers = "wamp.subscription.list_subscribers";
     SubscriptionCountSubscribers = "wamp.subscription.count_subscribers";
+    SubscriptionRemoveSubscriber = "wamp.subscription.remove_subscriber";
     AuthorizerPurge = "crosspoint.authorizer.purge";
     RegistrationList = "wamp.registration.list";
     RegistrationLookup = "wamp.registration.lookup";
@@ -60,6 +61,8 @@ const NO_SUCH_SUBSCRIPTION: Refusal =
 const NO_SUCH_REGISTRATION: Refusal =
     (uri::NO_SUCH_REGISTRATION, "the realm has no registration with this id");
 const NO_SUCH_CALLEE: Refusal = (uri::NO_SUCH_SESSION, "no session with this id serves the registration");
+const NO_SUCH_SUBSCRIBER: Refusal =
+    (uri::NO_SUCH_SESSION, "the subscription has no subscriber with this session id");
 
 /// The key, of our own, that says that a core did not answer in time.
 const PARTIAL: &str = "_partial";
@@ -97,6 +100,7 @@ impl Procedure {
             Self::SubscriptionGet
             | Self::SubscriptionListSubscribers
             | Self::SubscriptionCountSubscribers
+            | Self::SubscriptionRemoveSubscriber
                 if !is_found =>
             {
                 return Err(NO_SUCH_SUBSCRIPTION);
@@ -116,6 +120,8 @@ impl Procedure {
             Self::SubscriptionListSubscribers | Self::RegistrationListCallees => {
                 return Ok(written(is_partial, |out| write_ids(&ids[0], out)));
             }
+            Self::SubscriptionRemoveSubscriber if count > 0 => Arguments::default(),
+            Self::SubscriptionRemoveSubscriber => return Err(NO_SUCH_SUBSCRIBER),
             Self::SubscriptionCountSubscribers | Self::RegistrationCountCallees => {
                 Arguments::from(vec![count.into()])
             }

@@ -6,7 +6,7 @@ use super::gather::{Findings, Topic};
 use crate::router::Router;
 use crate::router::effects::Effects;
 use crate::router::peer::RealmIndex;
-use crate::wamp::SubscriptionId;
+use crate::wamp::{SessionId, SubscriptionId};
 
 impl Router {
     pub(super) fn list_subscriptions(&self, realm: RealmIndex, effects: &mut impl Effects) -> Findings {
@@ -50,6 +50,22 @@ impl Router {
             findings.created_us = Some(directory.created_us(id).unwrap_or_else(|| self.for_people_us()));
         }
         findings
+    }
+
+    /// Takes a subscription from a session, if both are here.
+    pub(super) fn remove_subscriber(
+        &mut self,
+        realm: RealmIndex,
+        id: SubscriptionId,
+        session: SessionId,
+        reason: Option<&str>,
+        effects: &mut impl Effects,
+    ) -> Findings {
+        let is_found = self.realms[usize::from(realm.0)].broker.topic_of(id).is_some();
+        let there = self.sessions.find(session).filter(|(_, session)| session.realm == realm);
+        let key = there.map(|(key, _)| key);
+        let is_removed = key.is_some_and(|key| self.revoke_subscription(key, id, reason, effects));
+        Findings { is_found, count: u64::from(is_removed), ..Findings::default() }
     }
 
     pub(super) fn find_subscribers(
