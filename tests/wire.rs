@@ -20,6 +20,7 @@ mod wire {
     mod handshake;
     mod limits;
     mod placement;
+    mod slow_progress;
     mod slow_reader;
     mod slow_replies;
     mod takeover;

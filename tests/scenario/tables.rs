@@ -1,15 +1,15 @@
 //! What is better said as a table: every message type in every state, with every number of elements, and bounds that
 //! take many requests to reach.
 
-use crosspoint::router::RouterConfig;
 use crosspoint::router::fault::Fault;
+use crosspoint::router::{RouterConfig, TableSizes};
 use crosspoint::wamp::codec::{Input, Serializer};
 use crosspoint::wamp::{CloseReason, MessageType};
 use serde_json::{Value, json};
 
 use super::script::Script;
 use super::world::{Received, Setup, World};
-use super::{PLAIN_ROLES, config_of};
+use super::{PLAIN_ROLES, config_of, roles_with};
 
 /// What a client that sends a message gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -351,5 +351,59 @@ fn calls_that_are_never_answered() {
     world.close(0, CloseReason::EndOfStream);
     assert_eq!(world.table_sizes().map(|sizes| sizes.invocations).sum::<usize>(), 0);
     world.close(1, CloseReason::EndOfStream);
+    world.assert_empty();
+}
+
+/// A callee that never answers, and callers that give up: their calls run out of time, they cancel, they leave in the
+/// middle. Its INTERRUPT comes each time, and nothing stays behind, however often (reliability row 19).
+#[test]
+fn calls_that_are_given_up_leave_nothing() {
+    const CALLS: usize = if cfg!(debug_assertions) { 20_000 } else { 1_000_000 };
+    let mut world = world(3);
+    let roles = roles_with(|_| true);
+    let join = |world: &mut World, party| {
+        world.open(party, Serializer::Json, 0);
+        world.send(party, Input::Text(&format!("[1, \"realm1\", {roles}]")));
+    };
+    join(&mut world, 1);
+    world.send(1, Input::Text(r#"[64, 1, {}, "com.p"]"#));
+    let (mut sizes, mut calls, mut interrupts) = (Vec::new(), 0, 0);
+    while calls < CALLS {
+        join(&mut world, 0);
+        for request in 1..=200 {
+            let options = match request % 4 {
+                0 => r#"{"timeout": 10}"#,
+                1 => r#"{"timeout": 10, "receive_progress": true}"#,
+                2 => r#"{"progress": true}"#,
+                _ => r#"{"timeout": 10, "progress": true, "receive_progress": true}"#,
+            };
+            send(&mut world, &format!(r#"[48, {request}, {options}, "com.p"]"#));
+            if request % 4 == 2 {
+                send(&mut world, &format!(r#"[49, {request}, {{"mode": "killnowait"}}]"#));
+            }
+            calls += 1;
+        }
+        // Half of the rest run out of time, the others end with their caller.
+        if calls / 200 % 2 == 0 {
+            world.wait(10);
+        }
+        world.close(0, CloseReason::Reset);
+        let is_interrupt = |received: &Received| match received {
+            Received::Message(bytes) => bytes.starts_with(b"[69,"),
+            _ => false,
+        };
+        interrupts += world
+            .take_received()
+            .iter()
+            .filter(|(party, received)| *party == 1 && is_interrupt(received))
+            .count();
+        sizes = world.table_sizes().collect();
+        let left = |size: fn(&TableSizes) -> usize| sizes.iter().map(size).sum::<usize>();
+        assert_eq!(left(|sizes| sizes.invocations + sizes.call_deadlines + sizes.inputs), 0, "{sizes:?}");
+    }
+    assert_eq!(interrupts, calls);
+    assert_eq!(sizes.iter().map(|sizes| sizes.registrations).sum::<usize>(), 1);
+    world.close(1, CloseReason::EndOfStream);
+    let _ = world.take_received();
     world.assert_empty();
 }

@@ -196,9 +196,28 @@ impl Client {
 
     /// A session of a client that takes little before somebody reads.
     pub(super) fn join_narrow(at: &Address, framing: Framing) -> Self {
+        let mut client = Self::connect_narrow(at, framing);
+        client.hello("realm1");
+        client
+    }
+
+    fn connect_narrow(at: &Address, framing: Framing) -> Self {
         let mut client = Self::socket_with_buffer(at, Some(32 * 1024));
         client.shake_hands(framing, "wamp.2.json", 1);
-        client.hello("realm1");
+        client
+    }
+
+    /// A session of a client that calls and is called in parts; narrow or not.
+    pub(super) fn join_for_parts(at: &Address, framing: Framing, is_narrow: bool) -> Self {
+        let mut client =
+            if is_narrow { Self::connect_narrow(at, framing) } else { Self::connect(at, framing) };
+        let features = r#"{"features":{"call_canceling":true,"progressive_call_results":true,"progressive_call_invocations":true}}"#;
+        let roles = [r#""caller":{}"#, r#""callee":{}"#];
+        let hello = roles
+            .iter()
+            .fold(hello("realm1"), |hello, role| hello.replace(role, &role.replace("{}", features)));
+        client.send(&hello);
+        assert_eq!(client.message()[0], 2);
         client
     }
 
