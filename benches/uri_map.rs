@@ -95,6 +95,12 @@ impl Effects for Nothing {
         false
     }
 
+    fn may_log_in(&mut self, _session: SessionKey) -> bool {
+        true
+    }
+
+    fn login_failed(&mut self, _session: SessionKey) {}
+
     fn check(&mut self, _session: SessionKey, _check: SlowCheck) -> bool {
         false
     }

@@ -65,6 +65,10 @@ counters! {
     sessions_ended
     /// HELLOs answered by ABORT.
     sessions_refused
+    /// Logins that were wrong.
+    logins_failed
+    /// Logins refused because too many from their address were wrong.
+    logins_barred
     /// Slow checks of logins given to the threads that make them.
     checks
     /// Logins refused because too many slow checks were under way.

@@ -176,6 +176,7 @@ impl<'a> Run<'a> {
             Input::TakesNoPings(party) => self.world.take_no_pings(*party),
             Input::Pongs(party, is_there) => self.world.pong(*party, *is_there),
             Input::Wait(ms) => self.world.wait(*ms),
+            Input::Bar(barred) => self.world.bar_logins(*barred),
             Input::ChecksFull(full) => self.world.set_checks_full(*full),
             Input::Hold(held) => self.world.hold(*held),
         }

@@ -28,6 +28,8 @@ section! {
         connections_per_address_max: Integer(1..=100_000_000), 1_000;
         connects_per_address_per_second: Integer(1..=10_000_000), 200;
         connects_per_address_burst: Integer(1..=10_000_000), 1_000;
+        login_failures_per_address_max: Integer(1..=1_000_000), 20;
+        login_failures_forgiven_per_minute: Integer(1..=1_000_000), 10;
         check_threads: Integer(1..=256), 2;
         checks_waiting_max: Integer(1..=100_000), 64;
         handshake_timeout ["handshake_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);

@@ -108,6 +108,8 @@ pub struct Limits {
     pub connections_per_address_max: usize,
     pub connects_per_address_per_second: u32,
     pub connects_per_address_burst: u32,
+    pub login_failures_per_address_max: u32,
+    pub login_failures_forgiven_per_minute: u32,
     pub check_threads: usize,
     pub checks_waiting_max: usize,
     pub handshake_timeout: Duration,

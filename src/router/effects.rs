@@ -132,6 +132,12 @@ pub trait Effects {
     /// can be asked like that, and none will come.
     fn probe(&mut self, session: SessionKey) -> bool;
 
+    /// Whether somebody on this connection may try to log in: not too many from its address have failed.
+    fn may_log_in(&mut self, session: SessionKey) -> bool;
+
+    /// Somebody on this connection failed to log in.
+    fn login_failed(&mut self, session: SessionKey);
+
     /// Has a check made that is too slow for a core; [`super::Router::handle_checked`] hears of it. `false`: there are
     /// too many under way.
     fn check(&mut self, session: SessionKey, check: SlowCheck) -> bool;

@@ -78,6 +78,11 @@ impl Router {
                 self.open_anonymous(key, realm, hello.details.features, effects);
                 return;
             }
+            if !effects.may_log_in(key) {
+                let text = "too many logins from this address have failed; try again in a few minutes";
+                self.abort(key, uri::LIMIT_REACHED, text, effects);
+                return;
+            }
             match self.begin_login(now, key, realm, method, &extra, hello, effects) {
                 Some(Ok(())) => return,
                 Some(Err(problem)) => refusal = refusal.or(Some(problem)),
@@ -400,6 +405,7 @@ impl Router {
     }
 
     pub(super) fn deny_authentication(&mut self, key: SessionKey, effects: &mut impl Effects) {
+        effects.login_failed(key);
         let text = "the authentication was denied: there is no such user, or the secret is another one";
         self.abort(key, uri::AUTHENTICATION_DENIED, text, effects);
     }

@@ -11,6 +11,10 @@ use crate::config::Limits;
 /// No entry: addresses without limits.
 pub(super) const UNLIMITED: u32 = u32::MAX;
 
+/// Above so many addresses those without connections are forgotten, whatever they did: who has more than that has enough
+/// of them to do without.
+const ADDRESSES_MAX: usize = 65_536;
+
 /// A table with room for no more entries than this is not made smaller.
 const KEPT_MIN: usize = 64;
 
@@ -22,6 +26,9 @@ struct Entry {
     /// Connects that may come at once, in thousandths.
     tokens_milli: u64,
     refilled_us: u64,
+    /// Logins that failed lately, in thousandths: they are forgiven with time.
+    failures_milli: u64,
+    forgiven_us: u64,
 }
 
 /// The addresses that have connections, or had some lately.
@@ -35,6 +42,8 @@ pub(super) struct Addresses {
     connections_max: u32,
     tokens_max_milli: u64,
     refill_per_second: u64,
+    failures_max_milli: u64,
+    forgiven_per_minute: u64,
     /// Where the search for entries to be forgotten goes on.
     sweep: usize,
 }
@@ -50,6 +59,8 @@ impl Addresses {
             connections_max: share(limits.connections_per_address_max) as u32,
             tokens_max_milli: share(limits.connects_per_address_burst as usize) as u64 * 1000,
             refill_per_second: share(limits.connects_per_address_per_second as usize) as u64,
+            failures_max_milli: share(limits.login_failures_per_address_max as usize) as u64 * 1000,
+            forgiven_per_minute: share(limits.login_failures_forgiven_per_minute as usize) as u64,
             sweep: 0,
         }
     }
@@ -79,9 +90,45 @@ impl Addresses {
         }
     }
 
+    /// Whether somebody from there may try to log in.
+    pub(super) fn may_log_in(&mut self, index: u32, now_us: u64) -> bool {
+        if index == UNLIMITED {
+            return true;
+        }
+        self.forgive(index, now_us);
+        self.entries[index as usize].failures_milli + 1000 <= self.failures_max_milli
+    }
+
+    /// Somebody from there failed to log in.
+    pub(super) fn login_failed(&mut self, index: u32, now_us: u64) {
+        if index != UNLIMITED {
+            self.forgive(index, now_us);
+            let most = self.failures_max_milli;
+            let entry = &mut self.entries[index as usize];
+            entry.failures_milli = (entry.failures_milli + 1000).min(most);
+        }
+    }
+
+    fn forgive(&mut self, index: u32, now_us: u64) {
+        let entry = &mut self.entries[index as usize];
+        let elapsed_ms = now_us.saturating_sub(entry.forgiven_us) / 1000;
+        let forgiven = elapsed_ms.saturating_mul(self.forgiven_per_minute) / 60;
+        // Only what it came to, so that nothing is lost to rounding.
+        if forgiven > 0 {
+            entry.forgiven_us = now_us;
+            entry.failures_milli = entry.failures_milli.saturating_sub(forgiven);
+        }
+    }
+
     fn insert(&mut self, address: IpAddr, now_us: u64) -> u32 {
-        let entry =
-            Entry { address, connections: 0, tokens_milli: self.tokens_max_milli, refilled_us: now_us };
+        let entry = Entry {
+            address,
+            connections: 0,
+            tokens_milli: self.tokens_max_milli,
+            refilled_us: now_us,
+            failures_milli: 0,
+            forgiven_us: now_us,
+        };
         let index = if let Some(index) = self.free.pop_first() {
             self.entries[index as usize] = entry;
             index
@@ -116,8 +163,10 @@ impl Addresses {
                 continue;
             }
             self.refill(index, now_us);
+            self.forgive(index, now_us);
             let entry = &self.entries[self.sweep];
-            if entry.connections == 0 && entry.tokens_milli >= self.tokens_max_milli {
+            let is_as_new = entry.tokens_milli >= self.tokens_max_milli && entry.failures_milli == 0;
+            if entry.connections == 0 && (is_as_new || self.by_address.len() > ADDRESSES_MAX) {
                 self.by_address.remove(&address);
                 self.free.insert(index);
                 self.shrink();
@@ -192,6 +241,48 @@ mod tests {
         assert_eq!(addresses.opened(address(1), 50_000), None);
         assert!(addresses.opened(address(1), 100_000).is_some());
         assert_eq!(addresses.opened(address(1), 100_000), None);
+    }
+
+    #[test]
+    fn failed_logins_bar_an_address_for_a_while() {
+        let mut limits = Config::default().limits;
+        limits.login_failures_per_address_max = 3;
+        limits.login_failures_forgiven_per_minute = 6;
+        let mut addresses = Addresses::new(&limits, 1);
+        let index = addresses.opened(address(1), 0).unwrap();
+        let other = addresses.opened(address(2), 0).unwrap();
+        for _ in 0..3 {
+            assert!(addresses.may_log_in(index, 0));
+            addresses.login_failed(index, 0);
+        }
+        assert!(!addresses.may_log_in(index, 0) && addresses.may_log_in(other, 0));
+        assert!(addresses.may_log_in(UNLIMITED, 0));
+        addresses.login_failed(UNLIMITED, 0);
+        // Going away and coming back helps nobody, one failure is forgiven every ten seconds.
+        addresses.closed(index);
+        for second in 1..=9 {
+            let again = addresses.opened(address(1), second * 1_000_000).unwrap();
+            assert_eq!((again, addresses.may_log_in(again, 500_000)), (index, false));
+            addresses.closed(again);
+        }
+        let again = addresses.opened(address(1), 10_100_000).unwrap();
+        assert!(addresses.may_log_in(again, 10_100_000));
+        addresses.login_failed(again, 10_100_000);
+        assert!(!addresses.may_log_in(again, 10_100_000));
+        assert!(addresses.may_log_in(again, 60_000_000));
+    }
+
+    #[test]
+    fn very_many_addresses_that_failed_are_forgotten_in_the_end() {
+        let mut limits = Config::default().limits;
+        limits.login_failures_forgiven_per_minute = 1;
+        let mut addresses = Addresses::new(&limits, 1);
+        for host in 0..3 * ADDRESSES_MAX as u32 {
+            let index = addresses.opened(Some(IpAddr::from(host.to_be_bytes())), 0).unwrap();
+            addresses.login_failed(index, 0);
+            addresses.closed(index);
+        }
+        assert!(addresses.by_address.len() <= ADDRESSES_MAX + 2, "{}", addresses.by_address.len());
     }
 
     #[test]

@@ -720,6 +720,21 @@ impl<W: World> Effects for Core<W> {
         self.begin_probe(session)
     }
 
+    fn may_log_in(&mut self, session: SessionKey) -> bool {
+        let now_us = self.now.monotonic_us;
+        let Some(connection) = self.connections.get(session) else { return false };
+        let may = self.addresses.may_log_in(connection.address, now_us);
+        self.counters.logins_barred += u64::from(!may);
+        may
+    }
+
+    fn login_failed(&mut self, session: SessionKey) {
+        self.counters.logins_failed += 1;
+        if let Some(connection) = self.connections.get(session) {
+            self.addresses.login_failed(connection.address, self.now.monotonic_us);
+        }
+    }
+
     fn check(&mut self, session: SessionKey, check: SlowCheck) -> bool {
         let is_taken = self.checks.give(session, check);
         self.counters.checks += u64::from(is_taken);

@@ -69,6 +69,8 @@ pub(crate) enum Input {
     TakesNoPings(usize),
     /// `wait 100 ms`
     Wait(u64),
+    /// `logins are barred`, `logins are open`: of the address of all parties.
+    Bar(bool),
     /// `checks are full`, `checks have room`: of those that are too slow for a core.
     ChecksFull(bool),
     /// `hold`: nothing comes out of the rings. `hold 2 to 0`: nothing out of that one.
@@ -145,6 +147,8 @@ impl Script {
             return Some(Act::Do(Input::Wait(number(rest.strip_suffix(" ms")?))));
         }
         match text {
+            "logins are barred" => return Some(Act::Do(Input::Bar(true))),
+            "logins are open" => return Some(Act::Do(Input::Bar(false))),
             "checks are full" => return Some(Act::Do(Input::ChecksFull(true))),
             "checks have room" => return Some(Act::Do(Input::ChecksFull(false))),
             "hold" => return Some(Act::Do(Input::Hold(Held::All))),

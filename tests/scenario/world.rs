@@ -57,6 +57,8 @@ struct Recorder {
     /// Slow checks that are done, and whether there is room for more.
     checked: VecDeque<(SessionKey, bool)>,
     checks_are_full: bool,
+    /// The address of all has failed to log in too often.
+    is_barred: bool,
 }
 
 impl Recorder {
@@ -184,6 +186,14 @@ impl Effects for Recorder {
         true
     }
 
+    fn may_log_in(&mut self, _session: SessionKey) -> bool {
+        !self.is_barred
+    }
+
+    fn login_failed(&mut self, session: SessionKey) {
+        assert!(self.connections.contains_key(&session), "failed after its end");
+    }
+
     fn check(&mut self, session: SessionKey, check: SlowCheck) -> bool {
         if self.checks_are_full {
             return false;
@@ -280,6 +290,7 @@ impl World {
                 counters: Counters::default(),
                 checked: VecDeque::new(),
                 checks_are_full: false,
+                is_barred: false,
                 share: config.limits.credit_bytes_per_session as i64,
             },
             generations: Vec::new(),
@@ -423,6 +434,13 @@ impl World {
         }
         self.now.monotonic_us = until;
         self.now.wall_us += ms * 1000;
+    }
+
+    /// Whether logins are refused because too many have failed.
+    pub(crate) fn bar_logins(&mut self, barred: bool) {
+        for core in &mut self.cores {
+            core.recorder.is_barred = barred;
+        }
     }
 
     /// Whether there is room for slow checks.
