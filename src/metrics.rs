@@ -131,6 +131,8 @@ counters! {
     meta_calls
     /// Meta events published.
     meta_events
+    /// Testaments published.
+    testaments
     /// Meta procedures that were answered without the part of a core that did not answer in time.
     gathers_partial
     /// Registrations that went to another session of the same authid because the holder did not answer a ping.

@@ -90,6 +90,8 @@ section! {
         authorizer_timeout ["authorizer_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);
         authorizer_calls_max: Integer(1..=1_000_000), 256;
         authorizer_cache_max: Integer(0..=10_000_000), 10_000;
+        testaments_per_session_max: Integer(0..=100_000), 32;
+        testament_bytes_per_session_max: Bytes(0..=16 * MIB), 64 * KIB;
         gathers_per_core_max: Integer(1..=1_000_000), 64;
         gather_timeout ["gather_timeout_ms"]: milliseconds(10..=60_000), ms(1_000);
         memory_high_percent: Integer(1..=99), 80;

@@ -170,6 +170,10 @@ pub struct Limits {
     pub authorizer_timeout: Duration,
     pub authorizer_calls_max: usize,
     pub authorizer_cache_max: usize,
+    /// `testaments_per_session_max`: what a session may leave to be published when it ends.
+    pub testaments_per_session_max: usize,
+    /// `testament_bytes_per_session_max`: and how long all of it may be.
+    pub testament_bytes_per_session_max: usize,
     /// `gathers_per_core_max`: meta procedures that wait for the answers of other cores.
     pub gathers_per_core_max: usize,
     /// `gather_timeout_ms`: how long they wait.

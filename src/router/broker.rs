@@ -528,13 +528,11 @@ impl Router {
             return Err(ProtocolError::new(text));
         }
         let topic = &*message.topic;
-        let acknowledge = message.options.acknowledge;
-        let (realm, session) = self.realm_and_session(key);
+        let (realm, _) = self.realm_and_session(key);
         if let Err(error) = realm.check_uri(topic) {
             self.refuse_publish(key, message, uri::INVALID_URI, error, effects);
             return Ok(());
         }
-        let realm_index = session.realm;
         let permit = match self.permits(key, Action::Publish, topic, MatchPolicy::Exact) {
             Ok(permit) => permit,
             Err(refusal) => {
@@ -548,6 +546,23 @@ impl Router {
             return Ok(());
         }
         effects.counters().publications += 1;
+        self.publish(key, message, permit, effects);
+        Ok(())
+    }
+
+    /// Publishes what a session may publish.
+    pub(super) fn publish(
+        &mut self,
+        key: SessionKey,
+        message: &Publish<'_>,
+        permit: Permit,
+        effects: &mut impl Effects,
+    ) {
+        let topic = &*message.topic;
+        let session = self.sessions.at(key.slot);
+        let realm_index = session.realm;
+        // A testament is published when there is nobody to acknowledge it to.
+        let acknowledge = message.options.acknowledge && session.state == super::session::State::Open;
         let publication = self.random.publication_id();
         let head = PublicationHead {
             realm: realm_index,
@@ -575,7 +590,7 @@ impl Router {
         if self.is_broken(Fault::PublishByTopic) {
             let letter = Arc::new(Letter { head: head.clone(), body: Body::new(topic, message.payload) });
             if self.publish_by_topic(&letter, Charge { bytes, paused }, effects) {
-                return Ok(());
+                return;
             }
         }
         let payload = message.payload;
@@ -598,7 +613,6 @@ impl Router {
         } else {
             self.send_publication(wanted, head, topic, payload, Charge { bytes, paused }, effects);
         }
-        Ok(())
     }
 
     /// Sends a publication to the other cores that want it.

@@ -31,6 +31,7 @@ mod session;
 mod sharding;
 mod subscription_revocation;
 pub mod terms;
+mod testaments;
 pub mod uri_map;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -89,6 +90,7 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::DEALER_REGISTRATION_REVOCATION)
     .with(RouterFeatures::DEALER_SESSION_META_API)
     .with(RouterFeatures::DEALER_REGISTRATION_META_API)
+    .with(RouterFeatures::DEALER_TESTAMENT_META_API)
     .with(RouterFeatures::DEALER_CALL_REROUTE);
 
 /// What the router calls itself in WELCOME.
@@ -656,6 +658,7 @@ impl Router {
         }
         self.abandon_invocations(key, effects);
         self.remove_subscriptions(key, effects);
+        self.publish_testaments(key, effects);
         let session = self.sessions.at_mut(key.slot);
         session.number = session.number.wrapping_add(1);
         session.active = None;

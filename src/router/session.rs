@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use super::calls::OpenCall;
 use super::identity::Identity;
 use super::peer::{RealmIndex, SessionKey, Sitting};
+use super::testaments::Testaments;
 use super::uri_map::EntryKey;
 use crate::config::AuthMethod;
 use crate::config::authentication::ANONYMOUS_PREFIX;
@@ -51,6 +52,8 @@ pub(super) struct Active {
     pub(super) uri_bytes: u32,
     /// Events that were dropped since the last one that was sent.
     pub(super) events_lost: u64,
+    /// What is published when the session ends.
+    pub(super) testaments: Option<Box<Testaments>>,
 }
 
 /// One connection of this core and the session on it.
@@ -107,6 +110,7 @@ impl Session {
                 ever_registered: false,
                 uri_bytes: 0,
                 events_lost: 0,
+                testaments: None,
             })
         })
     }

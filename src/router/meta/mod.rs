@@ -32,7 +32,8 @@ pub(super) use self::news::{Cause, News, NewsKind};
 pub(super) const FEATURES: RouterFeatures = RouterFeatures::BROKER_SESSION_META_API
     .with(RouterFeatures::BROKER_SUBSCRIPTION_META_API)
     .with(RouterFeatures::DEALER_SESSION_META_API)
-    .with(RouterFeatures::DEALER_REGISTRATION_META_API);
+    .with(RouterFeatures::DEALER_REGISTRATION_META_API)
+    .with(RouterFeatures::DEALER_TESTAMENT_META_API);
 
 /// What a core keeps for the meta API.
 #[derive(Debug, Default)]
@@ -82,6 +83,17 @@ impl Router {
         effects.counters().meta_calls += 1;
         let caller = self.sitting(key);
         let question = match Arguments::read(payload) {
+            // These two are the session's own, on this core.
+            Ok(arguments) if procedure == Procedure::SessionAddTestament => {
+                let added = self.add_testament(key, &arguments, payload);
+                self.answer_meta_call(caller, request, added.map(|()| Written::default()), effects);
+                return true;
+            }
+            Ok(arguments) if procedure == Procedure::SessionFlushTestaments => {
+                let flushed = self.flush_testaments(key, &arguments);
+                self.answer_meta_call(caller, request, flushed.map(|()| Written::default()), effects);
+                return true;
+            }
             Ok(arguments) => self.meta_question(key, procedure, &arguments),
             Err(_) => Err((uri::INVALID_ARGUMENT, "the arguments cannot be read as JSON values")),
         };
@@ -90,6 +102,11 @@ impl Router {
             Err((error, text)) => self.answer_call(caller, request, error, text, effects),
         }
         true
+    }
+
+    /// Whether what ends now ends without a word to anybody.
+    pub(super) fn ends_silently(&self) -> bool {
+        self.meta.is_silent
     }
 
     /// What a call of a meta procedure asks the cores.
@@ -103,6 +120,9 @@ impl Router {
         Ok(match procedure {
             Procedure::SessionCount => Question::CountSessions { roles: roles(arguments)? },
             Procedure::SessionList => Question::ListSessions { roles: roles(arguments)? },
+            Procedure::SessionAddTestament | Procedure::SessionFlushTestaments => {
+                return Err((uri::INVALID_ARGUMENT, "this is no question"));
+            }
             Procedure::SessionGet => Question::Session(procedure::session(arguments, 0)?),
             Procedure::SessionKill
             | Procedure::SessionKillByAuthid

@@ -37,6 +37,8 @@ procedures! {
     SessionKillByAuthid = "wamp.session.kill_by_authid";
     SessionKillByAuthrole = "wamp.session.kill_by_authrole";
     SessionKillAll = "wamp.session.kill_all";
+    SessionAddTestament = "wamp.session.add_testament";
+    SessionFlushTestaments = "wamp.session.flush_testaments";
     SubscriptionList = "wamp.subscription.list";
     SubscriptionLookup = "wamp.subscription.lookup";
     SubscriptionMatch = "wamp.subscription.match";
@@ -80,6 +82,7 @@ impl Procedure {
                 return Ok(written(is_partial, |out| write_ids(&ids[0], out)));
             }
             Self::SessionGet | Self::RegistrationGet if is_found => Arguments::from(vec![details.into()]),
+            Self::SessionAddTestament | Self::SessionFlushTestaments => Arguments::default(),
             Self::SessionKill | Self::RegistrationRemoveCallee if is_found => Arguments::default(),
             Self::SessionGet | Self::SessionKill => return Err(NO_SUCH_SESSION),
             Self::SubscriptionList | Self::RegistrationList => {

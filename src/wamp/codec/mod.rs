@@ -6,6 +6,7 @@
 mod batch;
 mod cbor;
 mod decode;
+mod elements;
 mod encode;
 mod json;
 mod msgpack;
@@ -26,6 +27,7 @@ use super::payload::Payload;
 pub use timestamp::timestamp_text;
 
 pub use batch::{append_batched, batch_begin, batch_end, next_of_batch};
+pub use elements::{first_elements, list_bytes, map_bytes};
 pub use timestamp::{parse_rfc_3339, rfc_3339};
 
 /// The serializers that the router speaks.
