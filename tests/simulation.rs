@@ -141,6 +141,10 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("events received", happened.events),
         ("events dropped", counters.events_dropped),
         ("events reported as lost", happened.events_lost),
+        ("retained events received", happened.retained),
+        ("retained events left out", counters.retained_left_out),
+        ("retained events forgotten at a bound", counters.retained_forgotten),
+        ("publishers disclosed", happened.publishers_disclosed),
         ("invocations", happened.invocations),
         ("invocations refused", counters.invocations_refused),
         ("answers of callees", happened.results),
@@ -225,6 +229,11 @@ fn a_cancel_that_skips_home_is_noticed() {
 #[test]
 fn a_fan_out_in_chunks_is_noticed() {
     must_break(Wrong { router: RouterFault::ChunkFanOut, ..Wrong::default() }, &["O1"]);
+}
+
+#[test]
+fn what_every_core_retains_as_it_comes_is_noticed() {
+    must_break(Wrong { router: RouterFault::RetainAsItComes, ..Wrong::default() }, &["R12"]);
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Fault {
     ChunkFanOut,
     /// PUBLISH goes to a core chosen by its topic, which tells the others.
     PublishByTopic,
+    /// Every core retains what it hears of last.
+    RetainAsItComes,
 }
 
 /// What a fault remembers.

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::Router;
 use super::delivery::{Delivery, deliver};
 use super::effects::{Effects, EventFrames, Sent, Transcoded};
+use super::fault::Fault;
 use super::peer::{CoreId, Letter, PublicationHead, RealmIndex, Retain, SessionKey, Stamp};
 use super::uri_map::EntryKey;
 use crate::config;
@@ -251,7 +252,12 @@ impl Router {
         else {
             return false;
         };
+        let takes_all = self.is_broken(Fault::RetainAsItComes);
         let retained = &mut self.realms[usize::from(publication.head.realm.0)].retained;
+        let mut retain = retain;
+        if takes_all {
+            retain.stamp = Stamp { time_us: retained.largest_us + 1, core: self.core.0 };
+        }
         let (kept, forgotten) = retained.keep(publication, retain, &mut self.retained_endings);
         effects.counters().retained_forgotten += forgotten as u64;
         kept

@@ -475,6 +475,14 @@ impl<W: World> Shard<W> {
         self.router.table_sizes()
     }
 
+    /// What the router retains, for tests: the same on every core.
+    #[doc(hidden)]
+    pub fn retained(
+        &self,
+    ) -> impl Iterator<Item = (&str, crate::router::peer::Stamp, crate::wamp::PublicationId)> {
+        self.router.retained()
+    }
+
     /// What this shard keeps, for tests: all zero when nothing is connected.
     #[must_use]
     pub fn held(&self) -> Held {

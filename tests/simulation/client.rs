@@ -409,17 +409,31 @@ impl Client {
             let other = stage.random.below(stage.history.sessions.len());
             exclude.push(stage.history.sessions[other].id);
         }
+        let retain = stage.random.once_in(4);
+        // Most of it for ever, some for a while, and some clears what there is.
+        let ttl_ms = stage.random.once_in(3).then(|| *stage.random.pick(&[0, 0, 1, 50, 1_000]));
+        let disclose_me = stage.random.once_in(5);
         let args = self.content(EVENT, session, number, stage);
         let request = self.next_request(acknowledge.then_some(Pending::Publish));
         let options = PublishOptions {
             acknowledge,
             exclude_me,
+            retain,
+            ttl_ms,
+            disclose_me,
             exclude: exclude.iter().map(|id| SessionId(*id)).collect(),
             ..PublishOptions::default()
         };
         let message = Publish { request, options, topic: topic.into(), payload: self.payload(&args) };
         self.send(&Message::Publish(message), stage);
-        let publication = Publication { topic, exclude_me, exclude, sent_at: stage.step };
+        let publication = Publication {
+            topic,
+            exclude_me,
+            exclude,
+            is_retained: retain,
+            is_disclosed: disclose_me,
+            sent_at: stage.step,
+        };
         stage.history.sessions[session].publications.push(publication);
     }
 
@@ -430,9 +444,11 @@ impl Client {
             return;
         }
         let events = BTreeMap::new();
+        let get_retained = stage.random.once_in(2);
         held.push(Subscription {
             pattern,
             policy,
+            wants_retained: get_retained,
             id: 0,
             since: None,
             is_ending: false,
@@ -440,7 +456,7 @@ impl Client {
             events,
         });
         let request = self.next_request(Some(Pending::Subscribe(held.len() - 1)));
-        let options = SubscribeOptions { match_policy: policy, ..SubscribeOptions::default() };
+        let options = SubscribeOptions { match_policy: policy, get_retained, ..SubscribeOptions::default() };
         let message = Subscribe { request, options, topic: pattern.into() };
         self.send(&Message::Subscribe(message), stage);
     }
@@ -709,8 +725,7 @@ impl Client {
         match message {
             Message::Event(event) => {
                 let content = Content::decode(event.payload);
-                let (id, topic) = (event.subscription.0, event.details.topic.as_deref());
-                stage.history.receive_event(session, id, content, topic, event.details.lost)
+                stage.history.receive_event(session, event.subscription.0, content, &event.details)
             }
             Message::Invocation(invocation) => {
                 let content = Content::decode(invocation.payload);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crosspoint::wamp::MatchPolicy;
 use crosspoint::wamp::error::uri;
-use crosspoint::wamp::options::{CancelMode, InvocationDetails};
+use crosspoint::wamp::options::{CancelMode, EventDetails, InvocationDetails};
 
 use super::content::{CALL, Content, ERROR, EVENT, RESULT};
 
@@ -42,6 +42,8 @@ pub struct Publication {
     pub topic: &'static str,
     pub exclude_me: bool,
     pub exclude: Vec<u64>,
+    pub is_retained: bool,
+    pub is_disclosed: bool,
     pub sent_at: u64,
 }
 
@@ -50,6 +52,7 @@ pub struct Subscription {
     pub pattern: &'static str,
     pub policy: MatchPolicy,
     pub id: u64,
+    pub wants_retained: bool,
     /// When SUBSCRIBED came; `None` before.
     pub since: Option<u64>,
     pub is_ending: bool,
@@ -163,6 +166,9 @@ pub struct Happened {
     pub timeouts: u64,
     pub disclosed: u64,
     pub events_lost: u64,
+    /// Retained events that came, and events that said who published them.
+    pub retained: u64,
+    pub publishers_disclosed: u64,
 }
 
 /// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
@@ -208,9 +214,9 @@ impl History {
         subscriber: usize,
         id: u64,
         content: Option<Content>,
-        topic: Option<&str>,
-        lost: u64,
+        details: &EventDetails<'_>,
     ) -> Kept {
+        let (topic, lost) = (details.topic.as_deref(), details.lost);
         let content = expect_content(content, EVENT)?;
         let (publisher, number) = (content.session as usize, content.number);
         let Some(publication) =
@@ -221,6 +227,16 @@ impl History {
         let (realm, sent_to) = (self.sessions[publisher].realm, publication.topic);
         let excluded = publication.exclude.contains(&self.sessions[subscriber].id)
             || (publication.exclude_me && publisher == subscriber);
+        let is_retained = publication.is_retained;
+        let disclosed = publication.is_disclosed.then_some(self.sessions[publisher].id);
+        if details.publisher.map(|id| id.0) != disclosed
+            || details.publisher_authid.is_some() != disclosed.is_some()
+            || details.publisher_authrole.is_some() != disclosed.is_some()
+        {
+            let text = format!("publication {number} of session {publisher}: {details:?}, not {disclosed:?}");
+            return broken("disclosure", text);
+        }
+        self.happened.publishers_disclosed += u64::from(disclosed.is_some());
         let session = &mut self.sessions[subscriber];
         let what = format!("EVENT {number} of session {publisher} to session {subscriber}");
         if realm != session.realm || excluded {
@@ -241,6 +257,13 @@ impl History {
         }
         session.events_lost += lost;
         self.happened.events_lost += lost;
+        if details.retained {
+            if !is_retained || !held.wants_retained {
+                return broken("retention", format!("{what}: it was not to be retained, or nobody asked"));
+            }
+            self.happened.retained += 1;
+            return Ok(());
+        }
         self.happened.events += 1;
         held.events.entry(publisher).or_default().push(number);
         let (last, places) = session.last_events.entry(publisher).or_default();

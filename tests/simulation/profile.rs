@@ -108,6 +108,10 @@ fn base(random: &mut Random) -> Limits {
         limits.lingering_per_core_max = random.below(3);
         limits.linger_bytes_max = random.below(2048);
     }
+    if random.once_in(3) {
+        limits.retained_events_per_realm_max = random.between(1, 4);
+        limits.retained_per_subscribe_max = random.between(1, 2);
+    }
     if random.once_in(4) {
         limits.calls_per_session_max = random.between(1, 6);
         limits.invocations_per_session_max = random.between(1, 6);

@@ -54,6 +54,8 @@ impl Totals {
         self.happened.errors += other.happened.errors;
         self.happened.interrupts += other.happened.interrupts;
         self.happened.events_lost += other.happened.events_lost;
+        self.happened.retained += other.happened.retained;
+        self.happened.publishers_disclosed += other.happened.publishers_disclosed;
         self.happened.progress += other.happened.progress;
         self.happened.parts += other.happened.parts;
         self.happened.late_parts += other.happened.late_parts;
@@ -534,7 +536,30 @@ impl Run {
             }
         }
         self.check_tables(tables)?;
+        self.check_retained()?;
         self.check_credit()
+    }
+
+    /// R12: all cores end with the same. At a bound it may matter when one event took the place of several, and after a
+    /// leap of time what was on its way all the while.
+    fn check_retained(&self) -> Kept {
+        let forgotten = |core: &RefCell<Core>| core.borrow().shard.counters().retained_forgotten;
+        if self.profile.impatient || self.cores.iter().any(|core| forgotten(core) > 0) {
+            return Ok(());
+        }
+        let first = self.cores[0].borrow();
+        for (number, core) in self.cores.iter().enumerate().skip(1) {
+            let core = core.borrow();
+            // Topics and publications: a stamp is how they agree, and not what on.
+            let kept = |core: &Core| -> Vec<_> {
+                core.shard.retained().map(|(topic, _, publication)| (topic.to_owned(), publication)).collect()
+            };
+            let (here, there) = (kept(&first), kept(&core));
+            if here != there {
+                return broken("R12", format!("core 0 retains {here:?}, core {number} {there:?}"));
+            }
+        }
+        Ok(())
     }
 
     /// The tables hold what the clients hold.
@@ -625,6 +650,8 @@ impl Run {
     fn check_empty(&self) -> Kept {
         for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
             let (held, mut tables) = (core.shard.held(), core.shard.table_sizes());
+            // What is retained outlives those who published it.
+            tables.retained = 0;
             if self.is_stopping {
                 // The first to stop does not hear the last words of the others.
                 tables =
