@@ -84,6 +84,8 @@ pub(super) struct Backlog {
     pub(super) waiting: VecDeque<Box<[u8]>>,
     /// The bytes of `waiting`.
     pub(super) waiting_bytes: usize,
+    /// How many of `waiting` are CANCEL.
+    pub(super) waiting_cancels: usize,
 }
 
 impl Backlog {

@@ -198,8 +198,11 @@ impl<W: World> Shard<W> {
         let kind = message.kind();
         recorder::received(self.core.now.monotonic_us, key, kind, length);
         let waits = match &message {
-            // It must not overtake its own call, which then nothing would cancel.
-            Message::Cancel(cancel) => !self.router.call_is_open(key, cancel.request),
+            // It must not overtake its own call, which then nothing would cancel, nor another CANCEL, which may be of the
+            // same call in another mode.
+            Message::Cancel(cancel) => {
+                !self.router.call_is_open(key, cancel.request) || self.core.cancels_wait(key)
+            }
             _ => waits(kind),
         };
         if waits && self.core.requests_wait(key) {
@@ -207,7 +210,7 @@ impl<W: World> Shard<W> {
                 Input::Text(text) => text.as_bytes(),
                 Input::Bytes(bytes) => bytes,
             };
-            self.core.keep_request(key, bytes);
+            self.core.keep_request(key, bytes, kind);
             return;
         }
         if self.handle_message(key, &message) == Handled::Waits {
@@ -215,7 +218,7 @@ impl<W: World> Shard<W> {
                 Input::Text(text) => text.as_bytes(),
                 Input::Bytes(bytes) => bytes,
             };
-            self.core.keep_request(key, bytes);
+            self.core.keep_request(key, bytes, kind);
             self.core.await_decision(key);
         }
     }
@@ -263,6 +266,9 @@ impl<W: World> Shard<W> {
         // It was decoded once already; that it fails now cannot be.
         match decode(serializer, Input::Bytes(&request), decode_limits) {
             Ok(message) => {
+                if matches!(message, Message::Cancel(_)) {
+                    self.core.backlog(key, |backlog| backlog.waiting_cancels -= 1);
+                }
                 if self.handle_message(key, &message) == Handled::Waits {
                     self.core.put_back_request(key, request);
                     self.core.await_decision(key);
@@ -435,10 +441,17 @@ impl<W: World> Core<W> {
         })
     }
 
+    /// Whether a CANCEL of this connection waits.
+    fn cancels_wait(&self, key: SessionKey) -> bool {
+        let backlog = self.connections.get(key).and_then(|connection| connection.backlog.as_ref());
+        backlog.is_some_and(|backlog| backlog.waiting_cancels > 0)
+    }
+
     /// Keeps a request until it may be handled; behind too many of them nothing is read.
-    fn keep_request(&mut self, key: SessionKey, request: &[u8]) {
+    fn keep_request(&mut self, key: SessionKey, request: &[u8], kind: MessageType) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let backlog = connection.backlog.get_or_insert_default();
+        backlog.waiting_cancels += usize::from(kind == MessageType::Cancel);
         backlog.waiting.push_back(request.into());
         backlog.waiting_bytes += request.len();
         if backlog.waiting_bytes >= self.tuning.waiting_bytes_max && connection.paused.insert(Paused::WAITING)
