@@ -2,6 +2,10 @@
 //!
 //! The state of a call lives on its caller's core, which alone decides what the caller is answered, and answers once.
 
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+
 use super::Router;
 use super::authorize::Action;
 use super::authorizer::Permit;
@@ -21,6 +25,9 @@ use crate::wamp::options::{CancelMode, Passthru, ResultDetails, Text};
 use crate::wamp::uri::is_reserved;
 use crate::wamp::{MatchPolicy, Payload, ProtocolError, RequestId};
 
+/// The `ppt_` options of a call whose input comes in parts, in bytes.
+const PASSTHRU_BYTES_MAX: usize = 1024;
+
 /// A call that has not been answered. Of most there is nothing to mind.
 #[derive(Debug, Default)]
 pub(super) struct OpenCall {
@@ -36,8 +43,8 @@ struct Watch {
     timeout_us: Option<u64>,
     /// CANCEL with mode `kill`: the callee was interrupted, and has until the deadline to answer.
     is_killed: bool,
-    /// The procedure, while more of the call's input may come.
-    input: Option<Box<str>>,
+    /// A hash of the procedure, while more of the call's input may come.
+    input: Option<u64>,
 }
 
 impl Watch {
@@ -98,6 +105,12 @@ impl Router {
         if is_reserved(procedure) && (message.options.progress || message.options.passthru.is_used()) {
             let text = "a procedure of the router takes neither input in parts nor payload passthru mode";
             self.refuse_call(key, request, uri::FEATURE_NOT_SUPPORTED, text, effects);
+            return Ok(());
+        }
+        // They are kept until all of the input has come.
+        if message.options.progress && message.options.passthru.bytes() > PASSTHRU_BYTES_MAX {
+            let text = "the ppt_ options of a call whose input comes in parts are too long to be kept";
+            self.refuse_call(key, request, uri::PAYLOAD_SIZE_EXCEEDED, text, effects);
             return Ok(());
         }
         let watch = self.watch(message);
@@ -168,8 +181,12 @@ impl Router {
         }
         let timeout_us = (timeout_ms > 0).then_some(timeout_ms * 1000);
         let deadline_us = timeout_us.map(|timeout_us| self.now.monotonic_us + timeout_us);
-        let input = message.options.progress.then(|| Box::from(&*message.procedure));
+        let input = message.options.progress.then(|| self.procedure_hash(&message.procedure));
         Some(Box::new(Watch { deadline_us, timeout_us, input, ..Watch::NOTHING }))
+    }
+
+    fn procedure_hash(&self, procedure: &str) -> u64 {
+        FixedState::with_seed(self.hash_seed).hash_one(procedure)
     }
 
     /// What the caller says, within bounds, or what is configured; 0 is none.
@@ -193,6 +210,7 @@ impl Router {
         let is_strict = realm.strict_request_ids;
         let is_announced = session.features.contains(ClientFeatures::CALLER_PROGRESSIVE_CALL_INVOCATIONS);
         let (is_old, request) = (message.request <= session.last_request, message.request);
+        let procedure = self.procedure_hash(&message.procedure);
         let active = self.sessions.at_mut(key.slot).active.as_mut();
         let Some(call) = active.and_then(|active| active.calls.get_mut(&request)) else {
             // Which calls are over is not kept: one that announced progressive calls may have sent this before it heard so.
@@ -208,7 +226,7 @@ impl Router {
                 format!("CALL.Request {request}: a call with this id is open, and has all of its input");
             return Some(Err(ProtocolError::new(text)));
         };
-        if *input != *message.procedure {
+        if input != procedure {
             let text = format!("CALL.Request {request}: the call with this id is one of another procedure");
             return Some(Err(ProtocolError::new(text)));
         }
