@@ -7,17 +7,18 @@ use crosspoint::wamp::error::uri;
 use crosspoint::wamp::features::ClientFeatures;
 use crosspoint::wamp::message::{
     Call as CallMessage, Cancel, Error, Goodbye, Hello, Message, MessageType, Publish, Register, Subscribe,
-    Unregister, Unsubscribe, Yield,
+    Unregister, Unregistered, Unsubscribe, Yield,
 };
 use crosspoint::wamp::options::{
-    CallOptions, CancelMode, CancelOptions, CloseDetails, HelloDetails, Passthru, PublishOptions,
-    RegisterOptions, SubscribeOptions, Text, YieldOptions,
+    CallOptions, CancelMode, CancelOptions, CloseDetails, HelloDetails, InvocationPolicy, Passthru,
+    PublishOptions, RegisterOptions, SubscribeOptions, Text, YieldOptions,
 };
 use crosspoint::wamp::{MatchPolicy, Payload, RegistrationId, RequestId, SessionId, SubscriptionId};
 
 use super::content::{CALL, Content, ERROR, EVENT, RESULT, part_of};
 use super::history::{
-    Call, End, History, Kept, Manner, Publication, Registration, Session, Subscription, Violation, broken,
+    Call, End, History, Invocation, Kept, Manner, Publication, Registration, Session, Subscription,
+    Violation, broken, matches,
 };
 use super::random::Random;
 use super::transport::{Frame, Framing, Transport};
@@ -46,6 +47,25 @@ const PATTERNS: [(MatchPolicy, &str); 16] = [
     (MatchPolicy::Wildcard, ".."),
     (MatchPolicy::Wildcard, "a."),
     (MatchPolicy::Wildcard, ".b."),
+];
+
+/// How procedures are shared where they are, by place among the patterns; as a rule.
+const POLICIES: [InvocationPolicy; 7] = [
+    InvocationPolicy::RoundRobin,
+    InvocationPolicy::First,
+    InvocationPolicy::Random,
+    InvocationPolicy::LeastBusy,
+    InvocationPolicy::Last,
+    InvocationPolicy::Hash,
+    InvocationPolicy::Single,
+];
+
+/// Of what is registered, and limited in its concurrency where procedures are shared. What matches nothing of it never waits.
+const LIMITED: [(MatchPolicy, &str); 4] = [
+    (MatchPolicy::Exact, "a.x.c"),
+    (MatchPolicy::Exact, "e.b.c"),
+    (MatchPolicy::Prefix, "e.b"),
+    (MatchPolicy::Wildcard, "a."),
 ];
 
 /// Of what a client has to say this much may lie about before it falls silent, in bytes.
@@ -96,6 +116,10 @@ pub struct Stage<'a> {
     pub may_close: &'a [&'static str],
     /// Nobody leaves, nobody stops reading.
     pub is_impatient: bool,
+    /// Procedures are shared, limited, and taken by force.
+    pub shares: bool,
+    /// Callees that can be passed over may be.
+    pub reroutes: bool,
     pub trace: &'a mut Trace,
 }
 
@@ -133,6 +157,7 @@ pub struct Client {
     pub closed_by_router: Vec<String>,
     transport: Transport,
     can_be_interrupted: bool,
+    can_reroute: bool,
     out: VecDeque<u8>,
     fin_due: bool,
     fin_sent: bool,
@@ -162,6 +187,7 @@ impl Client {
             closed_by_router: Vec::new(),
             transport: Transport::any(random),
             can_be_interrupted: !random.once_in(4),
+            can_reroute: !random.once_in(4),
             out: VecDeque::new(),
             fin_due: false,
             fin_sent: false,
@@ -172,6 +198,11 @@ impl Client {
             running: Vec::new(),
             encoder: Encoder::new(),
         }
+    }
+
+    /// Whether it has something to answer.
+    pub fn owes_answers(&self) -> bool {
+        self.session.is_some() && self.state == State::Open && !self.running.is_empty()
     }
 
     /// Whether bytes or the end of what it says can arrive at the router.
@@ -318,6 +349,12 @@ impl Client {
             .with(ClientFeatures::CALLEE_PROGRESSIVE_CALL_INVOCATIONS);
         if self.can_be_interrupted {
             features = features.with(ClientFeatures::CALLEE_CALL_CANCELING);
+        }
+        if stage.shares {
+            features = features.with(ClientFeatures::CALLEE_REGISTRATION_REVOCATION);
+        }
+        if stage.reroutes && self.can_reroute {
+            features = features.with(ClientFeatures::CALLEE_CALL_REROUTE);
         }
         let details = HelloDetails { features, ..HelloDetails::default() };
         self.send(&Message::Hello(Hello { realm: REALMS[self.realm].into(), details }), stage);
@@ -473,20 +510,34 @@ impl Client {
     }
 
     fn register(&mut self, session: usize, stage: &mut Stage<'_>) {
-        let (policy, pattern) = *stage.random.pick(&PATTERNS);
+        // Most of what is shared is of few procedures, so that it has several callees.
+        let is_of_few = stage.shares && !stage.random.once_in(3);
+        let place = stage.random.below(if is_of_few { 4 } else { PATTERNS.len() });
+        let (policy, pattern) = PATTERNS[place];
+        let mut options = RegisterOptions { match_policy: policy, ..RegisterOptions::default() };
+        if stage.shares {
+            let usual = POLICIES[place % POLICIES.len()];
+            options.invoke = if stage.random.once_in(8) { *stage.random.pick(&POLICIES) } else { usual };
+            options.force_reregister = stage.random.once_in(12);
+            if LIMITED.contains(&(policy, pattern)) {
+                options.concurrency = stage.random.between(1, 3) as u64;
+            }
+        }
+        options.disclose_caller = stage.random.once_in(4);
+        let disclose_caller = options.disclose_caller;
         let held = &mut stage.history.sessions[session].registrations;
-        let disclose_caller = stage.random.once_in(4);
         held.push(Registration {
             pattern,
             policy,
+            concurrency: options.concurrency,
             id: 0,
             since: None,
             is_ending: false,
             is_over: false,
+            is_revoked: false,
             disclose_caller,
         });
         let request = self.next_request(Some(Pending::Register(held.len() - 1)));
-        let options = RegisterOptions { match_policy: policy, disclose_caller, ..RegisterOptions::default() };
         let message = Register { request, options, procedure: pattern.into() };
         self.send(&Message::Register(message), stage);
     }
@@ -536,6 +587,9 @@ impl Client {
             has_more: manner.in_parts,
             progress: 0,
             invoked: None,
+            refused_by: Vec::new(),
+            may_wait: stage.shares
+                && LIMITED.iter().any(|(policy, pattern)| matches(*policy, pattern, procedure)),
         });
     }
 
@@ -619,14 +673,16 @@ impl Client {
     }
 
     fn answer(&mut self, session: usize, request: u64, index: usize, refuse: bool, stage: &mut Stage<'_>) {
-        let invocation = &mut stage.history.sessions[session].invocations[index];
+        let invocation = invocation_of(session, index, stage);
         invocation.is_answered = true;
         let (caller, number) = (invocation.caller, invocation.number);
         let kind = part_of(if refuse { ERROR } else { RESULT }, invocation.progress);
+        let passes_on = refuse && stage.reroutes && !stage.random.once_in(4);
+        invocation_of(session, index, stage).is_passed_on = passes_on && self.can_reroute;
         let args = self.content(kind, caller, number, stage);
         let (request, payload) = (RequestId(request), self.payload(&args));
         let message = if refuse {
-            let error = Text::Borrowed("app.error.refused");
+            let error = Text::Borrowed(if passes_on { uri::UNAVAILABLE } else { "app.error.refused" });
             let request_type = MessageType::Invocation;
             Message::Error(Error { request_type, request, error, passthru: Passthru::default(), payload })
         } else {
@@ -812,12 +868,23 @@ impl Client {
                 (held.is_ending, held.is_over) = (true, true);
                 Ok(())
             }
+            // It was taken away meanwhile.
+            (Some(Pending::Unregister(place)), MessageType::Unregister)
+                if error.error == uri::NO_SUCH_REGISTRATION
+                    && stage.history.sessions[session].registrations[place].is_revoked =>
+            {
+                Ok(())
+            }
             (pending, _) => broken("answer", format!("{error:?} to {pending:?}")),
         }
     }
 
     fn receive_confirmation(&mut self, session: usize, message: &Message<'_>, stage: &mut Stage<'_>) -> Kept {
         let log = &mut stage.history.sessions[session];
+        if let Message::Unregistered(Unregistered { request: RequestId(0), details: Some(details) }) = message
+        {
+            return log.lose_registration(details.registration.map_or(0, |id| id.0));
+        }
         let request = match message {
             Message::Subscribed(subscribed) => subscribed.request,
             Message::Unsubscribed(unsubscribed) => unsubscribed.request,
@@ -874,4 +941,8 @@ impl Client {
     pub fn describe(&self) -> (Serializer, Framing) {
         (self.transport.serializer, self.transport.framing)
     }
+}
+
+fn invocation_of<'h>(session: usize, index: usize, stage: &'h mut Stage<'_>) -> &'h mut Invocation {
+    &mut stage.history.sessions[session].invocations[index]
 }

@@ -69,6 +69,8 @@ impl Scene {
             memory_runs_short: false,
             ends_by_order: false,
             authorizer,
+            shares: false,
+            reroutes: false,
             long_once_in: 1,
             may_close: Vec::new(),
         };

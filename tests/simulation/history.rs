@@ -65,10 +65,14 @@ pub struct Subscription {
 pub struct Registration {
     pub pattern: &'static str,
     pub policy: MatchPolicy,
+    /// Calls that it takes at a time; 0 is no limit.
+    pub concurrency: u64,
     pub id: u64,
     pub since: Option<u64>,
     pub is_ending: bool,
     pub is_over: bool,
+    /// Somebody took it by force.
+    pub is_revoked: bool,
     /// It wants to know who calls.
     pub disclose_caller: bool,
 }
@@ -98,6 +102,10 @@ pub struct Call {
     pub progress: u64,
     /// The callee that got it, and the invocation there.
     pub invoked: Option<(usize, usize)>,
+    /// Callees that had it before, and passed it on.
+    pub refused_by: Vec<usize>,
+    /// Some callees of the procedure are limited in their concurrency.
+    pub may_wait: bool,
 }
 
 #[derive(Debug)]
@@ -110,6 +118,10 @@ pub struct Invocation {
     pub parts: u64,
     pub progress: u64,
     pub wants_progress: bool,
+    /// The callee refused it so that another is tried.
+    pub is_passed_on: bool,
+    /// The place of the registration among those of the callee.
+    pub held: usize,
 }
 
 /// One session from WELCOME to its end.
@@ -150,6 +162,16 @@ impl Session {
             events_lost: 0,
         }
     }
+
+    /// UNREGISTERED came without having been asked for.
+    pub fn lose_registration(&mut self, id: u64) -> Kept {
+        let held = self.registrations.iter_mut().rev().find(|held| held.id == id && !held.is_over);
+        let Some(held) = held else {
+            return broken("answer", format!("registration {id} was revoked, which is not held"));
+        };
+        (held.is_ending, held.is_over, held.is_revoked) = (true, true, true);
+        Ok(())
+    }
 }
 
 /// How often something happened that a run should have seen.
@@ -169,6 +191,7 @@ pub struct Happened {
     /// Retained events that came, and events that said who published them.
     pub retained: u64,
     pub publishers_disclosed: u64,
+    pub rerouted: u64,
 }
 
 /// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
@@ -179,8 +202,13 @@ pub struct History {
     pub may_drop: bool,
     /// Whether outboxes are so small that an ERROR may come without its arguments.
     pub may_refuse: bool,
-    /// Callees that calls did not find, unless it turns out that the router had closed them.
-    missed_callees: Vec<(usize, String)>,
+    /// Whether calls may be re-routed, and so arrive late.
+    pub reroutes: bool,
+    /// Callees that calls did not find, and the place of what they had registered, unless it turns out that the router had
+    /// closed them, or somebody had taken it.
+    missed_callees: Vec<(usize, usize, String)>,
+    /// Callees that had more calls than they said, by the callers of those calls, unless it turns out that callers were gone.
+    crowded: Vec<(u64, Vec<usize>, String)>,
     pub happened: Happened,
 }
 
@@ -198,11 +226,13 @@ pub fn matches(policy: MatchPolicy, pattern: &str, uri: &str) -> bool {
 }
 
 impl History {
-    pub fn new(may_drop: bool, may_refuse: bool) -> Self {
+    pub fn new(may_drop: bool, may_refuse: bool, reroutes: bool) -> Self {
         Self {
             sessions: Vec::new(),
             may_drop,
             may_refuse,
+            reroutes,
+            crowded: Vec::new(),
             missed_callees: Vec::new(),
             happened: Happened::default(),
         }
@@ -311,22 +341,33 @@ impl History {
             parts: 1,
             progress: 0,
             wants_progress: details.receive_progress,
+            is_passed_on: false,
+            held: 0,
         });
+        // A shared one may be held once more under the same id.
+        let of_this = |held: &Registration| held.since.is_some() && held.id == registration;
+        let place = session.registrations.iter().rposition(of_this).unwrap_or_default();
+        session.invocations[index].held = place;
         let can_be_interrupted = session.can_be_interrupted;
-        let held = session.registrations.iter().find(|held| held.since.is_some() && held.id == registration);
+        let held = session.registrations.get(place).filter(|held| of_this(held));
         let Some(held) = held else {
             return broken("O4", format!("{what}: registration {registration} was not confirmed"));
         };
         if held.is_over {
             return broken("O4", format!("{what}: after UNREGISTERED"));
         }
-        let (policy, pattern) = (held.policy, held.pattern);
+        let (policy, pattern, concurrency) = (held.policy, held.pattern, held.concurrency);
         let (wants_caller, since) = (held.disclose_caller, held.since);
-        let last = session.last_calls.insert(caller, number);
-        if last.is_some_and(|last| last > number) {
-            return broken("O3", format!("{what}: after call {last:?}"));
-        }
         let realm = session.realm;
+        self.check_crowd(callee, place, concurrency, &what);
+        // Calls that wait or are re-routed keep no order (R10).
+        let may_stray = self.reroutes || self.call(caller, number).is_some_and(|call| call.may_wait);
+        if !may_stray {
+            let last = self.sessions[callee].last_calls.insert(caller, number);
+            if last.is_some_and(|last| last > number) {
+                return broken("O3", format!("{what}: after call {last:?}"));
+            }
+        }
         let Some(session) = self.sessions.get_mut(caller) else {
             return broken("integrity", format!("{what}: there is no such session"));
         };
@@ -355,8 +396,14 @@ impl History {
             return broken("disclosure", format!("{what}: {manner:?} became {details:?}"));
         }
         self.happened.disclosed += u64::from(disclosed.is_some());
-        if let Some(before) = call.invoked.replace((callee, index)) {
-            return broken("duplicate", format!("{what}: it was invoked before, at {before:?}"));
+        let before = call.invoked.replace((callee, index));
+        if let Some((other, at)) = before {
+            call.refused_by.push(other);
+            let is_tried = call.refused_by.contains(&callee);
+            if is_tried || !self.sessions[other].invocations[at].is_passed_on {
+                return broken("duplicate", format!("{what}: it was invoked before, at {before:?}"));
+            }
+            self.happened.rerouted += 1;
         }
         self.happened.invocations += 1;
         Ok(Some(index))
@@ -409,6 +456,54 @@ impl History {
         call.progress += 1;
         self.happened.progress += 1;
         Ok(())
+    }
+
+    fn call(&self, caller: usize, number: u64) -> Option<&Call> {
+        self.sessions.get(caller)?.calls.get(number as usize)
+    }
+
+    /// R10: never more calls at a callee than it said. One that is cancelled, or whose caller left, counts no longer.
+    fn check_crowd(&mut self, callee: usize, place: usize, concurrency: u64, what: &str) {
+        if concurrency == 0 {
+            return;
+        }
+        let is_running = |invocation: &&Invocation| {
+            invocation.held == place
+                && !invocation.is_answered
+                && !invocation.is_interrupted
+                && self.sessions.get(invocation.caller).is_some_and(|caller| {
+                    let call = caller.calls.get(invocation.number as usize);
+                    caller.end == End::Open
+                        && call.is_some_and(|call| !call.is_answered && call.cancelled.is_none())
+                })
+        };
+        let running = self.sessions[callee].invocations.iter().filter(is_running);
+        let callers: Vec<usize> = running.map(|invocation| invocation.caller).collect();
+        if callers.len() as u64 > concurrency {
+            let text = format!("{what}: {} calls run there, and it takes {concurrency}", callers.len());
+            self.crowded.push((concurrency, callers, text));
+        }
+    }
+
+    /// When all is quiet: who had more calls than it said had some of callers that the router had closed.
+    pub fn check_crowded(&self) -> Kept {
+        let is_there = |caller: &&usize| self.sessions[**caller].end != End::Lost;
+        let broke = |(concurrency, callers, _): &&(u64, Vec<usize>, String)| {
+            callers.iter().filter(is_there).count() as u64 > *concurrency
+        };
+        match self.crowded.iter().find(broke) {
+            Some((_, _, text)) => broken("R10", text.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a call that is not answered waits for a callee, as far as anybody knows.
+    pub fn waits(&self, call: &Call) -> bool {
+        let runs = call.invoked.is_some_and(|(callee, index)| {
+            let callee = &self.sessions[callee];
+            callee.end == End::Open && !callee.invocations[index].is_answered
+        });
+        call.may_wait && !runs && call.cancelled.is_none()
     }
 
     /// INTERRUPT arrives at a callee.
@@ -488,19 +583,24 @@ impl History {
                 && !held.is_ending
                 && matches(held.policy, held.pattern, call.procedure)
         };
-        let missed = self.sessions.iter().enumerate().filter(|(_, session)| {
-            session.end == End::Open && session.realm == realm && session.registrations.iter().any(serves)
+        let missed = self.sessions.iter().enumerate().filter_map(|(callee, session)| {
+            let is_here = session.end == End::Open && session.realm == realm;
+            Some((callee, session.registrations.iter().position(serves).filter(|_| is_here)?))
         });
-        let noted = missed.map(|(callee, _)| {
-            (callee, format!("{what}: session {callee} had registered {}", call.procedure))
+        let noted = missed.map(|(callee, place)| {
+            (callee, place, format!("{what}: session {callee} had registered {}", call.procedure))
         });
         self.missed_callees.extend(noted.collect::<Vec<_>>());
     }
 
     /// When all is quiet: whoever was not found was not there.
     pub fn check_missed_callees(&self) -> Kept {
-        match self.missed_callees.iter().find(|(callee, _)| self.sessions[*callee].end != End::Lost) {
-            Some((callee, text)) => broken("O6", format!("{text} ({:?})", self.sessions[*callee].end)),
+        let was_there = |(callee, place, _): &&(usize, usize, String)| {
+            let session = &self.sessions[*callee];
+            session.end != End::Lost && !session.registrations[*place].is_revoked
+        };
+        match self.missed_callees.iter().find(was_there) {
+            Some((callee, _, text)) => broken("O6", format!("{text} ({:?})", self.sessions[*callee].end)),
             None => Ok(()),
         }
     }
@@ -595,7 +695,7 @@ impl History {
                 let text = format!("call {number} of session {caller}: {missing} parts were lost: {call:?}");
                 return broken("loss", text);
             }
-            if !runs || call.cancelled.is_some() {
+            if (!runs || call.cancelled.is_some()) && !self.waits(call) {
                 let text = format!("call {number} of session {caller} will never be answered: {call:?}");
                 return broken("answer", text);
             }

@@ -26,6 +26,10 @@ pub struct Profile {
     pub ends_by_order: bool,
     /// Somebody is asked about every request.
     pub authorizer: bool,
+    /// Procedures are shared, limited in their concurrency, and taken by force.
+    pub shares: bool,
+    /// Some callees announce that another may be tried where they refuse.
+    pub reroutes: bool,
     pub long_once_in: usize,
     /// Reasons for which the router may close a session that keeps to the protocol.
     pub may_close: Vec<&'static str>,
@@ -49,6 +53,8 @@ impl Profile {
             memory_runs_short,
             ends_by_order: random.once_in(3),
             authorizer: false,
+            shares: false,
+            reroutes: false,
             long_once_in: *random.pick(&[2, 5, 20]),
             may_close: Vec::new(),
         };
@@ -74,6 +80,21 @@ impl Profile {
             limits.authorizer_calls_max = random.between(1, 4);
             limits.authorizer_cache_max = random.below(8);
             limits.invocations_per_session_max = 1000;
+        }
+        if random.once_in(2) {
+            profile.shares = true;
+            profile.reroutes = !random.once_in(3);
+            let limits = &mut profile.limits;
+            limits.queued_calls_per_registration_max = random.below(12);
+            limits.reroutes_per_call_max = random.between(1, 4);
+            // Calls that still wait when all is quiet are told from those that are lost by what the clients hold.
+            let is_short = random.once_in(3);
+            let millis = if is_short { random.between(10, 300) as u64 } else { 3_600_000 };
+            limits.queue_timeout = Duration::from_millis(millis);
+            if random.once_in(3) {
+                limits.queued_bytes_per_registration_max = random.between(200, 4000);
+                limits.reroute_bytes_per_registration_max = random.between(200, 4000);
+            }
         }
         profile
     }

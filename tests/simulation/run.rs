@@ -1,6 +1,7 @@
 //! One run: shards, clients and chance, from the first connection to the last.
 
 use std::cell::{Ref, RefCell};
+use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -61,6 +62,7 @@ impl Totals {
         self.happened.late_parts += other.happened.late_parts;
         self.happened.timeouts += other.happened.timeouts;
         self.happened.disclosed += other.happened.disclosed;
+        self.happened.rerouted += other.happened.rerouted;
         self.steps += other.steps;
         self.sessions += other.sessions;
         self.closed_by_router += other.closed_by_router;
@@ -166,7 +168,7 @@ impl Run {
             }
         }
         let may_refuse = profile.may_close.contains(&uri::SLOW_CONSUMER);
-        let history = History::new(profile.slow == SlowPolicy::Drop, may_refuse);
+        let history = History::new(profile.slow == SlowPolicy::Drop, may_refuse, profile.reroutes);
         let weights = Vec::new();
         let trace = Trace::default();
         Self {
@@ -198,13 +200,21 @@ impl Run {
         self.check_lost(missing)?;
         self.history.check_calls()?;
         self.history.check_missed_callees()?;
-        for client in 0..self.clients.len() {
-            self.on_stage(client, |client, stage| {
-                client.answer_all(stage);
-                Ok(())
-            })?;
+        self.history.check_crowded()?;
+        // With every answer a call that waits may go on.
+        loop {
+            for client in 0..self.clients.len() {
+                self.on_stage(client, |client, stage| {
+                    client.answer_all(stage);
+                    Ok(())
+                })?;
+            }
+            self.settle()?;
+            if !self.clients.iter().any(Client::owes_answers) {
+                break;
+            }
         }
-        self.settle()?;
+        self.history.check_crowded()?;
         self.check_quiet(true)?;
         self.history.check_calls()?;
         self.end()?;
@@ -372,6 +382,8 @@ impl Run {
             long_once_in: self.profile.long_once_in,
             may_close: &may_close,
             is_impatient: self.profile.impatient,
+            shares: self.profile.shares,
+            reroutes: self.profile.reroutes,
             trace: &mut self.trace,
         };
         play(&mut self.clients[client], &mut stage)
@@ -503,7 +515,7 @@ impl Run {
 
     /// Nothing is under way any more, and everything was answered.
     fn check_quiet(&self, with_calls: bool) -> Kept {
-        let mut tables = TableSizes::default();
+        let (mut tables, mut remembered) = (TableSizes::default(), 0);
         for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
             let peaks = core.shard.peaks();
             if peaks.paused + peaks.stuck_bytes + peaks.outbox_bytes > 0 {
@@ -523,6 +535,7 @@ impl Run {
             tables.own_calls += sizes.own_calls;
             tables.decisions += sizes.decisions;
             tables.subscriptions += sizes.subscriptions;
+            remembered += sizes.remembered_calls;
         }
         for client in &self.clients {
             if let Some(text) = client.unanswered(with_calls) {
@@ -534,6 +547,9 @@ impl Run {
                     format!("client {} could not send {}", client.number, client.unsent()),
                 );
             }
+        }
+        if with_calls && remembered > 0 {
+            return broken("held", format!("{remembered} calls are remembered, and all are answered"));
         }
         self.check_tables(tables)?;
         self.check_retained()?;
@@ -564,20 +580,23 @@ impl Run {
 
     /// The tables hold what the clients hold.
     fn check_tables(&self, tables: TableSizes) -> Kept {
-        let registered = self.authorizers.iter().filter(|authorizer| authorizer.is_ready).count();
-        let mut expected = TableSizes { registrations: registered, ..TableSizes::default() };
+        let mut expected = TableSizes::default();
+        // All callees of a shared one have the same.
+        let mut registered = BTreeSet::new();
         let mut subscribed = Vec::new();
         for session in self.history.sessions.iter().filter(|session| session.end == End::Open) {
-            let registered = session.registrations.iter().filter(|held| !held.is_over);
-            expected.registrations += registered.count();
+            let held = session.registrations.iter().filter(|held| !held.is_over);
+            registered.extend(held.map(|held| (session.realm, held.id)));
             let open = || session.calls.iter().filter(|call| !call.is_answered);
-            expected.invocations += open().count();
+            expected.invocations += open().filter(|call| !self.history.waits(call)).count();
             // At home and at the callee.
             expected.inputs += 2 * open().filter(|call| call.has_more).count();
             for held in session.subscriptions.iter().filter(|held| !held.is_over) {
                 subscribed.push((session.core, session.realm, held.policy, held.pattern));
             }
         }
+        let authorizers = self.authorizers.iter().filter(|authorizer| authorizer.is_ready).count();
+        expected.registrations = registered.len() + authorizers;
         subscribed.sort_unstable();
         subscribed.dedup();
         expected.subscriptions = subscribed.len();
@@ -654,8 +673,14 @@ impl Run {
             tables.retained = 0;
             if self.is_stopping {
                 // The first to stop does not hear the last words of the others.
-                tables =
-                    TableSizes { registrations: 0, invocations: 0, call_deadlines: 0, inputs: 0, ..tables };
+                tables = TableSizes {
+                    registrations: 0,
+                    invocations: 0,
+                    call_deadlines: 0,
+                    inputs: 0,
+                    remembered_calls: 0,
+                    ..tables
+                };
             }
             if held != Held::default() || tables != TableSizes::default() {
                 return broken("held", format!("core {number}, which nobody is at: {held:?} {tables:?}"));
