@@ -643,7 +643,7 @@ impl Client {
                 continue;
             }
             self.running.swap_remove(at);
-            let refuse = stage.random.once_in(4);
+            let refuse = stage.random.once_in(if stage.reroutes { 2 } else { 4 });
             self.answer(session, request, index, refuse, stage);
         }
     }
@@ -790,7 +790,8 @@ impl Client {
                 let index = history.receive_invocation(session, request, registration, details, content)?;
                 let Some(index) = index else { return Ok(()) };
                 if self.state == State::Open && stage.random.once_in(3) {
-                    self.answer(session, request, index, false, stage);
+                    let refuse = stage.reroutes && stage.random.once_in(2);
+                    self.answer(session, request, index, refuse, stage);
                 } else {
                     self.running.push((request, index));
                 }
