@@ -92,6 +92,7 @@ section! {
         authorizer_cache_max: Integer(0..=10_000_000), 10_000;
         testaments_per_session_max: Integer(0..=100_000), 32;
         testament_bytes_per_session_max: Bytes(0..=16 * MIB), 64 * KIB;
+        details_bytes_per_session_max: Bytes(0..=MIB), 4 * KIB;
         gathers_per_core_max: Integer(1..=1_000_000), 64;
         gather_timeout ["gather_timeout_ms"]: milliseconds(10..=60_000), ms(1_000);
         memory_high_percent: Integer(1..=99), 80;

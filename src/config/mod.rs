@@ -174,6 +174,8 @@ pub struct Limits {
     pub testaments_per_session_max: usize,
     /// `testament_bytes_per_session_max`: and how long all of it may be.
     pub testament_bytes_per_session_max: usize,
+    /// `details_bytes_per_session_max`: what `wamp.session.modify_details` may say of a session.
+    pub details_bytes_per_session_max: usize,
     /// `gathers_per_core_max`: meta procedures that wait for the answers of other cores.
     pub gathers_per_core_max: usize,
     /// `gather_timeout_ms`: how long they wait.

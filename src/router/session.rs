@@ -54,6 +54,8 @@ pub(super) struct Active {
     pub(super) events_lost: u64,
     /// What is published when the session ends.
     pub(super) testaments: Option<Box<Testaments>>,
+    /// What `wamp.session.modify_details` has said of it.
+    pub(super) details: Option<Box<serde_json::Map<String, serde_json::Value>>>,
 }
 
 /// One connection of this core and the session on it.
@@ -111,6 +113,7 @@ impl Session {
                 uri_bytes: 0,
                 events_lost: 0,
                 testaments: None,
+                details: None,
             })
         })
     }

@@ -172,6 +172,46 @@ fn what_a_realm_without_the_meta_api_announces() {
     assert_eq!(features(false), with);
 }
 
+/// As many sessions as one turn may not end: nobody is forgotten, nobody who came later is among them.
+#[test]
+fn more_sessions_are_killed_than_in_one_turn() {
+    for cores in 1..=2 {
+        let placement = (0..1500).map(|party| party % cores).collect();
+        let setup = Setup { cores, home: 0, placement, backwards: false, fault: Fault::None };
+        let mut world = World::new(&default_config(), setup);
+        let join = |world: &mut World, party| {
+            world.open(party, Serializer::Json, 0);
+            world.send(party, Input::Text(&format!("[1, \"realm1\", {PLAIN_ROLES}]")));
+        };
+        for party in 0..1400 {
+            join(&mut world, party);
+        }
+        let _ = world.take_received();
+        send(&mut world, r#"[48, 1, {}, "wamp.session.kill_by_authrole", ["anonymous"]]"#);
+        for party in 1400..1500 {
+            join(&mut world, party);
+        }
+        let closed = |received: &[(usize, Received)]| {
+            received.iter().filter(|(_, one)| matches!(one, Received::Closed(CloseReason::Killed))).count()
+        };
+        let at_once = world.take_received();
+        assert_eq!(closed(&at_once), 512 * usize::from(cores));
+        assert!(at_once.iter().all(|(party, _)| *party != 0), "it is answered once it is done");
+        world.wait(1);
+        let later = world.take_received();
+        assert_eq!(closed(&at_once) + closed(&later), 1399);
+        let answers: Vec<_> = later.iter().filter(|(party, _)| *party == 0).collect();
+        let [(_, Received::Message(answer))] = answers.as_slice() else { panic!("{answers:?}") };
+        assert_eq!(serde_json::from_slice::<Value>(answer).unwrap(), json!([50, 1, {}, [1399]]));
+        for party in (0..1).chain(1400..1500) {
+            assert!(world.is_connected(party), "{party}");
+            world.close(party, CloseReason::EndOfStream);
+        }
+        let _ = world.take_received();
+        world.assert_empty();
+    }
+}
+
 /// The list of codes is complete, and so is the table.
 #[test]
 fn every_message_type_in_every_state() {

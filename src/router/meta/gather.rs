@@ -33,6 +33,10 @@ pub(in crate::router) enum Question {
     },
     Session(SessionId),
     Kill(Box<KillOrder>),
+    ModifyDetails {
+        session: SessionId,
+        details: Map<String, Value>,
+    },
     ListSubscriptions,
     LookUpSubscription(Topic),
     MatchSubscriptions(Box<str>),
@@ -87,6 +91,7 @@ impl Question {
                 roles.iter().map(|role| role.len() + size_of::<Box<str>>()).sum()
             }
             Self::Kill(order) => order.bytes(),
+            Self::ModifyDetails { details, .. } => super::session::bytes_of(details),
             Self::LookUpSubscription(topic) | Self::LookUpRegistration(topic) => topic.uri.len(),
             Self::MatchSubscriptions(uri) | Self::MatchRegistration(uri) => uri.len(),
             Self::RemoveCallee { reason: Some(reason), .. }

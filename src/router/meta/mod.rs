@@ -124,6 +124,10 @@ impl Router {
                 return Err((uri::INVALID_ARGUMENT, "this is no question"));
             }
             Procedure::SessionGet => Question::Session(procedure::session(arguments, 0)?),
+            Procedure::SessionModifyDetails => Question::ModifyDetails {
+                session: procedure::session(arguments, 0)?,
+                details: session::modified(arguments)?,
+            },
             Procedure::SessionKill
             | Procedure::SessionKillByAuthid
             | Procedure::SessionKillByAuthrole
@@ -193,6 +197,7 @@ impl Router {
             Question::CountSessions { roles } => self.count_sessions(realm, roles.as_deref()),
             Question::ListSessions { roles } => self.list_sessions(realm, roles.as_deref(), effects),
             Question::Session(id) => self.find_session(realm, *id),
+            Question::ModifyDetails { session, details } => self.modify_details(realm, *session, details),
             // A sweep answers for itself.
             Question::Kill(_) => Findings::default(),
             Question::ListSubscriptions => self.list_subscriptions(realm, effects),

@@ -33,6 +33,7 @@ procedures! {
     SessionCount = "wamp.session.count";
     SessionList = "wamp.session.list";
     SessionGet = "wamp.session.get";
+    SessionModifyDetails = "wamp.session.modify_details";
     SessionKill = "wamp.session.kill";
     SessionKillByAuthid = "wamp.session.kill_by_authid";
     SessionKillByAuthrole = "wamp.session.kill_by_authrole";
@@ -55,6 +56,9 @@ procedures! {
     RegistrationCountCallees = "wamp.registration.count_callees";
     RegistrationRemoveCallee = "wamp.registration.remove_callee";
 }
+
+const TOO_MANY_DETAILS: Refusal =
+    (uri::LIMIT_REACHED, "the details of the session would be longer than they may be");
 
 const NO_SUCH_SESSION: Refusal = (uri::NO_SUCH_SESSION, "the realm has no other session with this id");
 const NO_SUCH_SUBSCRIPTION: Refusal =
@@ -83,8 +87,12 @@ impl Procedure {
             }
             Self::SessionGet | Self::RegistrationGet if is_found => Arguments::from(vec![details.into()]),
             Self::SessionAddTestament | Self::SessionFlushTestaments => Arguments::default(),
-            Self::SessionKill | Self::RegistrationRemoveCallee if is_found => Arguments::default(),
-            Self::SessionGet | Self::SessionKill => return Err(NO_SUCH_SESSION),
+            Self::SessionKill | Self::SessionModifyDetails | Self::RegistrationRemoveCallee if is_found => {
+                Arguments::default()
+            }
+            // There was the session, and no room.
+            Self::SessionModifyDetails if count > 0 => return Err(TOO_MANY_DETAILS),
+            Self::SessionGet | Self::SessionKill | Self::SessionModifyDetails => return Err(NO_SUCH_SESSION),
             Self::SubscriptionList | Self::RegistrationList => {
                 distinct(&mut ids);
                 return Ok(written(is_partial, |out| write_lists(&ids, out)));

@@ -83,19 +83,65 @@ impl Sweeps {
 /// What the meta API tells of a session.
 fn details(session: &Session, realm: &Realm) -> Map<String, Value> {
     let role = &*realm.roles[usize::from(session.role)].name;
-    [
+    let own = session.active.as_ref().and_then(|active| active.details.as_deref()).cloned();
+    let identity = [
         ("session", Value::from(session.id.0)),
         ("authid", session.authid().into()),
         ("authrole", role.into()),
         ("authmethod", session.authmethod().into()),
         ("authprovider", session.authprovider().into()),
-    ]
-    .into_iter()
-    .map(|(key, value)| (key.to_owned(), value))
-    .collect()
+    ];
+    let identity = identity.into_iter().map(|(key, value)| (key.to_owned(), value));
+    identity.chain(own.into_iter().flatten()).collect()
+}
+
+/// What says who a session is, and is not to be changed.
+const IDENTITY: [&str; 7] =
+    ["session", "authid", "authrole", "authmethod", "authprovider", "authextra", "transport"];
+
+/// The details that `wamp.session.modify_details` is to set, or with null to take away.
+pub(super) fn modified(arguments: &Arguments) -> Result<Map<String, Value>, Refusal> {
+    let Some(details) = arguments.args.get(1).and_then(Value::as_object) else {
+        return Err((uri::INVALID_ARGUMENT, "the second argument must be a map of details"));
+    };
+    if IDENTITY.iter().any(|key| details.contains_key(*key)) {
+        return Err((uri::INVALID_ARGUMENT, "who a session is cannot be modified"));
+    }
+    Ok(details.clone())
+}
+
+/// What details take, in bytes.
+pub(super) fn bytes_of(details: &Map<String, Value>) -> usize {
+    serde_json::to_string(details).map_or(usize::MAX, |text| text.len())
 }
 
 impl Router {
+    /// Sets details of a session. The count is 1 if there was the session and no room.
+    pub(super) fn modify_details(
+        &mut self,
+        realm: RealmIndex,
+        id: SessionId,
+        changes: &Map<String, Value>,
+    ) -> Findings {
+        let found = self.sessions.find(id).filter(|(_, session)| session.realm == realm);
+        let Some((key, _)) = found else { return Findings::default() };
+        let (hash_seed, bytes_max) = (self.hash_seed, self.limits.details_bytes_per_session_max);
+        let active = self.sessions.at_mut(key.slot).active(hash_seed);
+        let mut details = active.details.as_deref().cloned().unwrap_or_default();
+        for (name, value) in changes {
+            if value.is_null() {
+                details.remove(name);
+            } else {
+                details.insert(name.clone(), value.clone());
+            }
+        }
+        if bytes_of(&details) > bytes_max {
+            return Findings { count: 1, ..Findings::default() };
+        }
+        active.details = (!details.is_empty()).then(|| Box::new(details));
+        Findings { is_found: true, ..Findings::default() }
+    }
+
     /// A session was welcomed.
     pub(in crate::router) fn session_joined(&mut self, key: SessionKey, effects: &mut impl Effects) {
         const TOPIC: &str = "wamp.session.on_join";
