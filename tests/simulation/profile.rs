@@ -68,8 +68,8 @@ impl Profile {
         if impatient {
             let limits = &mut profile.limits;
             limits.slow_consumer_timeout = Duration::from_millis(random.between(500, 5_000) as u64);
-            limits.ping_interval = Duration::from_millis(random.between(500, 5_000) as u64);
-            limits.ping_timeout = Duration::from_millis(random.between(500, 5_000) as u64);
+            limits.ping_interval = Duration::from_millis(random.between(100, 2_000) as u64);
+            limits.ping_timeout = Duration::from_millis(random.between(100, 2_000) as u64);
             profile.may_close.extend([uri::SLOW_CONSUMER, uri::PING_TIMEOUT, uri::HANDSHAKE_TIMEOUT]);
         }
         // One that does not read in time would refuse what the clients count on.
