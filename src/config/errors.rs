@@ -205,8 +205,54 @@ impl ConfigError {
         let width = text[start..end.min(line_start + line.len()).max(start)].chars().count().max(1);
         self.line = text[..line_start].matches('\n').count() + 1;
         self.column = before + 1;
-        self.excerpt = Some(Excerpt::new(line, before, width));
+        let names_users = self.path.contains(".user[") || self.path.contains(".token");
+        self.excerpt = Some(Excerpt::new(&masked(line, names_users), before, width));
     }
+}
+
+/// Keys whose values are secret.
+const SECRET_KEYS: [&str; 6] = ["ticket", "ticket_hash", "secret", "key", "stored_key", "server_key"];
+
+/// Keys of users and tokens whose values may be shown; any other may be a secret whose name is misspelt.
+const HARMLESS_KEYS: [&str; 7] = ["authid", "role", "salt", "kdf", "dialect", "issuer", "audience"];
+const HARMLESS_ENDS: [&str; 3] = ["_env", "_file", "_claim"];
+
+/// A line with stars in the place of secrets: as long as before.
+fn masked(line: &str, names_users: bool) -> String {
+    let is_secret = |key: &str| match names_users {
+        true => {
+            !HARMLESS_KEYS.contains(&key)
+                && !HARMLESS_ENDS.iter().any(|end| key.ends_with(end))
+                && !key.is_empty()
+        }
+        false => SECRET_KEYS.contains(&key),
+    };
+    let mut out = String::with_capacity(line.len());
+    // The quotation mark of the text that this character is in, and whether that is a secret.
+    let mut quoted: Option<(char, bool)> = None;
+    let mut escaped = false;
+    for character in line.chars() {
+        match quoted {
+            Some((mark, _)) if character == mark && !escaped => {
+                quoted = None;
+                out.push(character);
+            }
+            Some((mark, hidden)) => {
+                escaped = mark == '"' && character == '\\' && !escaped;
+                out.push(if hidden { '*' } else { character });
+            }
+            None => {
+                if matches!(character, '"' | '\'') {
+                    let key = out.trim_end().strip_suffix('=').map_or("", str::trim_end);
+                    let is_part = |part: char| part.is_ascii_alphanumeric() || part == '_' || part == '-';
+                    let key = key.rsplit(|part| !is_part(part)).next().unwrap_or_default();
+                    quoted = Some((character, is_secret(key)));
+                }
+                out.push(character);
+            }
+        }
+    }
+    out
 }
 
 impl Excerpt {
@@ -293,6 +339,22 @@ fn edit_distance(from: &str, to: &str, distance_max: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn secrets_are_masked() {
+        for (line, names_users, expected) in [
+            (r#"ticket = "pass\"word" # x"#, false, r#"ticket = "**********" # x"#),
+            (r#"wampcra = { key = 'abc', salt = "s" }"#, false, r#"wampcra = { key = '***', salt = "s" }"#),
+            (r#"tiket = "abc""#, true, r#"tiket = "***""#),
+            (r#"ticket = "abc"#, false, r#"ticket = "***"#),
+            (r#"authid = "joe""#, true, r#"authid = "joe""#),
+            (r#"ticket_env = "A""#, true, r#"ticket_env = "A""#),
+            (r#"authorized_keys = ["aa"]"#, true, r#"authorized_keys = ["aa"]"#),
+            (r#"name = "realm1""#, false, r#"name = "realm1""#),
+        ] {
+            assert_eq!(masked(line, names_users), expected);
+        }
+    }
 
     #[test]
     fn distances() {
