@@ -1,5 +1,6 @@
 """A router of our own for a test: free ports, a configuration in a temporary folder, start, stop. Standard library only."""
 
+import re
 import signal
 import socket
 import subprocess
@@ -87,6 +88,20 @@ class Router:
     def log(self, lines=40):
         """The end of what the router wrote."""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def counter(self, name):
+        """A counter, summed over all cores, as SIGUSR1 writes it to the log."""
+        seen = self.log_path.stat().st_size
+        self.process.send_signal(signal.SIGUSR1)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            with open(self.log_path, errors="replace") as log:
+                log.seek(seen)
+                found = re.search(rf"counters: .*\b{name}=(\d+) ", log.read())
+            if found:
+                return int(found.group(1))
+            time.sleep(POLL_S)
+        raise RouterError(f"the router does not say its counters:\n{self.log()}")
 
     def ending(self):
         """What was wrong with the way it stopped, or None."""

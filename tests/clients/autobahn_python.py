@@ -20,6 +20,7 @@ from autobahn.wamp.types import (  # noqa: E402
     RegisterOptions,
     SubscribeOptions,
 )
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateResponseAccept  # noqa: E402
 from values import Failure  # noqa: E402
 
 SERIALIZERS = {"json": JsonSerializer, "msgpack": MsgPackSerializer, "cbor": CBORSerializer}
@@ -71,6 +72,10 @@ class Session:
             host = f"{link['host']}:{link['port']}" if "port" in link else "localhost"
             factory = WampWebSocketClientFactory(
                 lambda: self.application, url=f"ws://{host}{link['path']}", serializers=[SERIALIZERS[serializer]()])
+            if link.get("compressed"):
+                factory.setProtocolOptions(
+                    perMessageCompressionOffers=[PerMessageDeflateOffer()],
+                    perMessageCompressionAccept=PerMessageDeflateResponseAccept)
         else:
             factory = WampRawSocketClientFactory(lambda: self.application, serializer=SERIALIZERS[serializer]())
         if "unix" in link:

@@ -119,10 +119,10 @@ fn bombs_end_their_own_connection_and_nothing_else() {
     let memory = router.memory_bytes();
     let bomb = deflated(&vec![0; 10 << 20]);
     assert!(bomb.len() < 20_000);
-    let ratio = deflated(&vec![b' '; 900_000]);
+    let twice = deflated(&vec![b' '; 2 << 20]);
     let mut closed = 0;
     for at in [&router.near, &router.far] {
-        for payload in [&bomb, &ratio] {
+        for payload in [&bomb, &twice] {
             for _ in 0..20 {
                 let mut client = Client::join_compressed(at, 15);
                 client.send_raw(&websocket_frame(COMPRESSED_TEXT, payload));

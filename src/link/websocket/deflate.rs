@@ -17,8 +17,8 @@ const TAIL: [u8; 6] = [0, 0, 0xff, 0xff, 3, 0];
 /// What a sender takes off, and a receiver adds.
 const TAIL_BYTES: usize = 4;
 
-/// So much may come of a message without regard to its ratio, in bytes.
-const RATIO_FREE_BYTES: usize = 64 * 1024;
+/// So much may come of a message without regard to its ratio, in bytes: what an honest sender repeats a lot becomes very short.
+const RATIO_FREE_BYTES: usize = 1024 * 1024;
 
 /// What a compressed message may be longer than its content, beside an eighth of it, in bytes: empty blocks, of which
 /// senders write one for each of their fragments. Reading them is work that no other bound would notice.
