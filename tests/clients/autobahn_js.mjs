@@ -64,6 +64,7 @@ export class Session {
                     this.incoming(kwargs),
                     details.procedure,
                     progress,
+                    details.caller,
                 );
                 return new autobahn.Result(...answer.map(this.outgoing));
             } catch (error) {
@@ -114,7 +115,14 @@ export class Session {
 
     async subscribe(name, topic, options, onEvent) {
         const handler = (args, kwargs, event) =>
-            onEvent(this.incoming(args), this.incoming(kwargs), event.topic, event.publication);
+            onEvent(
+                this.incoming(args),
+                this.incoming(kwargs),
+                event.topic,
+                event.publication,
+                event.publisher,
+                event.retained,
+            );
         this.subscriptions.set(name, await this.request(this.session.subscribe(topic, handler, options)));
     }
 

@@ -102,7 +102,7 @@ class Session:
         async def endpoint(*args, details, **kwargs):
             progress = details.progress and (lambda args, kwargs: details.progress(*args, **kwargs))
             try:
-                args, kwargs = await behaviour(list(args), kwargs, details.procedure, progress)
+                args, kwargs = await behaviour(list(args), kwargs, details.procedure, progress, details.caller)
             except Failure as error:
                 raise ApplicationError(error.uri, *error.arguments, **error.keywords) from None
             return CallResult(*args, **kwargs)
@@ -149,7 +149,8 @@ class Session:
 
     async def subscribe(self, name, topic, options, on_event):
         async def handler(*args, details, **kwargs):
-            on_event(args, kwargs, details.topic, details.publication)
+            on_event(
+                args, kwargs, details.topic, details.publication, details.publisher, details.retained)
 
         try:
             subscription = await self.application.subscribe(

@@ -22,6 +22,8 @@ class Client:
 
 
 EVERY_LINK = {serializer: WEBSOCKET + RAWSOCKET for serializer in SERIALIZERS}
+NO_DISCLOSE_ME = "has no disclose_me"
+NO_PASSTHRU = "has no payload passthru"
 NO_CALLEE_CANCELLING = "its callee does not announce call_canceling"
 
 CLIENTS = {
@@ -30,12 +32,17 @@ CLIENTS = {
         Client("autobahn-python", "python", EVERY_LINK, {
             "send_bad_uri": "checks URIs before it sends them",
             "cancel_mode": "sends CANCEL without a mode",
+            "revoked": "closes its link at an UNREGISTERED whose reason is a text and no URI",
+            "disclose_me": NO_DISCLOSE_ME,
+            "passthru": NO_PASSTHRU,
+            "see_newer_features": "shows only those features of WELCOME that it knows",
             "see_canceled": "ends a cancelled call itself and does not show the router's ERROR",
         }),
         Client("xconn", "python", EVERY_LINK, {
             "see_features": "does not show the details of WELCOME",
             "see_goodbye": "does not show the reason of GOODBYE",
             "see_publication": "shows no publication ids",
+            "passthru": NO_PASSTHRU,
             "raise_kwargs": "sends no keyword arguments in the ERROR of a callee",
             "cancel": "has no cancel",
             "interrupted": NO_CALLEE_CANCELLING,
@@ -47,11 +54,15 @@ CLIENTS = {
             "msgpack": WEBSOCKET,
             "cbor": WEBSOCKET,
         }, {
+            "passthru": NO_PASSTHRU,
             "cancel_at_once": "takes the ERROR of a call cancelled by skip or killnowait as a protocol violation",
             "interrupted": NO_CALLEE_CANCELLING,
         }),
         Client("wampy", "javascript", {serializer: WEBSOCKET for serializer in SERIALIZERS}, {
             "send_bad_uri": "checks URIs before it sends them",
+            "whole_ids": "gives ids above 2^32 back as floats, which get_events does not take yet",
+            "retain": "leaves retain out of PUBLISH",
+            "concurrency": "leaves concurrency out of REGISTER",
             "publish_unacknowledged": "always asks for an acknowledgement",
             "exclude_me_false": "leaves exclude_me out unless it is true",
             "eligible_nobody": "refuses an empty list",

@@ -170,9 +170,9 @@ class Peer:
     def call_many(self, procedure, calls):
         return self.ask("call_many", procedure=procedure, calls=calls)
 
-    async def start_call(self, procedure, args=None):
+    async def start_call(self, procedure, args=None, options=None):
         name = self.new_name()
-        await self.ask("call_start", name=name, procedure=procedure, args=args)
+        await self.ask("call_start", name=name, procedure=procedure, args=args, options=options)
         return name
 
     def cancel_call(self, name, mode=None):

@@ -37,7 +37,7 @@ class Procedure {
     }
 
     // The result as [args, kwargs], or Failure. `progress` sends one progressive result, or is null.
-    async call(args, kwargs, procedure, progress) {
+    async call(args, kwargs, procedure, progress, caller) {
         this.invoked += 1;
         this.changed.notify();
         switch (this.behaviour.kind) {
@@ -47,6 +47,15 @@ class Procedure {
                 throw new Failure(this.behaviour.uri, args, kwargs);
             case 'procedure':
                 return [[procedure], {}];
+            case 'caller':
+                return [[caller ?? null], {}];
+            case 'authorize':
+                return [[args[1].endsWith(this.behaviour.suffix)], {}];
+            case 'authenticate':
+                if (args[2].ticket !== this.behaviour.ticket) {
+                    throw new Failure('com.example.error.no_such_user', [], {});
+                }
+                return [[this.behaviour.role], {}];
             case 'constant':
                 return [[this.behaviour.value], {}];
             case 'progress':
@@ -169,13 +178,15 @@ class Party {
 
     subscribe(request) {
         const session = this.session(request);
-        const onEvent = (args, kwargs, topic, publication) => {
+        const onEvent = (args, kwargs, topic, publication, publisher, retained) => {
             session.events.push({
                 name: request.name,
                 args: args ?? [],
                 kwargs: kwargs ?? {},
                 topic: topic ?? null,
                 publication: publication ?? null,
+                publisher: publisher ?? null,
+                retained: Boolean(retained),
             });
             session.eventCame.notify();
         };

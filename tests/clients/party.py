@@ -46,7 +46,7 @@ class Procedure:
         self.released = asyncio.Event()
         self.changed = Change()
 
-    async def __call__(self, args, kwargs, procedure, progress):
+    async def __call__(self, args, kwargs, procedure, progress, caller=None):
         """The result as (args, kwargs), or Failure. `progress` sends one progressive result, or is None."""
         self.invoked += 1
         self.changed.notify()
@@ -57,6 +57,14 @@ class Procedure:
             raise Failure(self.behaviour["uri"], args, kwargs)
         if kind == "procedure":
             return [procedure], {}
+        if kind == "caller":
+            return [caller], {}
+        if kind == "authorize":
+            return [args[1].endswith(self.behaviour["suffix"])], {}
+        if kind == "authenticate":
+            if args[2].get("ticket") != self.behaviour["ticket"]:
+                raise Failure("com.example.error.no_such_user")
+            return [self.behaviour["role"]], {}
         if kind == "constant":
             return [self.behaviour["value"]], {}
         if kind == "progress":
@@ -171,10 +179,10 @@ class Party:
         session = self.session(request)
         name = request["name"]
 
-        def on_event(args, kwargs, topic=None, publication=None):
+        def on_event(args, kwargs, topic=None, publication=None, publisher=None, retained=None):
             session.events.append({
                 "name": name, "args": list(args or []), "kwargs": dict(kwargs or {}),
-                "topic": topic, "publication": publication})
+                "topic": topic, "publication": publication, "publisher": publisher, "retained": bool(retained)})
             session.event_came.notify()
 
         await session.subscribe(name, request["topic"], request.get("options") or {}, on_event)

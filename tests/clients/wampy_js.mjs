@@ -70,6 +70,7 @@ export class Session {
                     this.incoming(argsDict ?? {}),
                     details.procedure ?? procedure,
                     progress,
+                    details.caller,
                 );
                 return this.payload(...answer);
             } catch (error) {
@@ -103,7 +104,14 @@ export class Session {
 
     async subscribe(name, topic, options, onEvent) {
         const handler = ({ details, argsList, argsDict }) =>
-            onEvent(this.incoming(argsList ?? []), this.incoming(argsDict ?? {}), details.topic ?? topic);
+            onEvent(
+                this.incoming(argsList ?? []),
+                this.incoming(argsDict ?? {}),
+                details.topic ?? topic,
+                undefined,
+                details.publisher,
+                details.retained,
+            );
         const given = Object.keys(options).length ? [options] : [];
         const subscribed = await this.request(this.wampy.subscribe(topic, handler, ...given));
         this.subscriptions.set(name, [subscribed.subscriptionId, handler]);

@@ -51,7 +51,8 @@ class Session:
             try:
                 args, kwargs = await behaviour(
                     self.incoming(invocation.args or []), self.incoming(invocation.kwargs or {}),
-                    (invocation.details or {}).get("procedure", procedure), None)
+                    (invocation.details or {}).get("procedure", procedure), None,
+                    (invocation.details or {}).get("caller"))
             except Failure as error:
                 raise ApplicationError(error.uri, *self.outgoing(error.arguments)) from None
             return types.Result(self.outgoing(args) or None, self.outgoing(kwargs) or None)
@@ -80,8 +81,10 @@ class Session:
 
     async def subscribe(self, name, topic, options, on_event):
         async def handler(event):
+            details = event.details or {}
             on_event(
-                self.incoming(event.args), self.incoming(event.kwargs), (event.details or {}).get("topic", topic))
+                self.incoming(event.args), self.incoming(event.kwargs), details.get("topic", topic),
+                publisher=details.get("publisher"), retained=details.get("retained"))
 
         self.subscriptions[name] = await self.request(self.session.subscribe(topic, handler, options))
 
