@@ -139,6 +139,8 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("pauses of accepting", counters.accept_paused),
         ("sockets that could not be watched", totals.kernel.registrations_refused),
         ("events received", happened.events),
+        ("comings of sessions heard of", happened.joins),
+        ("goings of sessions heard of", happened.leaves),
         ("events dropped", counters.events_dropped),
         ("events reported as lost", happened.events_lost),
         ("retained events received", happened.retained),

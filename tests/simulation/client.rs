@@ -1,6 +1,6 @@
 //! A client: what it does by chance, and what it makes of what it is sent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, Serializer, decode};
 use crosspoint::wamp::error::uri;
@@ -13,7 +13,9 @@ use crosspoint::wamp::options::{
     CallOptions, CancelMode, CancelOptions, CloseDetails, HelloDetails, InvocationPolicy, Passthru,
     PublishOptions, RegisterOptions, SubscribeOptions, Text, YieldOptions,
 };
-use crosspoint::wamp::{MatchPolicy, Payload, RegistrationId, RequestId, SessionId, SubscriptionId};
+use crosspoint::wamp::{
+    Arguments, MatchPolicy, Payload, RegistrationId, RequestId, SessionId, SubscriptionId,
+};
 
 use super::content::{CALL, Content, ERROR, EVENT, RESULT, part_of};
 use super::history::{
@@ -30,6 +32,9 @@ pub const REALMS: [&str; 2] = ["realm1", "realm2"];
 const URIS: [&str; 5] = ["a.b.c", "a.b.d", "a.x.c", "e.b.c", "a.b"];
 
 /// What is subscribed to and registered.
+/// What the router says of sessions that come and go.
+const META: &str = "wamp.session.";
+
 const PATTERNS: [(MatchPolicy, &str); 16] = [
     (MatchPolicy::Exact, "a.b.c"),
     (MatchPolicy::Exact, "a.b.d"),
@@ -162,6 +167,8 @@ pub struct Client {
     fin_due: bool,
     fin_sent: bool,
     input: Vec<u8>,
+    /// When HELLO was sent.
+    hello_at: u64,
     last_request: u64,
     pending: BTreeMap<u64, Pending>,
     /// Calls with input to come, by request and number.
@@ -192,6 +199,7 @@ impl Client {
             fin_due: false,
             fin_sent: false,
             input: Vec::new(),
+            hello_at: 0,
             last_request: 0,
             pending: BTreeMap::new(),
             inputs: Vec::new(),
@@ -337,6 +345,7 @@ impl Client {
     }
 
     fn say_hello(&mut self, stage: &mut Stage<'_>) {
+        self.hello_at = stage.step;
         let mut features = ClientFeatures::CALLER
             .with(ClientFeatures::CALLEE)
             .with(ClientFeatures::PUBLISHER)
@@ -475,7 +484,9 @@ impl Client {
     }
 
     fn subscribe(&mut self, session: usize, stage: &mut Stage<'_>) {
-        let (policy, pattern) = *stage.random.pick(&PATTERNS);
+        let watches = stage.random.once_in(12);
+        let any = *stage.random.pick(&PATTERNS);
+        let (policy, pattern) = if watches { (MatchPolicy::Prefix, META) } else { any };
         let held = &mut stage.history.sessions[session].subscriptions;
         if held.iter().any(|held| !held.is_over && (held.policy, held.pattern) == (policy, pattern)) {
             return;
@@ -491,6 +502,8 @@ impl Client {
             is_ending: false,
             is_over: false,
             events,
+            joined: BTreeSet::new(),
+            gone: BTreeSet::new(),
         });
         let request = self.next_request(Some(Pending::Subscribe(held.len() - 1)));
         let options = SubscribeOptions { match_policy: policy, get_retained, ..SubscribeOptions::default() };
@@ -759,7 +772,8 @@ impl Client {
     fn receive_welcome(&mut self, id: SessionId, stage: &mut Stage<'_>) {
         self.forget_session();
         self.session = Some(stage.history.sessions.len());
-        let session = Session::new(self.realm, self.core, id.0, self.can_be_interrupted);
+        let mut session = Session::new(self.realm, self.core, id.0, self.can_be_interrupted);
+        session.hello_at = self.hello_at;
         stage.history.sessions.push(session);
         self.state = State::Open;
     }
@@ -779,6 +793,12 @@ impl Client {
 
     fn receive_in_session(&mut self, session: usize, message: &Message<'_>, stage: &mut Stage<'_>) -> Kept {
         match message {
+            Message::Event(event)
+                if event.details.topic.as_deref().is_some_and(|topic| topic.starts_with(META)) =>
+            {
+                let arguments = Arguments::read(&event.payload).unwrap_or_default();
+                stage.history.receive_meta_event(session, event, &arguments.args)
+            }
             Message::Event(event) => {
                 let content = Content::decode(event.payload);
                 stage.history.receive_event(session, event.subscription.0, content, &event.details)

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crosspoint::wamp::MatchPolicy;
 use crosspoint::wamp::error::uri;
+use crosspoint::wamp::message::Event;
 use crosspoint::wamp::options::{CancelMode, EventDetails, InvocationDetails};
+
+use serde_json::Value;
 
 use super::content::{CALL, Content, ERROR, EVENT, RESULT};
 
@@ -59,6 +62,9 @@ pub struct Subscription {
     pub is_over: bool,
     /// Numbers of the publications received, by publisher.
     pub events: BTreeMap<usize, Vec<u64>>,
+    /// Sessions that the router said have come, and have gone.
+    pub joined: BTreeSet<u64>,
+    pub gone: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -130,6 +136,8 @@ pub struct Session {
     pub realm: usize,
     pub core: usize,
     pub id: u64,
+    /// When its HELLO was sent.
+    pub hello_at: u64,
     pub end: End,
     pub can_be_interrupted: bool,
     pub publications: Vec<Publication>,
@@ -150,6 +158,7 @@ impl Session {
             realm,
             core,
             id,
+            hello_at: 0,
             end: End::Open,
             can_be_interrupted,
             publications: Vec::new(),
@@ -192,6 +201,8 @@ pub struct Happened {
     pub retained: u64,
     pub publishers_disclosed: u64,
     pub rerouted: u64,
+    pub joins: u64,
+    pub leaves: u64,
 }
 
 /// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
@@ -236,6 +247,67 @@ impl History {
             missed_callees: Vec::new(),
             happened: Happened::default(),
         }
+    }
+
+    /// A meta event arrives: each session comes once, goes once, and in that order; nobody hears of its own coming (R11).
+    pub fn receive_meta_event(&mut self, subscriber: usize, event: &Event<'_>, args: &[Value]) -> Kept {
+        let topic = event.details.topic.as_deref().unwrap_or_default();
+        let realm = self.sessions[subscriber].realm;
+        let own = self.sessions[subscriber].id;
+        let is_join = topic.ends_with("on_join");
+        let id = match args {
+            [details] if is_join => details["session"].as_u64(),
+            [id, _, _] if !is_join => id.as_u64(),
+            _ => None,
+        };
+        let Some(id) = id else { return broken("meta", format!("{topic} with {args:?}")) };
+        if self.sessions.iter().any(|session| session.id == id && session.realm != realm) {
+            return broken("meta", format!("{topic} of session {id}, which is in another realm"));
+        }
+        let held = &mut self.sessions[subscriber].subscriptions;
+        let held = held.iter_mut().find(|held| held.id == event.subscription.0 && !held.is_over);
+        let Some(held) = held else { return broken("meta", format!("{topic} without a subscription")) };
+        let is_new = if is_join {
+            self.happened.joins += 1;
+            id != own && !held.gone.contains(&id) && held.joined.insert(id)
+        } else {
+            self.happened.leaves += 1;
+            held.gone.insert(id)
+        };
+        if is_new { Ok(()) } else { broken("meta", format!("{topic} of session {id}, twice or too late")) }
+    }
+
+    /// When all is quiet: whoever subscribed to comings and goings has heard of all that were behind that.
+    fn check_meta_events(&self) -> Kept {
+        if self.may_drop || self.may_refuse {
+            return Ok(());
+        }
+        for watcher in self.sessions.iter().filter(|session| session.end == End::Open) {
+            let watching = watcher
+                .subscriptions
+                .iter()
+                .filter(|held| held.pattern == "wamp.session." && !held.is_ending);
+            for (held, since) in watching.filter_map(|held| Some((held, held.since?))) {
+                for other in self.sessions.iter().filter(|other| other.realm == watcher.realm) {
+                    if other.hello_at > since && !held.joined.contains(&other.id) {
+                        return broken(
+                            "meta",
+                            format!("session {} did not hear that {} came", watcher.id, other.id),
+                        );
+                    }
+                    if other.end == End::Left
+                        && held.joined.contains(&other.id)
+                        && !held.gone.contains(&other.id)
+                    {
+                        return broken(
+                            "meta",
+                            format!("session {} did not hear that {} went", watcher.id, other.id),
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// EVENT arrives at a subscriber.
@@ -607,6 +679,7 @@ impl History {
 
     /// When all is quiet: every subscription got what it should, no more and no less (O1, O5).
     pub fn check_events(&mut self) -> Result<u64, Violation> {
+        self.check_meta_events()?;
         let mut missing = 0;
         for subscriber in 0..self.sessions.len() {
             for place in 0..self.sessions[subscriber].subscriptions.len() {

@@ -50,6 +50,8 @@ impl Totals {
         self.kernel.interrupted += other.kernel.interrupted;
         self.kernel.registrations_refused += other.kernel.registrations_refused;
         self.happened.events += other.happened.events;
+        self.happened.joins += other.happened.joins;
+        self.happened.leaves += other.happened.leaves;
         self.happened.invocations += other.happened.invocations;
         self.happened.results += other.happened.results;
         self.happened.errors += other.happened.errors;
