@@ -109,7 +109,7 @@ pub struct Call {
     /// The callee that got it, and the invocation there.
     pub invoked: Option<(usize, usize)>,
     /// Callees that had it before, and passed it on.
-    pub refused_by: Vec<usize>,
+    pub refused_by: Vec<(usize, usize)>,
     /// Some callees of the procedure are limited in their concurrency.
     pub may_wait: bool,
 }
@@ -470,9 +470,11 @@ impl History {
         self.happened.disclosed += u64::from(disclosed.is_some());
         let before = call.invoked.replace((callee, index));
         if let Some((other, at)) = before {
-            call.refused_by.push(other);
-            let is_tried = call.refused_by.contains(&callee);
-            if is_tried || !self.sessions[other].invocations[at].is_passed_on {
+            // Who registers once more offers once more.
+            let Invocation { held, is_passed_on, .. } = self.sessions[other].invocations[at];
+            let refused_by = &mut self.sessions[caller].calls[number as usize].refused_by;
+            refused_by.push((other, held));
+            if refused_by.contains(&(callee, place)) || !is_passed_on {
                 return broken("duplicate", format!("{what}: it was invoked before, at {before:?}"));
             }
             self.happened.rerouted += 1;
