@@ -3,6 +3,7 @@
 from checks import CheckFailed, again, check, equal, events_that_pass, refused, still_in_order
 
 KEPT = "com.example.kept"  # the prefix whose events the router of these checks keeps
+GUARDED = "com.example.guarded"  # a realm where com.example.authorize decides
 
 
 def one(result):
@@ -173,3 +174,38 @@ async def registration_revocation(a, b, uri):
     equal("who answers", one(await a.call(uri)), "new")
     await still_in_order(a, callee, uri + ".later")
     await callee.leave()
+
+
+async def logs_in(a, method, authid):
+    login = {"method": method, "authid": authid, "secret": "open sesame"}
+    user = await again(a, login=login)
+    details = one(await a.call("wamp.session.get", [user.id]))
+    equal("who it is", (details["authid"], details["authmethod"]), (authid, method))
+    await user.leave()
+    await refused(
+        "a wrong secret", "wamp.error.authentication_denied", again(a, login=login | {"secret": "open barley"}))
+
+
+@check("ticket")
+async def ticket(a, b, uri):
+    await logs_in(a, "ticket", "joe")
+
+
+@check("WAMP-CRA")
+async def wampcra(a, b, uri):
+    await logs_in(a, "wampcra", "joe")
+
+
+@check("WAMP-CRA, salted")
+async def wampcra_salted(a, b, uri):
+    await logs_in(a, "wampcra", "salted")
+
+
+@check("dynamic authorizer")
+async def authorizer(a, b, uri):
+    guard, guest = await again(b, realm=GUARDED), await again(a, realm=GUARDED)
+    await guard.register("com.example.authorize", "authorize", suffix=".good")
+    await guest.subscribe(uri + ".good")
+    await refused("what the authorizer denies", "wamp.error.not_authorized", guest.subscribe(uri + ".bad"))
+    await guest.leave()
+    await guard.leave()

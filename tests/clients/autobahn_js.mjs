@@ -15,11 +15,22 @@ const SERIALIZERS = {
 const failure = (error) =>
     error instanceof autobahn.Error ? new Failure(error.error, error.args, error.kwargs) : error;
 
+const credentials = (login) =>
+    login && {
+        authid: login.authid,
+        authmethods: [login.method],
+        onchallenge(_, method, { challenge, salt, iterations, keylen }) {
+            if (method === 'ticket') return login.secret;
+            const { sign, derive_key } = autobahn.auth_cra;
+            return sign(salt ? derive_key(login.secret, salt, iterations, keylen) : login.secret, challenge);
+        },
+    };
+
 export class Session {
     registrations = new Map();
     subscriptions = new Map();
 
-    async connect(link, serializer, realm) {
+    async connect(link, serializer, realm, login) {
         Object.assign(this, payloadRules(serializer));
         const place = link.unix ? { path: link.unix } : { host: link.host, port: link.port };
         const url = link.unix ? `ws+unix:${link.unix}:${link.path}` : `ws://${link.host}:${link.port}${link.path}`;
@@ -27,7 +38,7 @@ export class Session {
             link.framing === 'websocket'
                 ? { type: 'websocket', url, serializers: [SERIALIZERS[serializer]()] }
                 : { type: 'rawsocket', url: 'rawsocket', ...place };
-        this.connection = new autobahn.Connection({ transports: [transport], realm, max_retries: 0, on_user_error() {} });
+        this.connection = new autobahn.Connection({ transports: [transport], realm, max_retries: 0, on_user_error() {}, ...credentials(login) });
         return new Promise((resolve, reject) => {
             this.closed = new Promise((closed) => {
                 this.connection.onopen = (session, details) => {

@@ -9,6 +9,7 @@ txaio.use_asyncio()
 from autobahn.asyncio.rawsocket import WampRawSocketClientFactory  # noqa: E402
 from autobahn.asyncio.wamp import ApplicationSession  # noqa: E402
 from autobahn.asyncio.websocket import WampWebSocketClientFactory  # noqa: E402
+from autobahn.wamp import auth  # noqa: E402
 from autobahn.wamp.exception import ApplicationError  # noqa: E402
 from autobahn.wamp.exception import Error as WampError  # noqa: E402
 from autobahn.wamp.serializer import CBORSerializer, JsonSerializer, MsgPackSerializer  # noqa: E402
@@ -36,6 +37,17 @@ class Application(ApplicationSession):
         self.left = loop.create_future()
         self.disconnected = loop.create_future()
         self.roles = {}
+
+    def onConnect(self):
+        if self.login is None:
+            return super().onConnect()
+        known = {"ticket": auth.AuthTicket, "wampcra": auth.AuthWampCra}
+        named = "ticket" if self.login["method"] == "ticket" else "secret"
+        self.authenticator = known[self.login["method"]](authid=self.login["authid"], **{named: self.login["secret"]})
+        self.join(self.config.realm, [self.login["method"]], self.login["authid"])
+
+    def onChallenge(self, challenge):
+        return self.authenticator.on_challenge(self, challenge)
 
     def onWelcome(self, message):
         self.roles = {name: dict(role.__dict__) for name, role in message.roles.items()}
@@ -65,8 +77,9 @@ def failure(error):
 class Session:
     """One session."""
 
-    async def connect(self, link, serializer, realm):
+    async def connect(self, link, serializer, realm, login=None):
         self.application = Application(realm)
+        self.application.login = login
         loop = asyncio.get_running_loop()
         if link["framing"] == "websocket":
             host = f"{link['host']}:{link['port']}" if "port" in link else "localhost"

@@ -117,13 +117,14 @@ class Peer:
 
     count = 0
 
-    def __init__(self, party, serializer, place, realm):
+    def __init__(self, party, serializer, place, realm, login=None):
         Peer.count += 1
         self.party = party
         self.client = party.client
         self.serializer = serializer
         self.place = place
         self.realm = realm
+        self.login = login
         self.session = f"session{Peer.count}"
         self.names = 0
 
@@ -139,7 +140,7 @@ class Peer:
 
     async def connect(self):
         await self.party.revive()
-        welcome = await self.ask("connect", link=self.place.address, serializer=self.serializer, realm=self.realm)
+        welcome = await self.ask("connect", link=self.place.address, serializer=self.serializer, realm=self.realm, login=self.login)
         self.id = welcome["session"]
         self.features = welcome["features"]
         return self

@@ -51,11 +51,6 @@ class Procedure {
                 return [[caller ?? null], {}];
             case 'authorize':
                 return [[args[1].endsWith(this.behaviour.suffix)], {}];
-            case 'authenticate':
-                if (args[2].ticket !== this.behaviour.ticket) {
-                    throw new Failure('com.example.error.no_such_user', [], {});
-                }
-                return [[this.behaviour.role], {}];
             case 'constant':
                 return [[this.behaviour.value], {}];
             case 'progress':
@@ -89,7 +84,7 @@ class Party {
     async connect(request) {
         const session = new this.sessionClass();
         Object.assign(session, { events: [], eventCame: new Change(), procedures: new Map(), calls: new Map() });
-        const welcome = await session.connect(request.link, request.serializer, request.realm);
+        const welcome = await session.connect(request.link, request.serializer, request.realm, request.login);
         this.sessions.set(request.session, session);
         return welcome;
     }

@@ -61,10 +61,6 @@ class Procedure:
             return [caller], {}
         if kind == "authorize":
             return [args[1].endswith(self.behaviour["suffix"])], {}
-        if kind == "authenticate":
-            if args[2].get("ticket") != self.behaviour["ticket"]:
-                raise Failure("com.example.error.no_such_user")
-            return [self.behaviour["role"]], {}
         if kind == "constant":
             return [self.behaviour["value"]], {}
         if kind == "progress":
@@ -116,7 +112,7 @@ class Party:
         session.event_came = Change()
         session.procedures = {}
         session.calls = {}
-        welcome = await session.connect(request["link"], request["serializer"], request["realm"])
+        welcome = await session.connect(request["link"], request["serializer"], request["realm"], request.get("login"))
         self.sessions[request["session"]] = session
         return welcome
 

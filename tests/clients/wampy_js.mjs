@@ -8,6 +8,8 @@ const { JsonSerializer } = requireClient('wampy/JsonSerializer.js');
 const { MsgpackSerializer } = requireClient('wampy/MsgpackSerializer.js');
 const { CborSerializer } = requireClient('wampy/CborSerializer.js');
 
+const wampcra = await import(requireClient.resolve('wampy/wampcra.js'));
+
 const SERIALIZERS = { json: JsonSerializer, msgpack: MsgpackSerializer, cbor: CborSerializer };
 
 // The library takes ws: addresses only; where the socket is a Unix one is up to the WebSocket class given to it.
@@ -18,11 +20,19 @@ const onUnixSocket = (link) =>
         }
     };
 
+const credentials = (login) =>
+    login && {
+        authid: login.authid,
+        authmethods: [login.method],
+        authMode: 'auto',
+        authPlugins: { ticket: () => login.secret, wampcra: wampcra.sign(login.secret) },
+    };
+
 export class Session {
     subscriptions = new Map();
     registrations = new Map();
 
-    async connect(link, serializer, realm) {
+    async connect(link, serializer, realm, login) {
         Object.assign(this, payloadRules(serializer));
         this.wampy = new Wampy(link.unix ? `ws://localhost${link.path}` : `ws://${link.host}:${link.port}${link.path}`, {
             realm,
@@ -30,6 +40,7 @@ export class Session {
             serializer: new SERIALIZERS[serializer](),
             autoReconnect: false,
             uriValidation: 'loose',
+            ...credentials(login),
         });
         const welcome = await this.request(this.wampy.connect());
         const features = Object.entries(welcome.roles).map(([role, { features }]) => [role, features]);

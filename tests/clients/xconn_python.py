@@ -20,10 +20,13 @@ SERIALIZERS = {
 class Session:
     """One session. The joiner is used directly because connect() of the library knows no WebSocket on a Unix socket."""
 
-    async def connect(self, link, serializer, realm):
+    async def connect(self, link, serializer, realm, login=None):
         self.outgoing, self.incoming = (to_json, from_json) if serializer == "json" else (lambda value: value, lambda value: value)
         address = link.get("unix") or f"{link.get('host')}:{link.get('port')}"
         authenticator = auth.AnonymousAuthenticator("")
+        if login is not None:
+            known = {"ticket": auth.TicketAuthenticator, "wampcra": auth.WAMPCRAAuthenticator}
+            authenticator = known[login["method"]](login["authid"], login["secret"])
         if link["framing"] == "websocket":
             joiner = AsyncWebsocketsJoiner(authenticator, SERIALIZERS[serializer](), types.TransportConfig())
             url = f"unix+ws://{address}" if "unix" in link else f"ws://{address}{link['path']}"
