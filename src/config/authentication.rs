@@ -225,6 +225,12 @@ const PUBLIC_KEYS: List<Text<PublicKey>> = List {
 
 const AUTHID: Text<String> = Text { expects: "an authid", parse: parse_authid, print: String::clone };
 
+/// Whether a user may have this authid.
+#[must_use]
+pub fn is_authid(text: &str) -> bool {
+    parse_authid(text).is_ok()
+}
+
 /// Whatever a client may send, but for what no person could tell apart in a log.
 fn parse_authid(text: &str) -> Result<String, Wrong> {
     const AUTHID_BYTES_MAX: usize = 1_024;

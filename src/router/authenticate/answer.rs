@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 
 use super::super::own_calls::{Answer, is_unavailable};
 use crate::config::AuthMethod;
-use crate::config::authentication::{Kdf, PublicKey, ScramDialect, ScramKeys, Secret, User, WampCraKey};
+use crate::config::authentication::{
+    Kdf, PublicKey, ScramDialect, ScramKeys, Secret, User, WampCraKey, is_authid,
+};
 
 /// Somebody that an authenticator knows.
 #[derive(Debug)]
@@ -59,6 +61,9 @@ pub(in super::super) fn read(
             "who knows the users answered without an `authid`, and the client gave none",
         ));
     };
+    if !is_authid(authid) {
+        return Err(Refused::Failed("who knows the users answered with an `authid` that none may have"));
+    }
     let mut user = User::nobody(authid, role);
     let is_complete = match method {
         // The authenticator has checked it.
