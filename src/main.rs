@@ -141,8 +141,26 @@ fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
     };
     let mut config = config::parse(&name, &text, &environment)
         .map_err(|errors| Failure::Configuration(errors.to_string()))?;
+    read_users(&mut config, Path::new(&name).parent().unwrap_or(Path::new("")))?;
     read_secrets(&mut config)?;
     Ok(config)
+}
+
+/// Adds the users that are in files, which are looked for beside the configuration.
+fn read_users(config: &mut Config, folder: &Path) -> Result<(), Failure> {
+    for realm in &mut config.realms {
+        let Some(path) = realm.users_file.take() else { continue };
+        let path = folder.join(path);
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            let realm = &realm.name;
+            Failure::Configuration(format!(
+                "error: users_file of realm `{realm}`: {name} cannot be read: {error}"
+            ))
+        })?;
+        realm.add_users(&name, &text).map_err(|errors| Failure::Configuration(errors.to_string()))?;
+    }
+    Ok(())
 }
 
 /// Fetches the secrets that are in variables and files.

@@ -89,7 +89,9 @@ fn the_commented_default_is_the_default() {
     let shown = text.lines().map(|line| match line.strip_prefix('#') {
         Some(key)
             if !key.starts_with(' ')
-                && !["unix", "authorizer =", "authenticator"].iter().any(|other| key.starts_with(other)) =>
+                && !["unix", "authorizer =", "authenticator", "users_file"]
+                    .iter()
+                    .any(|other| key.starts_with(other)) =>
         {
             key
         }

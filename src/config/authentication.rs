@@ -1,6 +1,7 @@
 //! `[[realm.user]]`: who may log in, how, and as what.
 
 mod secret;
+mod users_file;
 
 use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use self::secret::{Check, FILE, SecretKeys};
+pub(super) use self::secret::FILE;
+use self::secret::{Check, SecretKeys};
 pub use self::secret::{SECRET_BYTES_MAX, Secret};
 use super::kinds::{
     Integer, List, NAME, Optional, Or, Text, Words, Wrong, did_you_mean, milliseconds, put, single,
@@ -559,10 +561,15 @@ pub(super) fn check(realm: &Realm, fields: &mut Fields<'_, '_>) {
         let path = fields.path.key("token").key("role");
         check_role(realm, role, fields.reader, &path);
     }
+    check_users(realm, &realm.users, fields);
+}
+
+/// What must hold between users that stand in one table, and the roles of their realm.
+fn check_users(realm: &Realm, users: &[User], fields: &mut Fields<'_, '_>) {
     let list = fields.path.key("user");
-    let names = realm.users.iter().map(|user| Some((&user.authid, format!("the user `{}`", user.authid))));
+    let names = users.iter().map(|user| Some((&user.authid, format!("the user `{}`", user.authid))));
     fields.reader.refuse_duplicates(&list, &["authid"], names);
-    let keys = realm.users.iter().enumerate().flat_map(|(index, user)| {
+    let keys = users.iter().enumerate().flat_map(|(index, user)| {
         user.authorized_keys.iter().enumerate().map(move |(place, key)| (*key, index, place))
     });
     let mut owners = std::collections::BTreeMap::new();
@@ -571,14 +578,14 @@ pub(super) fn check(realm: &Realm, fields: &mut Fields<'_, '_>) {
         if owner != user {
             let path = list.index(user).key("authorized_keys").index(place);
             let hint = "a client that sends no authid is found by its key";
-            let problem = format!("the user `{}` has this key already", realm.users[owner].authid);
+            let problem = format!("the user `{}` has this key already", users[owner].authid);
             fields.reader.problem(&path, problem, Some(hint.to_owned()));
         }
     }
     if !fields.is_sound("role") {
         return;
     }
-    for (index, user) in realm.users.iter().enumerate() {
+    for (index, user) in users.iter().enumerate() {
         check_role(realm, &user.role, fields.reader, &list.index(index).key("role"));
     }
 }

@@ -197,6 +197,8 @@ pub struct Realm {
     pub strict_request_ids: bool,
     /// `authmethods`: how clients may log in; `None` ("auto") is `anonymous` and what the users have.
     pub authmethods: Option<Vec<AuthMethod>>,
+    /// `users_file`: a file with more users; see [`Realm::add_users`].
+    pub users_file: Option<PathBuf>,
     /// `authenticator`: the procedure that knows users whom `users` does not name.
     pub authenticator: Option<String>,
     /// `authenticator_realm`: where it is registered; `None` is here.

@@ -46,7 +46,7 @@ pub fn parse(
     reader.into_result(config)
 }
 
-fn read_toml(text: &str) -> Result<Node, (Origin, String)> {
+pub(super) fn read_toml(text: &str) -> Result<Node, (Origin, String)> {
     if text.len() > TEXT_BYTES_MAX {
         return Err((Origin::Nowhere, format!("the file is longer than {TEXT_BYTES_MAX} bytes")));
     }

@@ -58,6 +58,7 @@ section! {
         uri_rule: Words(RULES), UriRule::Loose;
         strict_request_ids: Boolean, true;
         authmethods: authentication::methods("auto"), None;
+        users_file: Optional(authentication::FILE), None;
         authenticator: Optional(PROCEDURE), None;
         authenticator_realm: Optional(REALM_NAME), None;
         disclose_me: Words(DISCLOSE_ME), true;

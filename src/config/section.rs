@@ -28,7 +28,7 @@ pub(super) trait Section: Keys {
 
     /// Reads the table at `path`, says which of its keys nobody knows, and checks it.
     fn read_at(reader: &mut Reader<'_>, path: &Path, table: Option<&Table>) -> Self {
-        let mut fields = Fields { reader, path, table, names: Vec::new(), missing: Vec::new() };
+        let mut fields = Fields::of(reader, path, table);
         let mut section = Self::read(&mut fields);
         let misspelt = fields.refuse_unknown_keys();
         fields.refuse_missing_keys(&misspelt);
@@ -152,6 +152,13 @@ pub(super) struct Fields<'f, 'a> {
     names: Vec<&'static str>,
     /// Those of them that should be there, and what they expect.
     missing: Vec<(&'static str, String)>,
+}
+
+impl<'f, 'a> Fields<'f, 'a> {
+    /// The table at `path`, of which nothing was asked for yet.
+    pub(super) fn of(reader: &'f mut Reader<'a>, path: &'f Path, table: Option<&'f Table>) -> Self {
+        Self { reader, path, table, names: Vec::new(), missing: Vec::new() }
+    }
 }
 
 impl Fields<'_, '_> {

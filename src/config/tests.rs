@@ -239,6 +239,7 @@ fn realm() -> impl Strategy<Value = Realm> {
             authenticator: authmethods.as_ref().map(|_| "com.example.authenticate".to_owned()),
             authmethods,
             authenticator_realm: None,
+            users_file: None,
             // tests/config has those.
             token: None,
             users: Vec::new(),

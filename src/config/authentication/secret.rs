@@ -98,7 +98,7 @@ const VARIABLE: Text<String> = Text {
 };
 
 /// The path of a file.
-pub(super) const FILE: Text<PathBuf> = Text {
+pub(in crate::config) const FILE: Text<PathBuf> = Text {
     expects: "the path of a file",
     parse: parse_file,
     print: |path| path.to_string_lossy().into_owned(),
