@@ -141,7 +141,7 @@ fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
     };
     let mut config = config::parse(&name, &text, &environment)
         .map_err(|errors| Failure::Configuration(errors.to_string()))?;
-    read_users(&mut config, Path::new(&name).parent().unwrap_or(Path::new("")))?;
+    read_users(&mut config, Path::new(&name).parent().unwrap_or_else(|| Path::new("")))?;
     read_secrets(&mut config)?;
     Ok(config)
 }
