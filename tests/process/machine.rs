@@ -261,17 +261,23 @@ fn connections_that_ended_leave_nothing_behind() {
             thread.join().unwrap();
         }
     };
-    let empty = router.state();
     come_and_go(400);
-    wait_until("descriptors are back", || router.state().descriptors == empty.descriptors);
-    let warm = router.state();
-    come_and_go(2000);
-    wait_until("descriptors are back", || router.state().descriptors == empty.descriptors);
+    // An executor opens some of its own only once it runs, so what there was at the start says nothing.
+    let mut warm = router.state();
+    wait_until("descriptors stay the same", || {
+        std::thread::sleep(Duration::from_millis(500));
+        let before = std::mem::replace(&mut warm, router.state());
+        before.descriptors == warm.descriptors
+    });
+    assert!(warm.descriptors < 100, "{} descriptors are open and nobody is connected", warm.descriptors);
+    come_and_go(4000);
+    wait_until("descriptors are back", || router.state().descriptors == warm.descriptors);
     let after = router.state();
     let grown = after.resident_bytes.saturating_sub(warm.resident_bytes);
-    assert!(grown <= 4 << 20, "{grown} bytes more");
-    assert_eq!(after.threads, empty.threads);
+    // The allocator takes 4 MiB at a time.
+    assert!(grown <= 6 << 20, "{grown} bytes more");
+    assert_eq!(after.threads, warm.threads);
     let counters = router.counters();
-    assert_eq!((counters.of("sessions_opened"), counters.of("sessions_ended")), (2400, 2400));
+    assert_eq!((counters.of("sessions_opened"), counters.of("sessions_ended")), (4400, 4400));
     router.stop();
 }
