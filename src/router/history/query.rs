@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::router::meta::procedure::id;
 use crate::wamp::codec::parse_rfc_3339;
 use crate::wamp::{Arguments, PublicationId, SubscriptionId};
 
@@ -42,7 +43,7 @@ impl Query {
     /// Says what is wrong, for people.
     pub(in crate::router) fn read(arguments: &Arguments) -> Result<(SubscriptionId, Self), &'static str> {
         const SUBSCRIPTION: &str = "the first argument must be the id of a subscription";
-        let subscription = arguments.args.first().and_then(Value::as_u64).ok_or(SUBSCRIPTION)?;
+        let subscription = id(arguments.args.first()).ok_or(SUBSCRIPTION)?;
         let mut query = Self::default();
         for (key, value) in &arguments.kwargs {
             // A client that has nothing to say here says so.
@@ -115,7 +116,7 @@ fn time(value: &Value) -> Result<i64, &'static str> {
 }
 
 fn publication(value: &Value) -> Result<PublicationId, &'static str> {
-    value.as_u64().map(PublicationId).ok_or("a publication must be named by its id")
+    id(Some(value)).map(PublicationId).ok_or("a publication must be named by its id")
 }
 
 #[cfg(test)]

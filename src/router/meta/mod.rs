@@ -6,7 +6,7 @@
 
 pub(super) mod gather;
 pub(super) mod news;
-mod procedure;
+pub(super) mod procedure;
 mod registration;
 mod session;
 mod subscription;

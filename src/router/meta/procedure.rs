@@ -197,7 +197,7 @@ pub(super) fn subscription(arguments: &Arguments) -> Result<SubscriptionId, Refu
 }
 
 /// An id, also where a library wrote it as a float.
-pub(super) fn id(value: Option<&Value>) -> Option<u64> {
+pub(in crate::router) fn id(value: Option<&Value>) -> Option<u64> {
     let value = value?;
     let whole = |float: f64| (float.fract() == 0.0 && float >= 1.0).then_some(float as u64);
     value.as_u64().or_else(|| value.as_f64().and_then(whole)).filter(|id| (1..=ID_MAX).contains(id))
