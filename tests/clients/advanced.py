@@ -75,7 +75,7 @@ async def event_retention(a, b, uri):
     equal("events", [(event["args"], event["retained"]) for event in events], [(["kept"], True), (["new"], False)])
 
 
-@check("event history", "b.whole_ids", cross=True)
+@check("event history", cross=True)
 async def event_history(a, b, uri):
     topic = f"{KEPT}.{uri}"
     await b.subscribe(KEPT, {"match": "prefix"})

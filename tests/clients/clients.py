@@ -57,10 +57,10 @@ CLIENTS = {
             "passthru": NO_PASSTHRU,
             "cancel_at_once": "takes the ERROR of a call cancelled by skip or killnowait as a protocol violation",
             "interrupted": NO_CALLEE_CANCELLING,
+            "send_progress": NO_CALLEE_CANCELLING + ", so that the router asks it for none",
         }),
         Client("wampy", "javascript", {serializer: WEBSOCKET for serializer in SERIALIZERS}, {
             "send_bad_uri": "checks URIs before it sends them",
-            "whole_ids": "gives ids above 2^32 back as floats, which get_events does not take yet",
             "retain": "leaves retain out of PUBLISH",
             "concurrency": "leaves concurrency out of REGISTER",
             "publish_unacknowledged": "always asks for an acknowledgement",
