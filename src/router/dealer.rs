@@ -36,7 +36,7 @@ use crate::wamp::uri::is_reserved;
 use crate::wamp::{Arguments, MatchPolicy, Payload, RegistrationId, RequestId};
 
 /// Why a callee lost its registration to another.
-const FORCED: &str = "another callee registered the procedure with force_reregister";
+const FORCED: &str = "crosspoint.reason.reregistered";
 
 /// Names a pool as long as it is there, and no other after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -71,15 +71,14 @@ impl CallHead {
     }
 }
 
-const RESULTS: ClientFeatures =
-    ClientFeatures::CALLEE_PROGRESSIVE_CALL_RESULTS.with(ClientFeatures::CALLEE_CALL_CANCELING);
 const INVOCATIONS: ClientFeatures =
     ClientFeatures::CALLEE_PROGRESSIVE_CALL_INVOCATIONS.with(ClientFeatures::CALLEE_CALL_CANCELING);
 
 impl CallTerms {
-    /// Whether a callee with these features is asked for progressive results. One that cannot be interrupted is not.
+    /// Whether a callee with these features is asked for progressive results. The specification wants it to be one that
+    /// can be interrupted; published libraries announce the one without the other, and what they send in vain is dropped.
     pub(super) fn wants_progress(&self, features: ClientFeatures) -> bool {
-        self.receive_progress && features.contains(RESULTS)
+        self.receive_progress && features.contains(ClientFeatures::CALLEE_PROGRESSIVE_CALL_RESULTS)
     }
 
     /// Why a callee with these features cannot take the call.

@@ -57,7 +57,6 @@ CLIENTS = {
             "passthru": NO_PASSTHRU,
             "cancel_at_once": "takes the ERROR of a call cancelled by skip or killnowait as a protocol violation",
             "interrupted": NO_CALLEE_CANCELLING,
-            "send_progress": NO_CALLEE_CANCELLING + ", so that the router asks it for none",
         }),
         Client("wampy", "javascript", {serializer: WEBSOCKET for serializer in SERIALIZERS}, {
             "send_bad_uri": "checks URIs before it sends them",

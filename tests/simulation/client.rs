@@ -353,8 +353,8 @@ impl Client {
             .with(ClientFeatures::CALLER_CALL_CANCELING)
             .with(ClientFeatures::CALLER_PROGRESSIVE_CALL_RESULTS)
             .with(ClientFeatures::CALLER_PROGRESSIVE_CALL_INVOCATIONS)
-            // Without the next one they are as if they were not there.
             .with(ClientFeatures::CALLEE_PROGRESSIVE_CALL_RESULTS)
+            // Without the next one it is as if it were not there.
             .with(ClientFeatures::CALLEE_PROGRESSIVE_CALL_INVOCATIONS);
         if self.can_be_interrupted {
             features = features.with(ClientFeatures::CALLEE_CALL_CANCELING);

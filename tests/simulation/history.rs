@@ -420,7 +420,6 @@ impl History {
         let of_this = |held: &Registration| held.since.is_some() && held.id == registration;
         let place = session.registrations.iter().rposition(of_this).unwrap_or_default();
         session.invocations[index].held = place;
-        let can_be_interrupted = session.can_be_interrupted;
         let held = session.registrations.get(place).filter(|held| of_this(held));
         let Some(held) = held else {
             return broken("O4", format!("{what}: registration {registration} was not confirmed"));
@@ -456,8 +455,7 @@ impl History {
             return broken("integrity", format!("{what}: procedure {procedure:?} by {pattern:?}"));
         }
         let manner = call.manner;
-        let is_asked = manner.receive_progress && can_be_interrupted;
-        if details.receive_progress != is_asked || details.progress != manner.in_parts {
+        if details.receive_progress != manner.receive_progress || details.progress != manner.in_parts {
             return broken("integrity", format!("{what}: {manner:?} became {details:?}"));
         }
         // Who is to be disclosed is; where the callee alone wants it, from the first call on that was made after REGISTERED.

@@ -16,8 +16,7 @@ use crate::router::peer::{PeerMessage, RealmIndex, RegisterLetter, RegisterOutco
 use crate::wamp::RegistrationId;
 
 /// Why a callee lost its registration to its successor.
-const TAKEN_OVER: &str =
-    "another session of the same authid has registered the procedure, and this one did not answer a ping";
+const TAKEN_OVER: &str = "crosspoint.reason.taken_over";
 
 /// The REGISTERs of a realm that wait for the holder of what they want.
 #[derive(Debug)]

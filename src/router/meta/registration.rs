@@ -15,7 +15,8 @@ use crate::wamp::error::uri;
 use crate::wamp::{Arguments, RegistrationId, SessionId};
 
 /// What a callee is told that lost a registration by the meta API, unless its caller says why.
-const REMOVED: &str = "the registration was taken away by wamp.registration.remove_callee";
+/// A URI, because Autobahn|Python closes its connection on a reason that is none.
+const REMOVED: &str = "crosspoint.reason.removed";
 
 /// What the specification calls RegistrationDetails.
 fn details(id: RegistrationId, told: Told<'_>) -> Value {
