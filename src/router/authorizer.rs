@@ -348,7 +348,11 @@ impl Router {
         let pending = |stage| Pending { realm: realm_index, role: role_index, stage, question: None };
         if let Some(verdict) = self.decisions.cache.get(question, self.now.monotonic_us) {
             effects.counters().decisions_cached += 1;
-            self.decisions.pending.insert(key, pending(Stage::Made(verdict)));
+            let before = self.decisions.pending.insert(key, pending(Stage::Made(verdict)));
+            if before.is_some() {
+                // It was its turn to ask, and it did not.
+                self.let_next_ask(realm_index, role_index, effects);
+            }
             return false;
         }
         if authorizer.asked >= self.limits.authorizer_calls_max {
@@ -439,11 +443,13 @@ impl Router {
 
     /// One less is under way: the next session that waits asks again.
     fn decision_ended(&mut self, realm: RealmIndex, role: u16, effects: &mut impl Effects) {
+        self.authorizer(realm, role, |authorizer| authorizer.asked -= 1);
+        self.let_next_ask(realm, role, effects);
+    }
+
+    fn let_next_ask(&mut self, realm: RealmIndex, role: u16, effects: &mut impl Effects) {
         let mut next = None;
-        self.authorizer(realm, role, |authorizer| {
-            authorizer.asked -= 1;
-            next = authorizer.waiting.pop_front();
-        });
+        self.authorizer(realm, role, |authorizer| next = authorizer.waiting.pop_front());
         while let Some(key) = next {
             if self.decisions.pending.get(&key).is_some_and(|pending| matches!(pending.stage, Stage::Waiting))
             {
@@ -484,6 +490,8 @@ impl Router {
                 {
                     authorizer.waiting.retain(|waiting| decisions.contains_key(waiting));
                 }
+                // It may have been its turn.
+                self.let_next_ask(pending.realm, pending.role, effects);
             }
             Stage::Made(_) => {}
         }
