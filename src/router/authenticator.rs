@@ -16,6 +16,7 @@ use crate::config::AuthMethod;
 use crate::config::authentication::PublicKey;
 use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
+use crate::wamp::message::Hello;
 use crate::wamp::{Arguments, RequestId, SessionId};
 
 /// The procedure that knows the users of a realm.
@@ -47,6 +48,21 @@ pub(super) struct Newcomer {
     pub(super) authid: Option<Box<str>>,
     /// The role that the client asked for.
     pub(super) authrole: Option<Box<str>>,
+}
+
+impl Newcomer {
+    /// Somebody who wants to log in like this, and will have this id.
+    pub(super) fn of(hello: &Hello<'_>, realm: RealmIndex, method: AuthMethod, id: SessionId) -> Self {
+        let details = &hello.details;
+        Self {
+            realm,
+            features: details.features,
+            method,
+            id,
+            authid: details.authid.as_deref().map(Box::from),
+            authrole: details.authrole.as_deref().map(Box::from),
+        }
+    }
 }
 
 impl Router {

@@ -155,14 +155,7 @@ impl Router {
                 return begun;
             }
         }
-        let newcomer = Newcomer {
-            realm,
-            features: hello.details.features,
-            method,
-            id: self.random.session_id(),
-            authid: hello.details.authid.as_deref().map(Box::from),
-            authrole: hello.details.authrole.as_deref().map(Box::from),
-        };
+        let newcomer = Newcomer::of(hello, realm, method, self.random.session_id());
         let challenged = Challenged { newcomer, who: Who::Bearer(None), proof: Proof::Token };
         self.send_challenge(key, challenged, "{}", effects);
         Some(Ok(()))
@@ -186,14 +179,7 @@ impl Router {
         if authid.is_none() && (method != AuthMethod::Cryptosign || !extra.contains_key("pubkey")) {
             return Some(Err("HELLO.Details.authid is missing: it says who wants to log in"));
         }
-        let newcomer = Newcomer {
-            realm,
-            features: hello.details.features,
-            method,
-            id,
-            authid: authid.map(Box::from),
-            authrole: hello.details.authrole.as_deref().map(Box::from),
-        };
+        let newcomer = Newcomer::of(hello, realm, method, id);
         if self.realms[usize::from(realm.0)].authenticator.is_some()
             && !accounts.names(authid, announced_key(extra).as_ref())
         {
