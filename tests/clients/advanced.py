@@ -1,9 +1,12 @@
 """What the advanced profile promises to every pair of clients; the rules are those of checks.py."""
 
-from checks import CheckFailed, again, check, equal, events_that_pass, refused, still_in_order
+from checks import again, check, equal, events_that_pass, refused, still_in_order
+from users import PASSWORD, PRIVATE_KEY, PUBLIC_KEY, SCRAM, login
 
 KEPT = "com.example.kept"  # the prefix whose events the router of these checks keeps
 GUARDED = "com.example.guarded"  # a realm where com.example.authorize decides
+DYNAMIC = "com.example.dynamic"  # a realm whose users AUTHENTICATE knows, a procedure of the other one
+AUTHENTICATE = "com.example.authenticate"
 
 
 def one(result):
@@ -100,9 +103,14 @@ async def listing(a, b, uri):
             equal(f"{name}_{key} {given}", await events_that_pass(a, b, topic, **{f"{name}_{key}": given}), wanted)
 
 
+# Of the two that have it, xconn announces nothing.
+PASSTHRU = {role: ["payload_passthru_mode"] for role in ("caller", "callee", "publisher", "subscriber")}
+
+
 @check("payload passthru", "a.passthru", "b.passthru", cross=True)
 async def passthru(a, b, uri):
     sealed = {"ppt_scheme": "x_own", "ppt_serializer": "native"}
+    a, b = await again(a, announce=PASSTHRU), await again(b, announce=PASSTHRU)
     await b.register(uri, "echo")
     result = await a.call(uri, ["sealed"], {"key": 1}, options=sealed)
     equal("result", (result["args"], result["kwargs"]), (["sealed"], {"key": 1}))
@@ -110,6 +118,8 @@ async def passthru(a, b, uri):
     await a.publish(uri, ["sealed"], {"key": 1}, acknowledge=True, **sealed)
     events = await b.events(subscription, count=1)
     equal("event", (events[0]["args"], events[0]["kwargs"]), (["sealed"], {"key": 1}))
+    await a.leave()
+    await b.leave()
 
 
 @check("session meta API", cross=True)
@@ -163,7 +173,7 @@ async def registration_meta(a, b, uri):
     equal("id after unregister", one(await a.call("wamp.registration.lookup", [uri])), None)
 
 
-@check("registration revocation", "b.revoked")
+@check("registration revocation")
 async def registration_revocation(a, b, uri):
     callee = await again(b)
     await callee.register(uri, "constant", value="old")
@@ -176,29 +186,106 @@ async def registration_revocation(a, b, uri):
     await callee.leave()
 
 
-async def logs_in(a, method, authid):
-    login = {"method": method, "authid": authid, "secret": "open sesame"}
-    user = await again(a, login=login)
-    details = one(await a.call("wamp.session.get", [user.id]))
-    equal("who it is", (details["authid"], details["authmethod"]), (authid, method))
-    await user.leave()
-    await refused(
-        "a wrong secret", "wamp.error.authentication_denied", again(a, login=login | {"secret": "open barley"}))
+@check("subscription revocation", "b.subscription_revoked", cross=True)
+async def subscription_revocation(a, b, uri):
+    subscriber = await again(b)
+    subscription, fence = await subscriber.subscribe(uri), await subscriber.subscribe(uri + ".fence")
+    identifier = one(await a.call("wamp.subscription.lookup", [uri]))
+    await a.call("wamp.subscription.remove_subscriber", [identifier, subscriber.id, "com.example.reason"])
+    for topic in (uri, uri + ".fence"):
+        await a.publish(topic, ["later"], acknowledge=True)
+    await subscriber.events(fence, count=1)
+    equal("events after the revocation", await subscriber.events(subscription, count=0), [])
+    if "see_revocation" not in b.client.cannot:
+        equal("reason", await subscriber.revocation(subscription), "com.example.reason")
+    await subscriber.leave()
 
 
-@check("ticket")
-async def ticket(a, b, uri):
-    await logs_in(a, "ticket", "joe")
+@check("testaments", cross=True)
+async def testaments(a, b, uri):
+    subscription = await b.subscribe(uri)
+    for end, flushed, wanted in (("drop", False, ["detached", "destroyed"]), ("leave", True, ["destroyed"])):
+        testator = await again(a)
+        for scope in ("destroyed", "detached"):
+            await testator.call("wamp.session.add_testament", [uri, [scope], {"key": 1}], {"scope": scope})
+        if flushed:
+            await testator.call("wamp.session.flush_testaments", kwargs={"scope": "detached"})
+        await getattr(testator, end)()
+        # What was flushed would come first, so that what comes proves that it does not.
+        events = (await b.events(subscription, count=3 if flushed else 2))[2 if flushed else 0:]
+        equal(f"testaments at {end}", [(event["args"], event["kwargs"]) for event in events],
+              [([scope], {"key": 1}) for scope in wanted])
 
 
-@check("WAMP-CRA")
-async def wampcra(a, b, uri):
-    await logs_in(a, "wampcra", "joe")
+@check("sharded subscription", "a.shards", "b.shards", cross=True)
+async def sharded_subscription(a, b, uri):
+    nodes = [b, await again(b)]
+    seen = [(peer, await peer.subscribe(uri, {"nkey": f"node {i}"}), await peer.subscribe(uri + ".fence"))
+            for i, peer in enumerate(nodes)]
+    for i in range(32):
+        await a.publish(uri, [i], acknowledge=True, rkey=f"resource {i % 8}")
+    await a.publish(uri, ["everybody"], acknowledge=True)
+    await a.publish(uri + ".fence", ["fence"], acknowledge=True)
+    shares = []
+    for peer, subscription, fence in seen:
+        await peer.events(fence, count=1)
+        shares.append([one(event) for event in await peer.events(subscription, count=1)])
+    equal("what has no resource", [share.pop() for share in shares], ["everybody"] * 2)
+    equal("what both get together", sorted(shares[0] + shares[1]), list(range(32)))
+    equal("resources of both", {i % 8 for i in shares[0]} & {i % 8 for i in shares[1]}, set())
+    await nodes[1].leave()
 
 
-@check("WAMP-CRA, salted")
-async def wampcra_salted(a, b, uri):
-    await logs_in(a, "wampcra", "salted")
+SENDS_PARTS = {"caller": ["progressive_call_invocations"]}
+TAKES_PARTS = {"callee": ["progressive_call_invocations", "progressive_call_results", "call_canceling"]}
+
+
+@check("progressive call invocations", "a.send_parts", "b.receive_parts", cross=True)
+async def progressive_invocations(a, b, uri):
+    caller, callee = await again(a, announce=SENDS_PARTS), await again(b, announce=TAKES_PARTS)
+    await callee.register(uri, "collect")
+    result = await caller.call_in_parts(uri, [[1], [2], [3], [4]], in_turn=True)
+    equal("progress", result["progress"], [[[1]], [[1, 2]], [[1, 2, 3]]])
+    equal("result", result["args"], [[1, 2, 3, 4]])
+    await caller.leave()
+    await callee.leave()
+
+
+@check("progressive call invocations to who cannot take them", "a.send_parts", cross=True)
+async def progressive_invocations_refused(a, b, uri):
+    caller = await again(a, announce=SENDS_PARTS)
+    await b.register(uri, "echo")
+    await refused("a call in parts", "wamp.error.feature_not_supported", caller.call_in_parts(uri, [[1], [2], [3]], in_turn=False))
+    # The parts behind the first came too late, which is nobody's mistake.
+    await still_in_order(caller, b, uri + ".later")
+    await caller.leave()
+
+
+# What the procedure says about a user of each method, whose name is that of the method.
+AUTHENTICATED = {
+    "ticket": {"shows": PASSWORD, "answer": "known"},
+    "wampcra": {"shows": None, "answer": {"role": "known", "secret": PASSWORD}},
+    "scram": {"shows": None, "answer": {"role": "known"} | SCRAM},
+    "cryptosign": {"shows": PUBLIC_KEY, "answer": {"role": "known"}},
+}
+
+
+@check("dynamic authenticator")
+async def authenticator(a, b, uri):
+    helper = await again(b)
+    await helper.register(AUTHENTICATE, "authenticate", users=AUTHENTICATED)
+    for method in AUTHENTICATED:
+        if method not in a.client.methods:
+            continue
+        secret = PRIVATE_KEY if method == "cryptosign" else PASSWORD
+        user = await again(a, realm=DYNAMIC, login=login(method, method, secret))
+        details = one(await user.call("wamp.session.get", [user.id]))
+        equal("who it is", [details[key] for key in ("authid", "authrole", "authmethod", "authprovider")],
+              [method, "known", method, "dynamic"])
+        await user.leave()
+        stranger = again(a, realm=DYNAMIC, login=login(method, "nobody", secret))
+        await refused("a stranger", "wamp.error.authentication_denied", stranger)
+    await helper.leave()
 
 
 @check("dynamic authorizer")

@@ -5,6 +5,7 @@ import { Failure, payloadRules, requireClient } from './values.mjs';
 // The library takes the WebSocket of its environment, which Node has from version 22 on, and only for TCP.
 globalThis.WebSocket = requireClient('ws').WebSocket;
 const autobahn = requireClient('autobahn');
+const nacl = requireClient('tweetnacl');
 
 const SERIALIZERS = {
     json: () => new autobahn.serializer.JSONSerializer(),
@@ -15,16 +16,23 @@ const SERIALIZERS = {
 const failure = (error) =>
     error instanceof autobahn.Error ? new Failure(error.error, error.args, error.kwargs) : error;
 
-const credentials = (login) =>
-    login && {
-        authid: login.authid,
-        authmethods: [login.method],
-        onchallenge(_, method, { challenge, salt, iterations, keylen }) {
-            if (method === 'ticket') return login.secret;
+function credentials(login) {
+    if (!login) return {};
+    const { method, authid, secret } = login;
+    const pair = method === 'cryptosign' && nacl.sign.keyPair.fromSeed(new Uint8Array(Buffer.from(secret, 'hex')));
+    return {
+        authid,
+        authmethods: [method],
+        authextra: pair ? { pubkey: autobahn.auth_cryptosign.public_key(pair) } : {},
+        onchallenge(_, method, extra) {
+            if (method === 'cryptosign') return autobahn.auth_cryptosign.sign_challenge(pair, extra);
+            if (method !== 'wampcra') return secret; // a ticket or a token, which is shown as it is
+            const { challenge, salt, iterations, keylen } = extra;
             const { sign, derive_key } = autobahn.auth_cra;
-            return sign(salt ? derive_key(login.secret, salt, iterations, keylen) : login.secret, challenge);
+            return sign(salt ? derive_key(secret, salt, iterations, keylen) : secret, challenge);
         },
     };
+}
 
 export class Session {
     registrations = new Map();
@@ -135,6 +143,10 @@ export class Session {
                 event.retained,
             );
         this.subscriptions.set(name, await this.request(this.session.subscribe(topic, handler, options)));
+    }
+
+    revocation(name) {
+        return this.subscriptions.get(name).on_unsubscribe;
     }
 
     unsubscribe(name) {

@@ -24,6 +24,12 @@ from autobahn.wamp.types import (  # noqa: E402
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateResponseAccept  # noqa: E402
 from values import Failure  # noqa: E402
 
+AUTHENTICATORS = {
+    "ticket": (auth.AuthTicket, "ticket"),
+    "wampcra": (auth.AuthWampCra, "secret"),
+    "scram": (auth.AuthScram, "password"),
+    "cryptosign": (auth.AuthCryptoSign, "privkey"),
+}
 SERIALIZERS = {"json": JsonSerializer, "msgpack": MsgPackSerializer, "cbor": CBORSerializer}
 
 
@@ -37,20 +43,26 @@ class Application(ApplicationSession):
         self.left = loop.create_future()
         self.disconnected = loop.create_future()
         self.roles = {}
+        self.authenticator = None
 
     def onConnect(self):
         if self.login is None:
             return super().onConnect()
-        known = {"ticket": auth.AuthTicket, "wampcra": auth.AuthWampCra}
-        named = "ticket" if self.login["method"] == "ticket" else "secret"
-        self.authenticator = known[self.login["method"]](authid=self.login["authid"], **{named: self.login["secret"]})
-        self.join(self.config.realm, [self.login["method"]], self.login["authid"])
+        method, authid, secret = self.login["method"], self.login["authid"], self.login["secret"]
+        extra = None
+        if method in AUTHENTICATORS:
+            known, named = AUTHENTICATORS[method]
+            self.authenticator = known(authid=authid, **{named: secret})
+            extra = self.authenticator.authextra
+        self.join(self.config.realm, [method], authid, authextra=extra)
 
     def onChallenge(self, challenge):
-        return self.authenticator.on_challenge(self, challenge)
+        # A token is shown as it is, which needs nothing of the library.
+        return self.authenticator.on_challenge(self, challenge) if self.authenticator else self.login["secret"]
 
     def onWelcome(self, message):
         self.roles = {name: dict(role.__dict__) for name, role in message.roles.items()}
+        return self.authenticator and self.authenticator.on_welcome(self, message.authextra)
 
     def onJoin(self, details):
         self.joined.set_result(details)
@@ -77,7 +89,7 @@ def failure(error):
 class Session:
     """One session."""
 
-    async def connect(self, link, serializer, realm, login=None):
+    async def connect(self, link, serializer, realm, login=None, announce=None):
         self.application = Application(realm)
         self.application.login = login
         loop = asyncio.get_running_loop()

@@ -413,6 +413,6 @@ async def no_such_realm(a, b, uri):
     await refused("joining", "wamp.error.no_such_realm", again(a, realm="com.example.nowhere"))
 
 
-def again(peer, realm=None, login=None):
-    """A new session like this one."""
-    return type(peer)(peer.party, peer.serializer, peer.place, realm or peer.realm, login).connect()
+def again(peer, realm=None, login=None, announce=None):
+    """A new session like this one. `announce` has features by role that the library does not announce by itself."""
+    return type(peer)(peer.party, peer.serializer, peer.place, realm or peer.realm, login, announce).connect()

@@ -117,7 +117,7 @@ class Peer:
 
     count = 0
 
-    def __init__(self, party, serializer, place, realm, login=None):
+    def __init__(self, party, serializer, place, realm, login=None, announce=None):
         Peer.count += 1
         self.party = party
         self.client = party.client
@@ -125,6 +125,7 @@ class Peer:
         self.place = place
         self.realm = realm
         self.login = login
+        self.announce = announce
         self.session = f"session{Peer.count}"
         self.names = 0
 
@@ -140,7 +141,9 @@ class Peer:
 
     async def connect(self):
         await self.party.revive()
-        welcome = await self.ask("connect", link=self.place.address, serializer=self.serializer, realm=self.realm, login=self.login)
+        welcome = await self.ask(
+            "connect", link=self.place.address, serializer=self.serializer, realm=self.realm, login=self.login,
+            announce=self.announce)
         self.id = welcome["session"]
         self.features = welcome["features"]
         return self
@@ -171,6 +174,10 @@ class Peer:
     def call_many(self, procedure, calls):
         return self.ask("call_many", procedure=procedure, calls=calls)
 
+    def call_in_parts(self, procedure, parts, in_turn):
+        """With `in_turn` each part waits for a result of the one before."""
+        return self.ask("call_in_parts", procedure=procedure, parts=parts, in_turn=in_turn)
+
     async def start_call(self, procedure, args=None, options=None):
         name = self.new_name()
         await self.ask("call_start", name=name, procedure=procedure, args=args, options=options)
@@ -186,6 +193,9 @@ class Peer:
         name = self.new_name()
         await self.ask("subscribe", name=name, topic=topic, options=options)
         return name
+
+    def revocation(self, name):
+        return self.ask("revocation", name=name)
 
     def unsubscribe(self, name):
         return self.ask("unsubscribe", name=name)

@@ -51,6 +51,13 @@ class Procedure {
                 return [[caller ?? null], {}];
             case 'authorize':
                 return [[args[1].endsWith(this.behaviour.suffix)], {}];
+            case 'authenticate': {
+                // Who may come in is `users`: what each has to show, if anything, and what the router is told.
+                const user = this.behaviour.users[args[1]];
+                const shown = args[2].ticket ?? args[2].authextra.pubkey;
+                if (!user || ![null, shown].includes(user.shows)) throw new Failure('com.example.error.no_such_user');
+                return [[user.answer], {}];
+            }
             case 'constant':
                 return [[this.behaviour.value], {}];
             case 'progress':
@@ -84,7 +91,8 @@ class Party {
     async connect(request) {
         const session = new this.sessionClass();
         Object.assign(session, { events: [], eventCame: new Change(), procedures: new Map(), calls: new Map() });
-        const welcome = await session.connect(request.link, request.serializer, request.realm, request.login);
+        const { link, serializer, realm, login, announce } = request;
+        const welcome = await session.connect(link, serializer, realm, login, announce);
         this.sessions.set(request.session, session);
         return welcome;
     }
@@ -142,6 +150,14 @@ class Party {
         return Promise.all(calls.map(async (call) => (await session.waitCall(call))[0]));
     }
 
+    async call_in_parts(request) {
+        const steps = [];
+        const onProgress = (args) => steps.push(args);
+        const { procedure, parts, in_turn: isInTurn } = request;
+        const answer = await this.session(request).callInParts(procedure, parts, onProgress, isInTurn);
+        return { ...result(answer), progress: steps };
+    }
+
     async call_start(request) {
         const session = this.session(request);
         const call = session.startCall(
@@ -190,6 +206,10 @@ class Party {
 
     unsubscribe(request) {
         return this.session(request).unsubscribe(request.name);
+    }
+
+    revocation(request) {
+        return this.session(request).revocation(request.name);
     }
 
     publish(request) {

@@ -43,6 +43,7 @@ class Procedure:
         self.behaviour = behaviour
         self.invoked = 0
         self.interrupted = 0
+        self.parts = []
         self.released = asyncio.Event()
         self.changed = Change()
 
@@ -61,8 +62,18 @@ class Procedure:
             return [caller], {}
         if kind == "authorize":
             return [args[1].endswith(self.behaviour["suffix"])], {}
+        if kind == "authenticate":
+            # Who may come in is `users`: what each has to show, if anything, and what the router is told.
+            user = self.behaviour["users"].get(args[1])
+            shown = args[2].get("ticket") or args[2]["authextra"].get("pubkey")
+            if user is None or user["shows"] not in (None, shown):
+                raise Failure("com.example.error.no_such_user")
+            return [user["answer"]], {}
         if kind == "constant":
             return [self.behaviour["value"]], {}
+        if kind == "collect":
+            self.parts += args
+            return [list(self.parts)], {}
         if kind == "progress":
             if progress is not None:
                 for step in range(self.behaviour["steps"]):
@@ -112,7 +123,8 @@ class Party:
         session.event_came = Change()
         session.procedures = {}
         session.calls = {}
-        welcome = await session.connect(request["link"], request["serializer"], request["realm"], request.get("login"))
+        welcome = await session.connect(
+            request["link"], request["serializer"], request["realm"], request.get("login"), request.get("announce"))
         self.sessions[request["session"]] = session
         return welcome
 

@@ -9,6 +9,7 @@ const { MsgpackSerializer } = requireClient('wampy/MsgpackSerializer.js');
 const { CborSerializer } = requireClient('wampy/CborSerializer.js');
 
 const wampcra = await import(requireClient.resolve('wampy/wampcra.js'));
+const cryptosign = requireClient('wampy/cryptosign.js');
 
 const SERIALIZERS = { json: JsonSerializer, msgpack: MsgpackSerializer, cbor: CborSerializer };
 
@@ -20,19 +21,25 @@ const onUnixSocket = (link) =>
         }
     };
 
-const credentials = (login) =>
-    login && {
-        authid: login.authid,
-        authmethods: [login.method],
+function credentials(login) {
+    if (!login) return {};
+    const { method, authid, secret } = login;
+    const plugin = { wampcra, cryptosign }[method];
+    return {
+        authid,
+        authmethods: [method],
+        authextra: method === 'cryptosign' ? { pubkey: login.publicKey } : {},
         authMode: 'auto',
-        authPlugins: { ticket: () => login.secret, wampcra: wampcra.sign(login.secret) },
+        authPlugins: { [method]: plugin ? plugin.sign(secret) : () => secret },
     };
+}
 
 export class Session {
     subscriptions = new Map();
     registrations = new Map();
 
-    async connect(link, serializer, realm, login) {
+    // `announce` is what the library has and does not say that it has: features by role.
+    async connect(link, serializer, realm, login, announce) {
         Object.assign(this, payloadRules(serializer));
         this.wampy = new Wampy(link.unix ? `ws://localhost${link.path}` : `ws://${link.host}:${link.port}${link.path}`, {
             realm,
@@ -42,6 +49,9 @@ export class Session {
             uriValidation: 'loose',
             ...credentials(login),
         });
+        for (const [role, features] of Object.entries(announce ?? {})) {
+            for (const feature of features) this.wampy._wamp_features.roles[role].features[feature] = true;
+        }
         const welcome = await this.request(this.wampy.connect());
         const features = Object.entries(welcome.roles).map(([role, { features }]) => [role, features]);
         return { session: this.wampy.getSessionId(), features: Object.fromEntries(features) };
@@ -110,6 +120,21 @@ export class Session {
 
     async waitCall(call) {
         const { argsList, argsDict } = await this.request(call.answer);
+        return [this.incoming(argsList ?? []), this.incoming(argsDict ?? {})];
+    }
+
+    // Each part is sent when there is a result of the one before, or all at once.
+    async callInParts(procedure, parts, onProgress, isInTurn) {
+        const [first, ...others] = parts.map((args) => this.payload(args, null));
+        const sendNext = () => call.sendData(others.shift(), { progress: others.length > 0 });
+        const call = this.wampy.progressiveCall(procedure, first, {
+            progress_callback: (step) => {
+                onProgress(this.incoming(step.argsList));
+                if (isInTurn) sendNext();
+            },
+        });
+        while (!isInTurn && others.length) sendNext();
+        const { argsList, argsDict } = await this.request(call.result);
         return [this.incoming(argsList ?? []), this.incoming(argsDict ?? {})];
     }
 
