@@ -11,6 +11,9 @@ use crate::wamp::codec::{Serializer, append_batched};
 /// section 5.5).
 const CLOSE_TEXT_BYTES_MAX: usize = 123;
 
+/// The longest payload whose length takes one byte (RFC 6455 section 5.2).
+const SHORT_BYTES_MAX: usize = 125;
+
 /// Appends `message`, one encoded WAMP message, in the framing of `encoding`. Whoever has the same encoding
 /// gets the same bytes, so the result can be shared.
 ///
@@ -129,10 +132,15 @@ fn data_opcode(is_text: bool) -> OpCode {
 }
 
 fn header_len(payload_len: usize) -> usize {
-    FrameHeader::default().len(payload_len as u64)
+    if payload_len <= SHORT_BYTES_MAX { 2 } else { FrameHeader::default().len(payload_len as u64) }
 }
 
 fn push_header(opcode: OpCode, payload_len: usize, out: &mut Vec<u8>) {
+    if payload_len <= SHORT_BYTES_MAX {
+        // Final, no extension, no mask: nearly every frame that is sent.
+        out.extend_from_slice(&[0x80 | u8::from(opcode), payload_len as u8]);
+        return;
+    }
     push_parsed(&FrameHeader { opcode, ..FrameHeader::default() }, payload_len, out);
 }
 

@@ -387,10 +387,14 @@ impl WebSocket {
 
     /// Takes a frame header, or keeps its beginning.
     fn take_header(&mut self, bounds: Bounds, input: &[u8]) -> Result<(usize, Option<Header>), Violation> {
-        if self.header_len == 0
-            && let Some((size, header, length)) = parse_header(input)?
-        {
-            return Ok((size, Some(self.check_header(bounds, size, &header, length)?)));
+        if self.header_len == 0 {
+            if let Some((size, header, kind)) = ordinary_header(input) {
+                self.check_data(bounds, kind, false, header.length as u64)?;
+                return Ok((size, Some(header)));
+            }
+            if let Some((size, header, length)) = parse_header(input)? {
+                return Ok((size, Some(self.check_header(bounds, size, &header, length)?)));
+            }
         }
         let mut len = usize::from(self.header_len);
         let mut taken = 0;
@@ -502,6 +506,31 @@ fn header_size(begin: &[u8]) -> usize {
     2 + length_bytes + if second & 0x80 == 0 { 0 } else { 4 }
 }
 
+/// The size of the header and the header, where it is one as nearly all are: of a whole message, plain, masked, with a
+/// length of one byte or two. That is decided by a look at its first bytes; all others take the long way.
+#[inline]
+fn ordinary_header(bytes: &[u8]) -> Option<(usize, Header, Data)> {
+    let (&[first, second], rest) = bytes.split_first_chunk()?;
+    let kind = match first {
+        0x81 => Data::Text,
+        0x82 => Data::Binary,
+        _ => return None,
+    };
+    let (length, size, mask) = match second {
+        0x80..=0xfd => (usize::from(second & 0x7f), 6, rest.first_chunk()?),
+        0xfe => {
+            let (&length, rest) = rest.split_first_chunk()?;
+            (usize::from(u16::from_be_bytes(length)), 8, rest.first_chunk()?)
+        }
+        _ => return None,
+    };
+    // A length of two bytes that would fit into one is a violation.
+    let is_shortest = size == 6 || length > 0x7d;
+    let (opcode, mask) = (OpCode::Data(kind), *mask);
+    let header = Header { opcode, is_final: true, is_compressed: false, length, mask };
+    is_shortest.then_some((size, header, kind))
+}
+
 /// The size of the header, the header, and the length of the payload; `None` when bytes are missing.
 fn parse_header(bytes: &[u8]) -> Result<Option<(usize, FrameHeader, u64)>, Violation> {
     let mut cursor = Cursor::new(bytes);
@@ -549,4 +578,38 @@ fn handle_close(payload: &[u8]) -> Result<Event, Violation> {
 /// Codes that may come in a Close frame: RFC 6455 section 7.4, 1012 to 1014 from the registry of IANA.
 fn is_close_code(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OpCode, ordinary_header, parse_header};
+
+    #[test]
+    fn the_short_way_of_a_header_comes_to_what_the_long_way_does() {
+        let mut short = 0;
+        for begin in 0..=u16::MAX {
+            for length in [[0, 0x7d], [0, 0x7e], [1, 0x7d], [0xff, 0xff]] {
+                let [first, second] = begin.to_be_bytes();
+                let bytes = [first, second, length[0], length[1], 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+                let Some((size, header, kind)) = ordinary_header(&bytes) else { continue };
+                short += 1;
+                let Ok(Some((long_size, long, long_length))) = parse_header(&bytes) else {
+                    panic!("{bytes:?} is no header");
+                };
+                assert_eq!((size, header.length as u64), (long_size, long_length), "{bytes:?}");
+                assert_eq!((header.opcode, header.is_final), (long.opcode, long.is_final), "{bytes:?}");
+                assert_eq!(header.opcode, OpCode::Data(kind));
+                assert_eq!(Some(header.mask), long.mask, "{bytes:?}");
+                assert!(!header.is_compressed && !long.rsv1 && !long.rsv2 && !long.rsv3, "{bytes:?}");
+                assert_eq!(long.len(long_length), size, "{bytes:?}");
+                // What is cut is not guessed at.
+                assert!((0..size).all(|end| ordinary_header(&bytes[..end]).is_none()), "{bytes:?}");
+            }
+        }
+        assert_eq!(
+            short,
+            2 * (4 * 126 + 3),
+            "text and binary, of every short length and of three longer ones"
+        );
+    }
 }
