@@ -239,7 +239,9 @@ fn sessions() -> BoxedStrategy<Vec<SessionId>> {
 
 fn passthru() -> BoxedStrategy<Passthru<'static>> {
     (of(word()), of(word()), of(word()), of(word()))
-        .prop_map(|(scheme, serializer, cipher, keyid)| Passthru { scheme, serializer, cipher, keyid })
+        .prop_map(|(scheme, serializer, cipher, keyid)| {
+            Passthru::new(PassthruTexts { scheme, serializer, cipher, keyid })
+        })
         .boxed()
 }
 
@@ -381,18 +383,22 @@ fn publish() -> BoxedStrategy<Message<'static>> {
     let lists = (sessions(), words(), words(), of(sessions()), of(words()), of(words()));
     (request(), word(), flags, of(any::<u64>()), lists, of(word()), passthru())
         .prop_map(|(request, topic, flags, ttl_ms, lists, rkey, passthru)| {
-            let options = PublishOptions {
-                acknowledge: flags.0,
-                exclude_me: flags.1,
-                disclose_me: flags.2,
-                retain: flags.3,
-                ttl_ms,
+            let audience = AudienceOptions {
                 exclude: lists.0,
                 exclude_authid: lists.1,
                 exclude_authrole: lists.2,
                 eligible: lists.3,
                 eligible_authid: lists.4,
                 eligible_authrole: lists.5,
+            };
+            let is_everybody = audience == AudienceOptions::default();
+            let options = PublishOptions {
+                acknowledge: flags.0,
+                exclude_me: flags.1,
+                disclose_me: flags.2,
+                retain: flags.3,
+                ttl_ms,
+                audience: (!is_everybody).then(|| Box::new(audience)),
                 rkey,
                 passthru,
             };

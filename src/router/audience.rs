@@ -2,10 +2,16 @@
 
 use super::peer::Audience;
 use super::session::Session;
-use crate::wamp::options::{PublishOptions, Text};
+use crate::wamp::options::{AudienceOptions, PublishOptions, Text};
 
 impl Audience {
+    #[inline]
     pub(super) fn of(options: &PublishOptions<'_>) -> Option<Box<Self>> {
+        Self::of_lists(options.audience.as_deref()?)
+    }
+
+    /// `None` where the lists are there and say nothing.
+    fn of_lists(options: &AudienceOptions<'_>) -> Option<Box<Self>> {
         let everybody = options.exclude.is_empty()
             && options.exclude_authid.is_empty()
             && options.exclude_authrole.is_empty()

@@ -23,7 +23,7 @@ use super::peer::{
 };
 use super::session::{Active, Subscribed};
 use super::sharding::{KeyHash, LocalNodes};
-use super::terms::DISCLOSE_ME_DENIED;
+use super::terms::{DISCLOSE_ME_DENIED, carried};
 use super::uri_map::{EntryKey, UriMap};
 use crate::config::SlowPolicy;
 use crate::wamp::error::uri;
@@ -683,7 +683,7 @@ impl Router {
         let (id, realm) = (session.id, session.realm);
         let disclosed = is_disclosed.then(|| self.disclosed(key));
         let shard = options.rkey.as_deref().map(|rkey| self.shard(realm, topic, rkey, effects));
-        let passthru = is_sealed.then(|| options.passthru.to_static());
+        let passthru = carried(&options.passthru);
         let retained = &mut self.realms[usize::from(realm.0)].retained;
         let retain = retained.stamp(self.now.monotonic_us, self.core, id, options);
         Some(Box::new(Attributes { retain, disclosed, trust_level, passthru, shard }))

@@ -439,8 +439,8 @@ impl Router {
         if call.watch.is_some_and(|watch| watch.input.is_some()) {
             self.forget_input(realm, caller, request, effects);
         }
-        let is_known = passthru.is_none() || features.contains(ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE);
-        let passthru = passthru.as_deref().filter(|_| is_known).map(Passthru::borrowed).unwrap_or_default();
+        let is_known = !passthru.is_used() || features.contains(ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE);
+        let passthru = if is_known { passthru.borrowed() } else { Passthru::default() };
         match outcome {
             Outcome::Result if !is_known => {
                 let (error, text) = SEALED;
@@ -467,7 +467,7 @@ impl Router {
     /// A part of a result arrives at the caller's core (advanced profile, "Progressive Call Results").
     fn progress_call(&mut self, reply: &Parcel<'_, ReplyHead>, effects: &mut impl Effects) {
         let &ReplyHead { caller, request, callee, charge, ref passthru, .. } = reply.head();
-        let sent = self.send_progress(caller, request, passthru.as_deref(), reply.payload(), effects);
+        let sent = self.send_progress(caller, request, passthru, reply.payload(), effects);
         if let Some(callee) = callee {
             // What a slow caller was sent holds the callee, as a publication holds its publisher.
             let time = if sent == Some(Sent::Accepted) { CreditTime::AfterFlush } else { CreditTime::Now };
@@ -490,14 +490,14 @@ impl Router {
         &mut self,
         caller: Sitting,
         request: RequestId,
-        passthru: Option<&Passthru<'_>>,
+        passthru: &Passthru<'_>,
         payload: Payload<'_>,
         effects: &mut impl Effects,
     ) -> Option<Sent> {
         let (key, now_us) = (caller.key, self.now.monotonic_us);
         let session = self.sessions.sitting(caller)?;
         let is_known =
-            passthru.is_none() || session.features.contains(ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE);
+            !passthru.is_used() || session.features.contains(ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE);
         let call = session.active.as_mut()?.calls.get_mut(&request)?;
         if let Some(watch) = call.watch.as_deref_mut() {
             if watch.is_killed {
@@ -516,8 +516,7 @@ impl Router {
             self.give_up_call(key, request, CancelReason::NotSupported, SEALED, effects);
             return None;
         }
-        let passthru = passthru.map(Passthru::borrowed).unwrap_or_default();
-        let details = ResultDetails { progress: true, passthru };
+        let details = ResultDetails { progress: true, passthru: passthru.borrowed() };
         Some(effects.send_part(key, &Message::Result(CallResult { request, details, payload })))
     }
 

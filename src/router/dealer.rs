@@ -31,7 +31,7 @@ use super::peer::{
 use super::terms::Input;
 use super::uri_map::{EntryKey, UriMap};
 use crate::wamp::error::uri;
-use crate::wamp::options::CancelMode;
+use crate::wamp::options::{CancelMode, Passthru};
 use crate::wamp::uri::is_reserved;
 use crate::wamp::{Arguments, MatchPolicy, Payload, RegistrationId, RequestId};
 
@@ -282,7 +282,7 @@ impl Router {
             outcome: Outcome::Error,
             callee: None,
             charge: super::peer::Charge::default(),
-            passthru: None,
+            passthru: Passthru::default(),
         };
         let payload = Payload { args: &args, ..Payload::EMPTY };
         self.send_reply(Parcel::Borrowed { head: reply, uri: error, payload }, effects);

@@ -37,7 +37,7 @@ struct Answer<'a> {
     outcome: Outcome,
     /// Empty for a result.
     error: &'a str,
-    passthru: Option<Box<Passthru<'static>>>,
+    passthru: Passthru<'static>,
 }
 
 /// A call that a callee of this core works at.
@@ -543,7 +543,8 @@ impl Router {
         let (realm, session) = self.realm_and_session(key);
         let needed = ClientFeatures::CALLEE_PAYLOAD_PASSTHRU_MODE;
         check_announced(MessageType::Error, &message.passthru, session.features, needed)?;
-        let answer = Answer { what: "ERROR", outcome: Outcome::Error, error: &message.error, passthru: None };
+        let passthru = Passthru::default();
+        let answer = Answer { what: "ERROR", outcome: Outcome::Error, error: &message.error, passthru };
         // A caller's library may close on a URI that is none, and it is not the caller who is at fault.
         if let Err(error) = check(&message.error, UriRule::Loose, realm.uri_limits) {
             let args = super::text_args(error.as_str());
@@ -606,8 +607,7 @@ impl Router {
             // There is no other to try (advanced profile, "Call Re-Routing": rules and failure).
             error = uri::NO_AVAILABLE_CALLEE;
         }
-        let carried = passthru.as_deref().map_or(0, Passthru::bytes);
-        let bytes = (error.len() + payload.len() + carried) as u32 + MESSAGE_OVERHEAD_BYTES;
+        let bytes = (error.len() + payload.len() + passthru.bytes()) as u32 + MESSAGE_OVERHEAD_BYTES;
         let paused = effects.charge(key, bytes);
         let head = ReplyHead {
             caller: invocation.caller,

@@ -303,8 +303,7 @@ pub struct ReplyHead {
     /// The callee that is charged for it; `None` where the router answers itself.
     pub callee: Option<SessionRef>,
     pub charge: Charge,
-    /// `None` for an ordinary answer.
-    pub passthru: Option<Box<Passthru<'static>>>,
+    pub passthru: Passthru<'static>,
 }
 
 /// Who shall not, or alone shall, receive a publication. Lists are sorted, so that every core searches them as they are.
@@ -370,7 +369,7 @@ pub struct Attributes {
     /// EVENT.Details.trustlevel
     pub trust_level: Option<u64>,
     /// EVENT.Details.ppt_…
-    pub passthru: Option<Passthru<'static>>,
+    pub passthru: Passthru<'static>,
     /// Where it goes among the nodes of sharded subscriptions.
     pub shard: Option<Box<Shard>>,
 }
@@ -385,7 +384,7 @@ impl Attributes {
             publisher_authid: disclosed.map(|publisher| Text::Borrowed(&*publisher.authid)),
             publisher_authrole: disclosed.map(|publisher| Text::Borrowed(&*publisher.authrole)),
             trustlevel: self.trust_level,
-            passthru: self.passthru.as_ref().map_or_else(Passthru::default, Passthru::borrowed),
+            passthru: self.passthru.borrowed(),
             ..EventDetails::default()
         }
     }
@@ -395,7 +394,7 @@ impl Attributes {
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.disclosed.as_ref().map_or(0, Disclosed::bytes)
-            + self.passthru.as_ref().map_or(0, Passthru::bytes)
+            + self.passthru.bytes()
             + self.shard.as_deref().map_or(0, Shard::bytes)
     }
 }
@@ -691,9 +690,7 @@ impl PeerMessage {
             Self::News(news) => news.bytes(),
             Self::Ask(ask) => ask.bytes(),
             Self::Answer(answer) => answer.bytes(),
-            Self::Reply(reply) => {
-                reply.body.bytes.len() + reply.head.passthru.as_deref().map_or(0, Passthru::bytes)
-            }
+            Self::Reply(reply) => reply.body.bytes.len() + reply.head.passthru.bytes(),
             _ => 0,
         };
         body + MESSAGE_OVERHEAD_BYTES as usize

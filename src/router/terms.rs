@@ -41,7 +41,7 @@ pub struct CallTerms {
     /// Which part of the call this is.
     pub input: Input,
     /// INVOCATION.Details.ppt_*
-    pub passthru: Option<Box<Passthru<'static>>>,
+    pub passthru: Passthru<'static>,
 }
 
 /// Which part of a call's input a CALL brings (advanced profile, "Progressive Call Invocations").
@@ -66,8 +66,7 @@ impl CallHead {
 
     /// What its caller can make long beside procedure and payload, in bytes.
     pub(super) fn carried_bytes(&self) -> usize {
-        let passthru = self.terms.as_deref().and_then(|terms| terms.passthru.as_deref());
-        passthru.map_or(0, Passthru::bytes)
+        self.terms.as_deref().map_or(0, |terms| terms.passthru.bytes())
     }
 }
 
@@ -86,7 +85,7 @@ impl CallTerms {
         if self.input == Input::First && !features.contains(INVOCATIONS) {
             return Some("the callee takes no progressive call invocations");
         }
-        (self.passthru.is_some() && !features.contains(ClientFeatures::CALLEE_PAYLOAD_PASSTHRU_MODE))
+        (self.passthru.is_used() && !features.contains(ClientFeatures::CALLEE_PAYLOAD_PASSTHRU_MODE))
             .then_some("the callee does not know payload passthru mode")
     }
 
@@ -105,7 +104,7 @@ impl CallTerms {
             },
             receive_progress: self.wants_progress(features),
             progress: matches!(self.input, Input::First | Input::More),
-            passthru: self.passthru.as_deref().map_or_else(Passthru::default, Passthru::borrowed),
+            passthru: self.passthru.borrowed(),
             procedure: None,
         }
     }
@@ -113,15 +112,14 @@ impl CallTerms {
     /// What it holds, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.disclosed.as_ref().map_or(0, Disclosed::bytes)
-            + self.passthru.as_deref().map_or(0, Passthru::bytes)
+        size_of::<Self>() + self.disclosed.as_ref().map_or(0, Disclosed::bytes) + self.passthru.bytes()
     }
 }
 
-/// What of it outlives its message; `None` where it says nothing.
-pub(super) fn carried(passthru: &Passthru<'_>) -> Option<Box<Passthru<'static>>> {
-    passthru.is_used().then(|| Box::new(passthru.to_static()))
+/// What of it outlives its message: nothing where it is not used.
+#[inline]
+pub(super) fn carried(passthru: &Passthru<'_>) -> Passthru<'static> {
+    if passthru.is_used() { passthru.to_static() } else { Passthru::default() }
 }
 
 /// Whoever seals a payload must have said that it knows payload passthru mode (advanced profile, "Payload Passthru Mode":

@@ -387,6 +387,9 @@ pub enum Message<'a> {
     Yield(Yield<'a>),
 }
 
+// All are moved as the largest is.
+const _: () = assert!(size_of::<Message<'_>>() <= 192);
+
 impl Message<'_> {
     /// The type of this message.
     #[must_use]

@@ -96,9 +96,14 @@ impl CancelMode {
     }
 }
 
-/// Payload passthru mode: what the router hands on unread (advanced profile, "Payload Passthru Mode").
+/// Payload passthru mode: what the router hands on unread (advanced profile, "Payload Passthru Mode"). Nearly no message has
+/// it, and all are moved about, so it is one word until it is used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Passthru<'a> {
+pub struct Passthru<'a>(Option<Box<PassthruTexts<'a>>>);
+
+/// What there is of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassthruTexts<'a> {
     /// `ppt_scheme`; without it the others mean nothing.
     pub scheme: Option<Text<'a>>,
     /// `ppt_serializer`
@@ -109,37 +114,60 @@ pub struct Passthru<'a> {
     pub keyid: Option<Text<'a>>,
 }
 
-impl Passthru<'_> {
+impl<'a> Passthru<'a> {
+    /// These texts.
+    #[must_use]
+    pub fn new(texts: PassthruTexts<'a>) -> Self {
+        Self((texts != PassthruTexts::default()).then(|| Box::new(texts)))
+    }
+
+    /// What there is; `None` where there is nothing.
+    #[inline]
+    #[must_use]
+    pub fn texts(&self) -> Option<&PassthruTexts<'a>> {
+        self.0.as_deref()
+    }
+
+    /// To be written to.
+    pub fn texts_mut(&mut self) -> &mut PassthruTexts<'a> {
+        self.0.get_or_insert_default()
+    }
+
     /// Whether the payload is to be handed on unread: there is a scheme, and it is not empty.
+    #[inline]
     #[must_use]
     pub fn is_used(&self) -> bool {
-        self.scheme.as_ref().is_some_and(|scheme| !scheme.is_empty())
+        self.texts().is_some_and(|texts| texts.scheme.as_ref().is_some_and(|scheme| !scheme.is_empty()))
     }
 
     /// A copy that outlives the message.
     #[must_use]
     pub fn to_static(&self) -> Passthru<'static> {
-        let [scheme, serializer, cipher, keyid] = [&self.scheme, &self.serializer, &self.cipher, &self.keyid]
+        let Some(PassthruTexts { scheme, serializer, cipher, keyid }) = self.texts() else {
+            return Passthru(None);
+        };
+        let [scheme, serializer, cipher, keyid] = [scheme, serializer, cipher, keyid]
             .map(|text| text.as_ref().map(|text| Cow::Owned(text.clone().into_owned())));
-        Passthru { scheme, serializer, cipher, keyid }
+        Passthru(Some(Box::new(PassthruTexts { scheme, serializer, cipher, keyid })))
     }
 
     /// The same, borrowed.
+    #[inline]
     #[must_use]
     pub fn borrowed(&self) -> Passthru<'_> {
-        let [scheme, serializer, cipher, keyid] = [&self.scheme, &self.serializer, &self.cipher, &self.keyid]
-            .map(|text| text.as_ref().map(|text| Cow::Borrowed(&**text)));
-        Passthru { scheme, serializer, cipher, keyid }
+        let Some(PassthruTexts { scheme, serializer, cipher, keyid }) = self.texts() else {
+            return Passthru(None);
+        };
+        let [scheme, serializer, cipher, keyid] =
+            [scheme, serializer, cipher, keyid].map(|text| text.as_ref().map(|text| Cow::Borrowed(&**text)));
+        Passthru(Some(Box::new(PassthruTexts { scheme, serializer, cipher, keyid })))
     }
 
     /// What it holds beside itself, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        [&self.scheme, &self.serializer, &self.cipher, &self.keyid]
-            .into_iter()
-            .flatten()
-            .map(|text| text.len())
-            .sum()
+        let Some(PassthruTexts { scheme, serializer, cipher, keyid }) = self.texts() else { return 0 };
+        [scheme, serializer, cipher, keyid].into_iter().flatten().map(|text| text.len()).sum()
     }
 }
 
@@ -201,18 +229,8 @@ pub struct PublishOptions<'a> {
     pub retain: bool,
     /// `_ttl`: for how long the event is retained, in milliseconds; 0 clears what is retained (our own key).
     pub ttl_ms: Option<u64>,
-    /// `exclude`: sessions that shall not receive it.
-    pub exclude: Vec<SessionId>,
-    /// `exclude_authid`
-    pub exclude_authid: Vec<Text<'a>>,
-    /// `exclude_authrole`
-    pub exclude_authrole: Vec<Text<'a>>,
-    /// `eligible`: only these sessions. An empty list is nobody, an absent one is everybody.
-    pub eligible: Option<Vec<SessionId>>,
-    /// `eligible_authid`
-    pub eligible_authid: Option<Vec<Text<'a>>>,
-    /// `eligible_authrole`
-    pub eligible_authrole: Option<Vec<Text<'a>>>,
+    /// Who shall not, or alone shall, receive it; `None` where none of its keys is there.
+    pub audience: Option<Box<AudienceOptions<'a>>>,
     /// `rkey`: the key of a sharded subscription.
     pub rkey: Option<Text<'a>>,
     /// `ppt_*`
@@ -227,16 +245,28 @@ impl Default for PublishOptions<'_> {
             disclose_me: false,
             retain: false,
             ttl_ms: None,
-            exclude: Vec::new(),
-            exclude_authid: Vec::new(),
-            exclude_authrole: Vec::new(),
-            eligible: None,
-            eligible_authid: None,
-            eligible_authrole: None,
+            audience: None,
             rkey: None,
             passthru: Passthru::default(),
         }
     }
+}
+
+/// The lists of PUBLISH.Options.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AudienceOptions<'a> {
+    /// `exclude`: sessions that shall not receive it.
+    pub exclude: Vec<SessionId>,
+    /// `exclude_authid`
+    pub exclude_authid: Vec<Text<'a>>,
+    /// `exclude_authrole`
+    pub exclude_authrole: Vec<Text<'a>>,
+    /// `eligible`: only these sessions. An empty list is nobody, an absent one is everybody.
+    pub eligible: Option<Vec<SessionId>>,
+    /// `eligible_authid`
+    pub eligible_authid: Option<Vec<Text<'a>>>,
+    /// `eligible_authrole`
+    pub eligible_authrole: Option<Vec<Text<'a>>>,
 }
 
 /// SUBSCRIBE.Options

@@ -10,8 +10,8 @@ use crosspoint::wamp::message::{
     Unregister, Unregistered, Unsubscribe, Yield,
 };
 use crosspoint::wamp::options::{
-    CallOptions, CancelMode, CancelOptions, CloseDetails, HelloDetails, InvocationPolicy, Passthru,
-    PublishOptions, RegisterOptions, SubscribeOptions, Text, YieldOptions,
+    AudienceOptions, CallOptions, CancelMode, CancelOptions, CloseDetails, HelloDetails, InvocationPolicy,
+    Passthru, PublishOptions, RegisterOptions, SubscribeOptions, Text, YieldOptions,
 };
 use crosspoint::wamp::{
     Arguments, MatchPolicy, Payload, RegistrationId, RequestId, SessionId, SubscriptionId,
@@ -467,7 +467,10 @@ impl Client {
             retain,
             ttl_ms,
             disclose_me,
-            exclude: exclude.iter().map(|id| SessionId(*id)).collect(),
+            audience: Some(Box::new(AudienceOptions {
+                exclude: exclude.iter().map(|id| SessionId(*id)).collect(),
+                ..AudienceOptions::default()
+            })),
             ..PublishOptions::default()
         };
         let message = Publish { request, options, topic: topic.into(), payload: self.payload(&args) };

@@ -24,6 +24,7 @@ use super::uri_map::UriMap;
 use crate::config;
 use crate::wamp::codec::{Encoder, Serializer, rfc_3339};
 use crate::wamp::error::uri;
+use crate::wamp::options::Passthru;
 use crate::wamp::{Arguments, MatchPolicy, Payload, PublicationId, RequestId, SubscriptionId};
 
 /// The procedure that tells what is kept.
@@ -270,7 +271,8 @@ impl Router {
             Ok((args, is_limit_reached)) => {
                 let (caller, request, outcome) = (ask.caller, ask.request, Outcome::Result);
                 let charge = Charge::default();
-                let head = ReplyHead { caller, request, outcome, callee: None, charge, passthru: None };
+                let passthru = Passthru::default();
+                let head = ReplyHead { caller, request, outcome, callee: None, charge, passthru };
                 let kwargs = format!("{{\"is_limit_reached\":{is_limit_reached}}}");
                 let payload =
                     Payload { serializer: Serializer::Json, args: &args, kwargs: kwargs.as_bytes() };
@@ -378,9 +380,11 @@ fn details(topic: Option<&str>, attributes: Option<&Attributes>) -> Map<String, 
     put("publisher_authid", details.publisher_authid.as_deref().map(Value::from));
     put("publisher_authrole", details.publisher_authrole.as_deref().map(Value::from));
     put("trustlevel", details.trustlevel.map(Value::from));
-    put("ppt_scheme", details.passthru.scheme.as_deref().map(Value::from));
-    put("ppt_serializer", details.passthru.serializer.as_deref().map(Value::from));
-    put("ppt_cipher", details.passthru.cipher.as_deref().map(Value::from));
-    put("ppt_keyid", details.passthru.keyid.as_deref().map(Value::from));
+    if let Some(texts) = details.passthru.texts() {
+        put("ppt_scheme", texts.scheme.as_deref().map(Value::from));
+        put("ppt_serializer", texts.serializer.as_deref().map(Value::from));
+        put("ppt_cipher", texts.cipher.as_deref().map(Value::from));
+        put("ppt_keyid", texts.keyid.as_deref().map(Value::from));
+    }
     map
 }

@@ -23,6 +23,7 @@ use super::peer::{Charge, Outcome, Parcel, RealmIndex, ReplyHead, SessionKey, Si
 use crate::wamp::arguments::Written;
 use crate::wamp::error::uri;
 use crate::wamp::features::RouterFeatures;
+use crate::wamp::options::Passthru;
 use crate::wamp::{Arguments, Payload, RequestId};
 
 pub(super) use self::gather::{Answer, Ask};
@@ -239,7 +240,8 @@ impl Router {
             Err((error, text)) => self.answer_call(caller, request, error, text, effects),
             Ok(written) => {
                 let (outcome, charge) = (Outcome::Result, Charge::default());
-                let head = ReplyHead { caller, request, outcome, callee: None, charge, passthru: None };
+                let passthru = Passthru::default();
+                let head = ReplyHead { caller, request, outcome, callee: None, charge, passthru };
                 let payload = written.as_payload();
                 self.finish_call(&Parcel::Borrowed { head, uri: "", payload }, effects);
             }

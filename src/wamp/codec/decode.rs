@@ -12,9 +12,9 @@ use crate::wamp::message::{
     Unregister, Unregistered, Unsubscribe, Unsubscribed, Value, Welcome, Yield,
 };
 use crate::wamp::options::{
-    CallOptions, CancelMode, CancelOptions, CloseDetails, EventDetails, HelloDetails, InterruptOptions,
-    InvocationDetails, InvocationPolicy, MatchPolicy, Passthru, PublishOptions, RegisterOptions,
-    ResultDetails, RevocationDetails, SubscribeOptions, Text, WelcomeDetails, YieldOptions,
+    AudienceOptions, CallOptions, CancelMode, CancelOptions, CloseDetails, EventDetails, HelloDetails,
+    InterruptOptions, InvocationDetails, InvocationPolicy, MatchPolicy, Passthru, PublishOptions,
+    RegisterOptions, ResultDetails, RevocationDetails, SubscribeOptions, Text, WelcomeDetails, YieldOptions,
 };
 use crate::wamp::payload::Payload;
 
@@ -417,12 +417,12 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
                 "disclose_me" => options.disclose_me = field.boolean()?,
                 "retain" => options.retain = field.boolean()?,
                 "_ttl" => options.ttl_ms = Some(field.unsigned()?),
-                "exclude" => options.exclude = field.sessions()?,
-                "exclude_authid" => options.exclude_authid = field.texts()?,
-                "exclude_authrole" => options.exclude_authrole = field.texts()?,
-                "eligible" => options.eligible = Some(field.sessions()?),
-                "eligible_authid" => options.eligible_authid = Some(field.texts()?),
-                "eligible_authrole" => options.eligible_authrole = Some(field.texts()?),
+                "exclude" => audience(&mut options).exclude = field.sessions()?,
+                "exclude_authid" => audience(&mut options).exclude_authid = field.texts()?,
+                "exclude_authrole" => audience(&mut options).exclude_authrole = field.texts()?,
+                "eligible" => audience(&mut options).eligible = Some(field.sessions()?),
+                "eligible_authid" => audience(&mut options).eligible_authid = Some(field.texts()?),
+                "eligible_authrole" => audience(&mut options).eligible_authrole = Some(field.texts()?),
                 "rkey" => options.rkey = Some(field.text()?),
                 _ => passthru_or_skip(&mut options.passthru, key, field)?,
             }
@@ -594,6 +594,10 @@ const CANCEL_MODES: [(&str, CancelMode); 3] = [
     (CancelMode::KillNoWait.as_str(), CancelMode::KillNoWait),
 ];
 
+fn audience<'o, 'a>(options: &'o mut PublishOptions<'a>) -> &'o mut AudienceOptions<'a> {
+    options.audience.get_or_insert_default()
+}
+
 /// The keys that every message with a payload may have in common; others are none of ours.
 #[inline]
 fn passthru_or_skip<'a, R: Reader<'a>>(
@@ -602,10 +606,10 @@ fn passthru_or_skip<'a, R: Reader<'a>>(
     field: &mut Field<'_, 'a, R>,
 ) -> Result<(), ProtocolError> {
     match key {
-        "ppt_scheme" => passthru.scheme = Some(field.text()?),
-        "ppt_serializer" => passthru.serializer = Some(field.text()?),
-        "ppt_cipher" => passthru.cipher = Some(field.text()?),
-        "ppt_keyid" => passthru.keyid = Some(field.text()?),
+        "ppt_scheme" => passthru.texts_mut().scheme = Some(field.text()?),
+        "ppt_serializer" => passthru.texts_mut().serializer = Some(field.text()?),
+        "ppt_cipher" => passthru.texts_mut().cipher = Some(field.text()?),
+        "ppt_keyid" => passthru.texts_mut().keyid = Some(field.text()?),
         _ => field.skip()?,
     }
     Ok(())

@@ -3,9 +3,9 @@
 use crate::wamp::features::{ClientFeatures, Feature, RouterFeatures};
 use crate::wamp::message::{Event, Message, MessageType, Value};
 use crate::wamp::options::{
-    CallOptions, EventDetails, HelloDetails, InterruptOptions, InvocationDetails, InvocationPolicy,
-    MatchPolicy, Passthru, PublishOptions, RegisterOptions, RevocationDetails, SubscribeOptions, Text,
-    WelcomeDetails,
+    AudienceOptions, CallOptions, EventDetails, HelloDetails, InterruptOptions, InvocationDetails,
+    InvocationPolicy, MatchPolicy, Passthru, PublishOptions, RegisterOptions, RevocationDetails,
+    SubscribeOptions, Text, WelcomeDetails,
 };
 use crate::wamp::payload::Payload;
 
@@ -320,23 +320,8 @@ impl<W: Writer> Elements<'_, W> {
             dict.flag("disclose_me", options.disclose_me);
             dict.flag("retain", options.retain);
             dict.optional_unsigned("_ttl", options.ttl_ms);
-            if !options.exclude.is_empty() {
-                dict.unsigneds("exclude", options.exclude.iter().map(|id| id.0));
-            }
-            if !options.exclude_authid.is_empty() {
-                dict.texts("exclude_authid", &options.exclude_authid);
-            }
-            if !options.exclude_authrole.is_empty() {
-                dict.texts("exclude_authrole", &options.exclude_authrole);
-            }
-            if let Some(eligible) = &options.eligible {
-                dict.unsigneds("eligible", eligible.iter().map(|id| id.0));
-            }
-            if let Some(eligible) = &options.eligible_authid {
-                dict.texts("eligible_authid", eligible);
-            }
-            if let Some(eligible) = &options.eligible_authrole {
-                dict.texts("eligible_authrole", eligible);
+            if let Some(audience) = options.audience.as_deref() {
+                dict.audience(audience);
             }
             dict.optional_text("rkey", options.rkey.as_ref());
             dict.passthru(&options.passthru);
@@ -477,10 +462,33 @@ impl<W: Writer> Dict<'_, W> {
 
     #[inline]
     fn passthru(&mut self, passthru: &Passthru<'_>) {
-        self.optional_text("ppt_scheme", passthru.scheme.as_ref());
-        self.optional_text("ppt_serializer", passthru.serializer.as_ref());
-        self.optional_text("ppt_cipher", passthru.cipher.as_ref());
-        self.optional_text("ppt_keyid", passthru.keyid.as_ref());
+        if let Some(texts) = passthru.texts() {
+            self.optional_text("ppt_scheme", texts.scheme.as_ref());
+            self.optional_text("ppt_serializer", texts.serializer.as_ref());
+            self.optional_text("ppt_cipher", texts.cipher.as_ref());
+            self.optional_text("ppt_keyid", texts.keyid.as_ref());
+        }
+    }
+
+    fn audience(&mut self, audience: &AudienceOptions<'_>) {
+        if !audience.exclude.is_empty() {
+            self.unsigneds("exclude", audience.exclude.iter().map(|id| id.0));
+        }
+        if !audience.exclude_authid.is_empty() {
+            self.texts("exclude_authid", &audience.exclude_authid);
+        }
+        if !audience.exclude_authrole.is_empty() {
+            self.texts("exclude_authrole", &audience.exclude_authrole);
+        }
+        if let Some(eligible) = &audience.eligible {
+            self.unsigneds("eligible", eligible.iter().map(|id| id.0));
+        }
+        if let Some(eligible) = &audience.eligible_authid {
+            self.texts("eligible_authid", eligible);
+        }
+        if let Some(eligible) = &audience.eligible_authrole {
+            self.texts("eligible_authrole", eligible);
+        }
     }
 
     /// `roles`: each role that is in the set, with those of its features that are. The table has the features of one
