@@ -1,6 +1,7 @@
 //! Crosspoint, a WAMP application router.
 
 pub mod config;
+pub mod cookie;
 pub mod link;
 pub mod metrics;
 pub mod node;

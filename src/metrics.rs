@@ -69,6 +69,12 @@ counters! {
     logins_failed
     /// Logins refused because too many from their address were wrong.
     logins_barred
+    /// Cookies given to browsers.
+    cookies_set
+    /// Sessions opened by a cookie.
+    cookie_sessions
+    /// Logins that no cookie stands for any more, or never did, because of a bound.
+    cookie_logins_forgotten
     /// Slow checks of logins given to the threads that make them.
     checks
     /// Logins refused because too many slow checks were under way.

@@ -123,10 +123,10 @@ fn the_examples_of_the_docs_work_together() {
     let text = fs::read_to_string(path).unwrap();
     let blocks: Vec<&str> =
         text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 9);
+    assert_eq!(blocks.len(), 10);
     let config = parse("docs/configuration.md", &blocks.concat(), &[]).map_err(|errors| errors.to_string());
     let config = config.unwrap();
-    assert_eq!((config.realms[0].roles.len(), config.listeners.len()), (3, 2));
+    assert_eq!((config.realms[0].roles.len(), config.listeners.len()), (3, 3));
     assert_eq!(config.realms[0].users.len(), 5);
     // Each variable of the table leads to a key that is there.
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));

@@ -64,6 +64,7 @@ enum Got {
     Message(Value),
     Closed(CloseReason),
     Pinged,
+    Cookie,
 }
 
 impl Got {
@@ -71,7 +72,9 @@ impl Got {
         match self {
             Self::Closed(reason) => Ok(expected == format!("closed {}", reason.info().key)),
             Self::Pinged => Ok(expected == "pinged"),
-            Self::Message(_) if expected.starts_with("closed ") || expected == "pinged" => Ok(false),
+            Self::Cookie => Ok(expected == "cookie"),
+            Self::Message(_) if expected.starts_with("closed ") => Ok(false),
+            Self::Message(_) if matches!(expected, "pinged" | "cookie") => Ok(false),
             Self::Message(actual) => {
                 let expected = values::expected(expected).map_err(|error| error.to_string())?;
                 let mut attempt = captures.clone();
@@ -88,6 +91,7 @@ impl Got {
         match self {
             Self::Closed(reason) => format!("closed {}", reason.info().key),
             Self::Pinged => "pinged".to_owned(),
+            Self::Cookie => "cookie".to_owned(),
             Self::Message(message) => values::describe(message, captures),
         }
     }
@@ -150,6 +154,11 @@ impl<'a> Run<'a> {
                 let of = &parties[*party];
                 self.world.open(*party, of.serializer, of.listener);
             }
+            Input::OpensWithCookie(party, whose) => {
+                let of = &parties[*party];
+                self.world.open(*party, of.serializer, of.listener);
+                self.world.bring_cookie(*party, *whose);
+            }
             Input::Sends(party, _) | Input::SendsBytes(party, _) if !self.world.is_connected(*party) => {
                 return Err("the party is not connected (any longer)".to_owned());
             }
@@ -195,6 +204,7 @@ impl<'a> Run<'a> {
             let got = match received {
                 Received::Closed(reason) => Got::Closed(reason),
                 Received::Pinged => Got::Pinged,
+                Received::Cookie => Got::Cookie,
                 Received::Message(bytes) => {
                     let message = values::value_of(&bytes, self.script.parties[party].serializer)?;
                     if message[0] == 4 {

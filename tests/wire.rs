@@ -16,6 +16,7 @@ mod wire {
     mod router;
 
     mod compression;
+    mod cookies;
     mod endings;
     mod handshake;
     mod limits;

@@ -63,6 +63,8 @@ methods! {
     Cryptosign = "cryptosign";
     /// A token of somebody whom the realm trusts, as method `ticket` takes it, too.
     Jwt = "jwt";
+    /// The cookie of a connection on which somebody logged in by another one.
+    Cookie = "cookie";
 }
 
 impl AuthMethod {

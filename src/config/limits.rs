@@ -85,6 +85,8 @@ section! {
         kill_timeout ["kill_timeout_ms"]: milliseconds(100..=600_000), ms(10_000);
         authenticator_timeout ["authenticator_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);
         authenticator_calls_max: Integer(1..=1_000_000), 256;
+        cookie_logins_max: Integer(1..=1_000_000), 10_000;
+        cookie_logins_per_user_max: Integer(1..=10_000), 16;
         call_timeout ["call_timeout_ms"]: milliseconds_or_off(1..=604_800_000), ms(0);
         call_timeout_max ["call_timeout_max_ms"]: milliseconds(1..=604_800_000), ms(86_400_000);
         authorizer_timeout ["authorizer_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use super::kinds::{
-    Boolean, Fault, Integer, Kind, List, NAME, Optional, Or, Text, Words, Wrong, did_you_mean, put,
+    Boolean, Fault, Integer, Kind, List, NAME, Optional, Or, Text, Words, Wrong, did_you_mean, put, single,
 };
 use super::node::CORES;
 use super::realm::{ANONYMOUS, EXAMPLE};
@@ -59,6 +59,7 @@ section! {
         authmethods: authentication::methods("all"), None;
         cores: Or("all", CORES), None;
         backlog: Integer(1..=65_535), 4_096;
+        cookie: Optional(single()), None;
         ..address;
     }
 }
@@ -81,6 +82,30 @@ impl Section for Listener {
                 "only WebSocket has it, and `websocket` is off",
                 "leave the key out",
             );
+        }
+        self.check_cookie(fields);
+    }
+}
+
+impl Listener {
+    /// A browser sends a cookie whatever page it shows: so which pages may connect must be known.
+    fn check_cookie(&self, fields: &mut Fields<'_, '_>) {
+        if self.cookie.is_none() || !fields.is_sound("cookie") {
+            return;
+        }
+        if self.mode == ListenerMode::Echo {
+            fields.problem("cookie", "nobody logs in at an echo", "leave the table out");
+        } else if !self.websocket && fields.is_sound("websocket") {
+            fields.problem("cookie", "only WebSocket has it, and `websocket` is off", "leave the table out");
+        }
+        let lets_any_in = match &self.origins {
+            Origins::SameHost => false,
+            Origins::Any => true,
+            Origins::List(list) => list.iter().any(|origin| origin == NO_ORIGIN),
+        };
+        if lets_any_in && fields.is_sound("origins") {
+            let problem = "with a `cookie` a page of any origin could log in as who looks at it";
+            fields.problem("origins", problem, "list the origins of your own pages");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! range and its default. From that one line come parsing, messages, overrides by the environment and printing.
 
 pub mod authentication;
+mod cookie;
 mod environment;
 mod errors;
 mod kinds;
@@ -17,6 +18,7 @@ mod section;
 mod tree;
 
 pub use authentication::{AuthMethod, Secret, TokenConfig, User};
+pub use cookie::{CookieConfig, SameSite};
 pub use environment::PREFIX;
 pub use errors::{ConfigError, ConfigErrors};
 pub use parse::parse;
@@ -165,6 +167,8 @@ pub struct Limits {
     pub kill_timeout: Duration,
     pub authenticator_timeout: Duration,
     pub authenticator_calls_max: usize,
+    pub cookie_logins_max: usize,
+    pub cookie_logins_per_user_max: usize,
     pub call_timeout: Duration,
     pub call_timeout_max: Duration,
     pub authorizer_timeout: Duration,
@@ -303,6 +307,8 @@ pub struct Listener {
     pub cores: Option<Vec<usize>>,
     /// `backlog` of the kernel.
     pub backlog: i32,
+    /// `[listener.cookie]`: what browsers get, so that they need not log in again; `None` is nothing.
+    pub cookie: Option<CookieConfig>,
 }
 
 /// Where a listener listens.

@@ -284,6 +284,14 @@ fn listener() -> impl Strategy<Value = Listener> {
                 ((batched, compression), origins, cores, backlog, authmethods),
             )| {
                 let role = String::new();
+                let may_have_cookie = mode == ListenerMode::Wamp && websocket && origins == Origins::SameHost;
+                let cookie = may_have_cookie.then(|| CookieConfig {
+                    name: if batched { "__Host-id" } else { "id" }.to_owned(),
+                    max_age: Duration::from_secs(1 + backlog as u64),
+                    same_site: if batched { SameSite::None } else { SameSite::Strict },
+                    http_only: compression,
+                    secure: batched,
+                });
                 Listener {
                     address,
                     mode,
@@ -298,6 +306,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                     authmethods,
                     cores,
                     backlog,
+                    cookie,
                 }
             },
         )

@@ -13,8 +13,10 @@ pub use self::frame::{frame, frame_deflated, frame_echo, frame_echo_deflated, fr
 use self::http1::{HeadBuffer, HeadEnd, Request, Response};
 use self::rawsocket::{Agreed, RawSocket};
 pub use self::websocket::deflate::{Deflater, Inflater, WindowBits};
+pub use self::websocket::handshake::with_cookie;
 use self::websocket::{Bounds, WebSocket, handshake};
 use crate::config::{Limits, Listener, ListenerMode};
+use crate::cookie::CookieDigest;
 use crate::wamp::CloseReason;
 use crate::wamp::codec::Serializer;
 use crate::wamp::error::ProtocolError;
@@ -57,6 +59,8 @@ pub struct Opened {
     pub deflate: Option<WindowBits>,
     /// The longest message that the peer takes, in bytes without framing.
     pub peer_message_bytes_max: usize,
+    /// The cookie that came with the handshake, where the listener has one.
+    pub cookie: Option<CookieDigest>,
 }
 
 /// A complete WAMP message of the peer (batches are split into theirs), or one WebSocket message on an echo
@@ -301,9 +305,9 @@ impl Link {
         };
         match handshake::answer(config, &request) {
             Ok(accepted) => {
-                let (encoding, deflate) = (accepted.encoding, accepted.deflate);
+                let (encoding, deflate, cookie) = (accepted.encoding, accepted.deflate, accepted.cookie);
                 self.state = State::WebSocket(WebSocket::new(encoding, deflate.is_some()));
-                let opened = Opened { encoding, deflate, peer_message_bytes_max: usize::MAX };
+                let opened = Opened { encoding, deflate, peer_message_bytes_max: usize::MAX, cookie };
                 Step::Opened { opened, reply: accepted.reply.into() }
             }
             Err(response) => self.respond(response, request.method == "HEAD"),
@@ -326,6 +330,7 @@ impl Link {
                     encoding: Some(rawsocket.encoding()),
                     deflate: None,
                     peer_message_bytes_max: rawsocket.peer_message_bytes_max(),
+                    cookie: None,
                 };
                 self.state = State::RawSocket(rawsocket);
                 Step::Opened { opened, reply: reply.into() }

@@ -83,6 +83,12 @@ impl Router {
                 self.abort(key, uri::LIMIT_REACHED, text, effects);
                 return;
             }
+            if method == AuthMethod::Cookie {
+                if self.open_by_cookie(key, realm, hello, effects) {
+                    return;
+                }
+                continue;
+            }
             match self.begin_login(now, key, realm, method, &extra, hello, effects) {
                 Some(Ok(())) => return,
                 Some(Err(problem)) => refusal = refusal.or(Some(problem)),
@@ -96,7 +102,8 @@ impl Router {
         let words: Vec<_> = AuthMethod::ALL
             .iter()
             .copied()
-            .filter(|method| self.is_allowed(key, realm, *method))
+            // Nobody begins with a cookie.
+            .filter(|method| *method != AuthMethod::Cookie && self.is_allowed(key, realm, *method))
             .map(|method| format!("`{}`", method.as_str()))
             .collect();
         let text = match words.is_empty() {
@@ -133,6 +140,42 @@ impl Router {
         };
         let id = self.random.session_id();
         self.open_session(key, Admission { id, realm, role, features, identity: None }, effects);
+    }
+
+    /// Opens a session for whom the cookie of the connection stands for; `false` where it stands for nobody, or for somebody
+    /// else than HELLO names.
+    fn open_by_cookie(
+        &mut self,
+        key: SessionKey,
+        realm: RealmIndex,
+        hello: &Hello<'_>,
+        effects: &mut impl Effects,
+    ) -> bool {
+        let Some(login) = self.cookies.login_at(key, self.now) else { return false };
+        let details = &hello.details;
+        let role = login.role;
+        let is_wanted =
+            |wanted: &Option<Text<'_>>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        let names = &self.realms[usize::from(realm.0)];
+        if login.realm != realm
+            || !self.is_allowed(key, realm, login.method)
+            || !is_wanted(&details.authid, &login.authid)
+            || !is_wanted(&details.authrole, &names.roles[usize::from(role)].name)
+        {
+            return false;
+        }
+        let identity = Identity {
+            authid: login.authid.clone(),
+            authmethod: AuthMethod::Cookie,
+            authprovider: "cookie",
+            authextra: login.authextra.clone(),
+            expires_us: login.session_expires_us,
+        };
+        effects.counters().cookie_sessions += 1;
+        let id = self.random.session_id();
+        let identity = Some(Box::new(identity));
+        self.open_session(key, Admission { id, realm, role, features: details.features, identity }, effects);
+        true
     }
 
     /// As [`Self::challenge`], also for those whom a token may let in.
@@ -425,6 +468,12 @@ impl Router {
             self.abort(key, uri::NO_SUCH_ROLE, text, effects);
             return;
         }
+        // What belongs to this one proof does not.
+        let remembered_extra = match who {
+            Who::Answered { answered, .. } => answered.authextra.clone(),
+            Who::Bearer(_) => authextra.clone(),
+            Who::Configured(_) | Who::Unknown => Box::default(),
+        };
         let identity = Identity {
             authid: authid.into(),
             authmethod: newcomer.method,
@@ -440,6 +489,7 @@ impl Router {
             identity: Some(Box::new(identity)),
         };
         self.open_session(key, admission, effects);
+        self.remember_login(key, remembered_extra, effects);
     }
 
     /// The one place where a session begins: WELCOME.

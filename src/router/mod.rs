@@ -11,6 +11,7 @@ pub mod authorize;
 mod authorizer;
 mod broker;
 mod calls;
+pub mod cookies;
 mod dealer;
 mod delivery;
 pub mod effects;
@@ -35,6 +36,7 @@ mod testaments;
 pub mod uri_map;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -42,6 +44,7 @@ use hashbrown::HashMap;
 pub use self::authenticate::SlowCheck;
 use self::authenticator::{Asked, Authenticator};
 use self::authorizer::Decisions;
+use self::cookies::Cookies;
 use self::dealer::{Deadlines, Dealer, Work};
 use self::effects::Effects;
 use self::fault::{Fault, Faults};
@@ -135,11 +138,17 @@ pub struct Door {
     pub role: String,
     /// How clients may log in; `None` is whatever their realm offers.
     pub authmethods: Option<Vec<config::AuthMethod>>,
+    /// How long a login is good by its cookie; `None` where there are none.
+    pub cookie_age: Option<Duration>,
 }
 
 impl From<&config::Listener> for Door {
     fn from(listener: &config::Listener) -> Self {
-        Self { role: listener.role.clone(), authmethods: listener.authmethods.clone() }
+        Self {
+            role: listener.role.clone(),
+            authmethods: listener.authmethods.clone(),
+            cookie_age: listener.cookie.as_ref().map(|cookie| cookie.max_age),
+        }
     }
 }
 
@@ -175,6 +184,10 @@ pub struct TableSizes {
     pub meta: usize,
     /// REGISTERs that wait for the holder of what they want, and holders that were asked.
     pub takeovers: usize,
+    /// Cookies of connections.
+    pub cookies: usize,
+    /// What cookies stand for outlives the connections, until its time is over.
+    pub cookie_logins: usize,
 }
 
 /// What became of a message.
@@ -205,6 +218,7 @@ pub struct Router {
     expiries: BTreeSet<(u64, SessionKey)>,
     /// Those whom an authenticator is asked about.
     asked: HashMap<SessionKey, Box<Asked>, FixedState>,
+    cookies: Cookies,
     own_calls: OwnCalls,
     decisions: Decisions,
     /// Whether any role has an authorizer.
@@ -268,6 +282,7 @@ impl Router {
             challenges: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             expiries: BTreeSet::new(),
             asked: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
+            cookies: Cookies::new(&config.doors, &config.limits, hash_seed),
             own_calls: OwnCalls::new(hash_seed),
             decisions: Decisions::new(hash_seed, config.limits.authorizer_cache_max),
             has_authorizers,
@@ -344,8 +359,10 @@ impl Router {
                 self.handle_cancel(key, message, effects);
                 Ok(())
             }
-            Message::Goodbye(_) => {
+            Message::Goodbye(message) => {
                 self.handle_goodbye(key, effects);
+                // Its own session is over by now: the others end.
+                self.end_login_at(key, &message.reason, effects);
                 Ok(())
             }
             Message::Abort(_) => {
@@ -447,7 +464,7 @@ impl Router {
         let reason_uri = reason.info().uri;
         let farewell = if reason_uri.is_empty() {
             None
-        } else if matches!(reason, CloseReason::SystemShutdown | CloseReason::TokenExpired) && open {
+        } else if is_farewell(reason) && open {
             let details = CloseDetails { message: Some(Text::Borrowed(close_text(reason))) };
             Some(Message::Goodbye(Goodbye { details, reason: Text::Borrowed(reason_uri) }))
         } else {
@@ -480,6 +497,7 @@ impl Router {
                 self.invoke(callee, registration, pattern, Parcel::Owned(call), effects);
             }
             PeerMessage::NodeNews(news) => self.handle_node_news(&news),
+            PeerMessage::CookieNews(news) => self.handle_cookie_news(*news),
             PeerMessage::AskHistory(ask) => self.answer_history(&ask, effects),
             PeerMessage::Reply(reply) => self.finish_call(&Parcel::Owned(reply), effects),
             PeerMessage::Cancel { caller, request, mode, reason, realm } => {
@@ -534,6 +552,7 @@ impl Router {
         self.handle_queue_timeouts(effects);
         self.handle_meta_timeouts(now.monotonic_us, effects);
         self.end_expired(effects);
+        self.cookies.expire(now.monotonic_us);
         if !self.faults.postponed.is_empty() {
             self.finish_fan_outs(effects);
         }
@@ -552,7 +571,8 @@ impl Router {
         let history = self.history_deadline_us();
         let expiry = self.expiries.first().map(|(deadline_us, ..)| *deadline_us);
         let calls = self.own_calls.next_deadline();
-        [kill, queue, expiry, calls, ending, history, self.meta.next_deadline_us()]
+        let cookie = self.cookies.next_deadline_us();
+        [kill, queue, expiry, cookie, calls, ending, history, self.meta.next_deadline_us()]
             .into_iter()
             .flatten()
             .min()
@@ -588,6 +608,8 @@ impl Router {
                     .sum::<usize>(),
             own_calls: self.own_calls.len(),
             decisions: self.decisions.len(),
+            cookies: self.cookies.jars(),
+            cookie_logins: self.cookies.logins(),
             retained: self.realms.iter().map(|realm| realm.retained.len()).sum(),
             takeovers: self.probes.len() + dealers().map(Dealer::waiting_registers).sum::<usize>(),
             sharded: self.realms.iter().map(|realm| realm.sharding.len()).sum(),
@@ -681,6 +703,7 @@ impl Router {
                 self.forget_question(key, effects);
             }
             self.end_session(key, effects);
+            self.cookies.leave(key);
             self.sessions.free(key);
         }
     }
@@ -750,6 +773,11 @@ fn text_args(text: &str) -> Vec<u8> {
     format!("[\"{text}\"]").into_bytes()
 }
 
+/// Whether a session hears of this end by GOODBYE: nobody has done anything wrong.
+fn is_farewell(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::SystemShutdown | CloseReason::TokenExpired | CloseReason::LoggedOut)
+}
+
 /// What ABORT and GOODBYE tell people.
 fn close_text(reason: CloseReason) -> &'static str {
     match reason {
@@ -762,6 +790,7 @@ fn close_text(reason: CloseReason) -> &'static str {
         CloseReason::OutOfMemory => "the router is short of memory; come back later",
         CloseReason::TooManyConnections => "too many connections; come back later",
         CloseReason::SystemShutdown => "the router shuts down",
+        CloseReason::LoggedOut => "the user has logged out in another session",
         CloseReason::TokenExpired => "the token that the session was opened with has expired",
         _ => "the connection is closed",
     }

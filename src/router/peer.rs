@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cookies::CookieNews;
 use super::dealer::Sharing;
 use super::history::HistoryAsk;
 use super::meta::{Answer, Ask, Cause, News};
@@ -530,6 +531,8 @@ pub enum PeerMessage {
     },
     /// To every other core: a node came to a sharded subscription, or left it.
     NodeNews(Box<NodeNews>),
+    /// To every other core: somebody has logged in with a cookie, or out.
+    CookieNews(Box<CookieNews>),
     /// To the dealer, which keeps the history: which events were there?
     AskHistory(Box<HistoryAsk>),
     /// From the callee's core (or the dealer's) to the caller's.
@@ -683,6 +686,7 @@ impl PeerMessage {
             }
             Self::AskHistory(ask) => ask.bytes(),
             Self::NodeNews(news) => news.bytes(),
+            Self::CookieNews(news) => news.bytes(),
             Self::Register(register) => {
                 register.uri_bytes() as usize + register.authid.as_deref().map_or(0, str::len)
             }

@@ -143,6 +143,9 @@ impl Realm {
 /// How clients of a realm may log in at a listener: what both allow, and what somebody can do.
 fn methods_at(door: &Door, realm: &config::Realm) -> Vec<AuthMethod> {
     let is_possible = |method: &AuthMethod| {
+        if *method == AuthMethod::Cookie {
+            return door.cookie_age.is_some();
+        }
         // Whoever is asked about the others has to know what they log in by.
         let is_for_tokens = matches!(method, AuthMethod::Jwt | AuthMethod::Ticket) && realm.token.is_some();
         *method == AuthMethod::Anonymous

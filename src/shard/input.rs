@@ -1,5 +1,6 @@
 //! Bytes on their way in: receive, make messages of them, hand them to the router, and stop in time.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::io::ErrorKind;
 
@@ -9,7 +10,7 @@ use super::core::{Core, SCRATCH_BYTES_MAX};
 use super::recorder;
 use super::world::World;
 use crate::config::ListenerMode;
-use crate::link::{Inflater, MessageBytes, Opened, Step};
+use crate::link::{Framing, Inflater, MessageBytes, Opened, Step, with_cookie};
 use crate::router::effects::{Effects, Sent};
 use crate::router::peer::SessionKey;
 use crate::router::{Handled, LinkInfo};
@@ -119,6 +120,7 @@ impl<W: World> Shard<W> {
         connection.peer_message_bytes_max = u32::try_from(opened.peer_message_bytes_max).unwrap_or(u32::MAX);
         connection.since = tick;
         let listener = connection.listener;
+        let mut reply = Cow::Borrowed(reply);
         if opened.encoding.is_none() {
             connection.phase = Phase::Open;
             let first = self.core.first_ping(key);
@@ -130,8 +132,15 @@ impl<W: World> Shard<W> {
             self.core.connections.check_at[key.slot as usize] = super::connection::NEVER;
             self.core.check_by(key, tick.saturating_add(timeout));
             self.router.handle_open(self.core.now, key, LinkInfo { listener });
+            if let Some(config) = &self.core.links[usize::from(listener)].listener.cookie
+                && opened.encoding.is_some_and(|encoding| encoding.framing != Framing::RawSocket)
+                && let Some(cookie) = self.router.handle_cookie(self.core.now, key, opened.cookie)
+            {
+                self.core.counters.cookies_set += 1;
+                reply = with_cookie(&reply, config, &cookie).into();
+            }
         }
-        let _ = self.core.push_bytes(key, reply, 0);
+        let _ = self.core.push_bytes(key, &reply, 0);
     }
 
     /// One message of a link: a WAMP message, or something to be echoed.

@@ -84,6 +84,8 @@ reasons! {
     TooManyConnections = "too_many_connections" uri::LIMIT_REACHED, 1013, true;
     /// The token that the session was opened with is good no more.
     TokenExpired = "token_expired" uri::TOKEN_EXPIRED, 1008, true;
+    /// The user has logged out in another session with the same cookie.
+    LoggedOut = "logged_out" uri::LOGOUT, 1000, false;
     /// The router shuts down.
     SystemShutdown = "system_shutdown" uri::SYSTEM_SHUTDOWN, 1001, true;
 }

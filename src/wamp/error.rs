@@ -46,6 +46,8 @@ pub mod uri {
         CLOSE_REALM = "wamp.close.close_realm";
         /// The answer to GOODBYE.
         GOODBYE_AND_OUT = "wamp.close.goodbye_and_out";
+        /// The user logs out.
+        LOGOUT = "wamp.close.logout";
         /// The session was ended by another.
         KILLED = "wamp.close.killed";
         /// No authentication method that both sides know.

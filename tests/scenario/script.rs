@@ -45,6 +45,9 @@ pub(crate) enum Act {
 pub(crate) enum Input {
     /// `A opens`: a connection without a session.
     Opens(usize),
+    /// `A opens with no cookie`, `A opens with B's cookie`: by a handshake of WebSocket, which has that one. `A< cookie`: it
+    /// gets a new one.
+    OpensWithCookie(usize, Option<usize>),
     /// `A joins`, `A joins realm2`, `A joins plainly`, `A joins fully`, `A joins with callee.call_canceling …`: a new
     /// connection, HELLO and WELCOME.
     Joins { party: usize, realm: String, manner: Manner },
@@ -190,6 +193,13 @@ impl Script {
                     "cbor" => Serializer::Cbor,
                     _ => return None,
                 };
+            }
+            ["opens", "with", "no", "cookie"] => {
+                return Some(Act::Do(Input::OpensWithCookie(party, None)));
+            }
+            ["opens", "with", whose, "cookie"] => {
+                let whose = self.party(whose.strip_suffix("'s")?);
+                return Some(Act::Do(Input::OpensWithCookie(party, Some(whose))));
             }
             ["opens"] => return Some(Act::Do(Input::Opens(party))),
             ["proves", "it", "again"] => return Some(Act::Do(Input::ProvesAgain(party))),

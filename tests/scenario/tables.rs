@@ -94,7 +94,7 @@ fn outcome(world: &mut World) -> Outcome {
         .iter()
         .filter_map(|received| match received {
             Received::Message(bytes) => Some(serde_json::from_slice(bytes).unwrap()),
-            Received::Closed(_) | Received::Pinged => None,
+            Received::Closed(_) | Received::Pinged | Received::Cookie => None,
         })
         .collect();
     let closed = matches!(got.last(), Some(Received::Closed(_)));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
+use crosspoint::cookie::CookieDigest;
 use crosspoint::metrics::Counters;
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
@@ -23,6 +24,8 @@ pub(crate) enum Received {
     Closed(CloseReason),
     /// A ping that asks whether it is there.
     Pinged,
+    /// A new cookie.
+    Cookie,
 }
 
 /// A connection, as a shard would hold it.
@@ -259,6 +262,8 @@ pub(crate) struct World {
     rings: BTreeMap<(CoreId, CoreId), VecDeque<PeerMessage>>,
     /// By party: its connection, unless it has none.
     connections: Vec<Option<SessionKey>>,
+    /// By party: the cookie that its browser has.
+    cookies: Vec<Option<CookieDigest>>,
     now: Now,
     held: Held,
     decode_limits: DecodeLimits,
@@ -299,8 +304,18 @@ impl World {
         let limits = &config.limits;
         let decode_limits = DecodeLimits { depth_max: limits.depth_max, list_max: limits.option_list_max };
         let connections = vec![None; setup.placement.len()];
+        let cookies = vec![None; setup.placement.len()];
         let now = Now { monotonic_us: 1_000_000, wall_us: 1_700_000_000_000_000 };
-        Self { setup, cores, rings: BTreeMap::new(), connections, now, held: Held::None, decode_limits }
+        Self {
+            setup,
+            cores,
+            rings: BTreeMap::new(),
+            connections,
+            cookies,
+            now,
+            held: Held::None,
+            decode_limits,
+        }
     }
 
     /// A party connects, to the first free slot of its core.
@@ -326,6 +341,18 @@ impl World {
         core.recorder.connections.insert(key, connection);
         core.router.handle_open(self.now, key, LinkInfo { listener });
         self.connections[party] = Some(key);
+    }
+
+    /// The handshake of a party had a cookie, or none.
+    pub(crate) fn bring_cookie(&mut self, party: usize, whose: Option<usize>) {
+        let key = self.connections[party].expect("the party is not connected");
+        let brought = whose.and_then(|whose| self.cookies[whose]);
+        let core = &mut self.cores[self.setup.placement[party] as usize];
+        self.cookies[party] = brought;
+        if let Some(cookie) = core.router.handle_cookie(self.now, key, brought) {
+            self.cookies[party] = Some(cookie.digest());
+            core.recorder.received.push((party, Received::Cookie));
+        }
     }
 
     /// A party sends one message.
@@ -546,10 +573,12 @@ impl World {
             let tables = core.router.table_sizes();
             // What is retained outlives those who published it.
             let (retained, history) = (core.router.retained().count(), tables.history);
-            let expected = TableSizes { retained, history, ..TableSizes::default() };
+            let cookie_logins = tables.cookie_logins;
+            let expected = TableSizes { retained, history, cookie_logins, ..TableSizes::default() };
             assert_eq!(tables, expected, "left on {:?}", core.recorder.core);
             assert!(core.recorder.interest.is_empty(), "wanted on {:?} by nobody", core.recorder.core);
-            assert!(tables.retained + tables.history > 0 || core.router.next_deadline().is_none());
+            let outliving = tables.retained + tables.history + cookie_logins;
+            assert!(outliving > 0 || core.router.next_deadline().is_none());
             assert_eq!(core.recorder.counters.sessions_opened, core.recorder.counters.sessions_ended);
         }
     }

@@ -135,6 +135,11 @@ impl Client {
         }
     }
 
+    /// What the handshake that the caller makes is about.
+    pub(super) fn speak(&mut self, framing: Framing) {
+        self.framing = framing;
+    }
+
     /// A socket with the handshake of its link done, for JSON.
     pub(super) fn connect(at: &Address, framing: Framing) -> Self {
         Self::connect_as(at, framing, "wamp.2.json", 1)

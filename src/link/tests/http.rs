@@ -65,7 +65,7 @@ fn the_example_of_the_rfc() {
     let encoding = Encoding { serializer: Serializer::Json, framing: Framing::WebSocket };
     assert_eq!(
         opened,
-        Opened { encoding: Some(encoding), deflate: None, peer_message_bytes_max: usize::MAX }
+        Opened { encoding: Some(encoding), deflate: None, peer_message_bytes_max: usize::MAX, cookie: None }
     );
     assert_eq!(open_websocket(&config(), "wamp.2.json").encoding(), Some(encoding));
 }

@@ -20,8 +20,12 @@ fn every_serializer_and_every_limit_of_the_peer() {
         for nibble in 0..16 {
             let seen = feed_every_way(Link::new, &config(), &[0x7f, nibble << 4 | number, 0, 0]);
             let encoding = Encoding { serializer, framing: Framing::RawSocket };
-            let opened =
-                Opened { encoding: Some(encoding), deflate: None, peer_message_bytes_max: 512 << nibble };
+            let opened = Opened {
+                encoding: Some(encoding),
+                deflate: None,
+                peer_message_bytes_max: 512 << nibble,
+                cookie: None,
+            };
             assert_eq!(seen, [Seen::Opened(opened, vec![0x7f, 0xb0 | number, 0, 0])]);
             assert_eq!(open_rawsocket(&config(), number).encoding(), Some(encoding));
         }

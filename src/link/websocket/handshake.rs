@@ -8,7 +8,8 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::deflate::WindowBits;
 use super::extension;
-use crate::config::{ListenAddress, Listener, ListenerMode};
+use crate::config::{CookieConfig, ListenAddress, Listener, ListenerMode};
+use crate::cookie::{self, Cookie, CookieDigest};
 use crate::link::http1::{Request, Response, bad_request};
 use crate::link::{Encoding, Framing, LinkConfig, origin, page};
 use crate::wamp::codec::Serializer;
@@ -51,6 +52,8 @@ pub(in crate::link) struct Accepted {
     pub(in crate::link) encoding: Option<Encoding>,
     /// The window, where permessage-deflate was agreed on.
     pub(in crate::link) deflate: Option<WindowBits>,
+    /// What came with the request.
+    pub(in crate::link) cookie: Option<CookieDigest>,
     /// The answer.
     pub(in crate::link) reply: Vec<u8>,
 }
@@ -111,7 +114,17 @@ fn open(config: &LinkConfig, request: &Request<'_, '_>) -> Result<Accepted, Resp
         agreed.push_header(&mut reply);
     }
     reply.push_str("\r\n");
-    Ok(Accepted { encoding, deflate: agreed.map(|agreed| agreed.window), reply: reply.into_bytes() })
+    let name = listener.cookie.as_ref().map(|cookie| cookie.name.as_str());
+    let cookie = name.and_then(|name| cookie::presented(request.values("Cookie"), name));
+    Ok(Accepted { encoding, deflate: agreed.map(|agreed| agreed.window), cookie, reply: reply.into_bytes() })
+}
+
+/// The answer to a handshake, with a cookie for the browser.
+#[must_use]
+pub fn with_cookie(reply: &[u8], config: &CookieConfig, cookie: &Cookie) -> Vec<u8> {
+    // In front of the empty line.
+    let headers = reply.strip_suffix(b"\r\n").unwrap_or(reply);
+    [headers, cookie.header(config).as_bytes(), b"\r\n"].concat()
 }
 
 /// The demands of RFC 6455 section 4.2.1; returns the key.

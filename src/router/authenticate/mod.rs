@@ -244,8 +244,8 @@ fn begin(
     facts: &Facts<'_>,
 ) -> Option<Result<(String, Proof), Refusal>> {
     let begun = match method {
-        // A token has its own way, and who shows nothing none.
-        AuthMethod::Anonymous | AuthMethod::Jwt => return None,
+        // Tokens and cookies have their own way, and who shows nothing none.
+        AuthMethod::Anonymous | AuthMethod::Jwt | AuthMethod::Cookie => return None,
         AuthMethod::Ticket if user.ticket.is_none() && user.ticket_hash.is_none() => return None,
         AuthMethod::Ticket => Ok(ticket::begin()),
         AuthMethod::WampCra if user.secret.is_none() && user.wampcra.is_none() => return None,

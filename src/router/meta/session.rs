@@ -254,6 +254,10 @@ impl Router {
         number: u64,
         effects: &mut impl Effects,
     ) {
+        if let Whom::Authid(authid) = &order.whom {
+            // Or a browser would be back at once.
+            self.end_logins_of(realm, authid, effects);
+        }
         let is_meant = |session: &Session, names: &Realm| {
             session.id != order.except
                 && match &order.whom {
