@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod cookie;
+pub mod database;
 pub mod link;
 pub mod metrics;
 pub mod node;
