@@ -51,6 +51,7 @@ section! {
         uri_bytes_per_session_max: Bytes(KIB..=GIB), 256 * KIB;
         wildcard_shapes_max: Integer(1..=100_000), 128;
         nodes_per_subscription_max: Integer(1..=100_000), 1_000;
+        nodes_per_registration_max: Integer(1..=100_000), 1_000;
         retained_events_per_realm_max: Integer(0..=100_000), 10_000;
         retained_bytes_per_realm_max: Bytes(KIB..=TIB), 16 * MIB;
         retained_per_subscribe_max: Integer(1..=100_000), 4_096;
@@ -88,6 +89,8 @@ section! {
         cookie_logins_max: Integer(1..=1_000_000), 10_000;
         cookie_logins_per_user_max: Integer(1..=10_000), 16;
         call_timeout ["call_timeout_ms"]: milliseconds_or_off(1..=604_800_000), ms(0);
+        call_all_timeout ["call_all_timeout_ms"]: milliseconds(10..=604_800_000), ms(30_000);
+        call_all_bytes_per_realm_max: Bytes(KIB..=TIB), 64 * MIB;
         call_timeout_max ["call_timeout_max_ms"]: milliseconds(1..=604_800_000), ms(86_400_000);
         authorizer_timeout ["authorizer_timeout_ms"]: milliseconds(100..=600_000), ms(5_000);
         authorizer_calls_max: Integer(1..=1_000_000), 256;

@@ -7,8 +7,10 @@ use std::hash::BuildHasher;
 use foldhash::fast::FixedState;
 
 use super::Router;
+use super::all_calls::refused_runmode;
 use super::authorize::Action;
 use super::authorizer::Permit;
+use super::dealer::Aim;
 use super::effects::{CreditTime, Effects, Sent};
 use super::fault::Fault;
 use super::history::GET_EVENTS;
@@ -17,6 +19,7 @@ use super::peer::{
     CallHead, CancelReason, Charge, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage, RealmIndex,
     ReplyHead, SessionKey, Sitting, Ticket,
 };
+use super::sharding::resource_hash;
 use super::terms::{CallTerms, DISCLOSE_ME_DENIED, Input, carried, check_announced};
 use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
@@ -100,6 +103,12 @@ impl Router {
         };
         if self.may_not_disclose(key, message.options.disclose_me, permit) {
             self.refuse_call(key, request, uri::DISCLOSE_ME_DISALLOWED, DISCLOSE_ME_DENIED, effects);
+            return Ok(());
+        }
+        if message.options.runmode.is_some()
+            && let Some((error, text)) = refused_runmode(&message.options, is_reserved(procedure))
+        {
+            self.refuse_call(key, request, error, text, effects);
             return Ok(());
         }
         if is_reserved(procedure) && (message.options.progress || message.options.passthru.is_used()) {
@@ -261,9 +270,13 @@ impl Router {
         let options = &message.options;
         let is_ordinary =
             !is_disclosed && !is_disclosed_if_wanted && trust_level.is_none() && timeout_ms == 0;
-        if is_ordinary && !options.receive_progress && !options.progress && !options.passthru.is_used() {
+        let is_for_nodes = options.rkey.is_some() || options.runmode.is_some();
+        let is_whole = !options.receive_progress && !options.progress;
+        if is_ordinary && is_whole && !options.passthru.is_used() && !is_for_nodes {
             return None;
         }
+        let resource = options.rkey.as_deref();
+        let aim = resource.map(|rkey| Aim::Resource(resource_hash(realm.broker.id_hasher(), rkey)));
         Some(Box::new(CallTerms {
             disclosed: (is_disclosed || is_disclosed_if_wanted).then(|| self.disclosed(key)),
             is_disclosed_if_wanted,
@@ -271,6 +284,8 @@ impl Router {
             timeout_ms,
             receive_progress: options.receive_progress,
             input: if options.progress { Input::First } else { Input::Whole },
+            aim: aim.unwrap_or_default(),
+            is_for_all: options.runmode.as_deref() == Some("all"),
             passthru: carried(&options.passthru),
         }))
     }
@@ -332,7 +347,7 @@ impl Router {
         self.send_cancel_because(realm, caller, request, (mode, CancelReason::Canceled), effects);
     }
 
-    fn send_cancel_because(
+    pub(super) fn send_cancel_because(
         &mut self,
         realm: RealmIndex,
         caller: Sitting,

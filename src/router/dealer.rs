@@ -3,6 +3,7 @@
 //! Calls and registrations of a realm are decided here one after the other, so two cores never both register a
 //! procedure, and calls of one caller to one callee keep their order (O3): there is no shortcut past home (R3).
 
+mod nodes;
 mod pool;
 mod queue;
 mod registration;
@@ -14,6 +15,8 @@ use std::hash::{BuildHasher, Hash};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+pub(super) use self::nodes::Aim;
+use self::nodes::Nodes;
 use self::pool::{Pool, Sequence};
 use self::queue::{Calls, NOBODY, Refusal};
 pub(super) use self::queue::{Deadlines, Work};
@@ -22,12 +25,14 @@ pub(super) use self::registration::{Revoked, Sharing};
 use self::takeover::{Takeover, Takeovers};
 pub(super) use self::told::{Change, ChangeKind, Told};
 use super::Router;
+use super::all_calls::AllCalls;
 use super::effects::{CreditTime, Effects};
 use super::inputs::{InputRoute, InputRoutes};
 use super::peer::{
     CallHead, CancelReason, CoreId, Outcome, Parcel, PeerMessage, RealmIndex, RegisterLetter,
     RegisterOutcome, ReplyHead, Revocation, Sitting, Ticket,
 };
+use super::sharding::KeyHash;
 use super::terms::Input;
 use super::uri_map::{EntryKey, UriMap};
 use crate::wamp::error::uri;
@@ -56,6 +61,8 @@ pub(super) struct Dealer {
     calls: Calls,
     takeovers: Takeovers,
     seed: u64,
+    /// What nodes and resources are hashed with, on every core.
+    node_hasher: FixedState,
     last_id: RegistrationId,
     last_pool: PoolId,
     last_sequence: Sequence,
@@ -64,6 +71,7 @@ pub(super) struct Dealer {
     is_disclosing_announced: bool,
     /// Where the rest of calls in parts goes.
     inputs: InputRoutes,
+    pub(super) all_calls: AllCalls,
 }
 
 /// A callee that a call goes to, and what the callee's core has to know of it.
@@ -88,7 +96,7 @@ enum Route {
 }
 
 impl Dealer {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64, node_hasher: FixedState) -> Self {
         let hasher = FixedState::with_seed(seed);
         Self {
             registrations: UriMap::new(seed),
@@ -98,12 +106,14 @@ impl Dealer {
             calls: Calls::new(hasher.clone()),
             takeovers: Takeovers::new(hasher.clone()),
             seed,
+            node_hasher,
             last_id: RegistrationId(0),
             last_pool: PoolId::default(),
             last_sequence: Sequence::default(),
             disclosing: 0,
             is_disclosing_announced: false,
             inputs: InputRoutes::new(hasher),
+            all_calls: AllCalls::default(),
         }
     }
 
@@ -126,7 +136,7 @@ impl Dealer {
 
     /// How many calls are remembered: those that wait, count, or may be re-routed.
     pub(super) fn remembered_calls(&self) -> usize {
-        self.calls.len()
+        self.calls.len() + self.all_calls.len()
     }
 
     /// How many REGISTERs wait for the holder of what they want.
@@ -151,6 +161,13 @@ impl Dealer {
         let pattern = self.registrations.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
         let (registration, disclose_caller) = (registration.id, registration.disclose_caller);
         Some(Route::One(Chosen { callee, registration, pattern, disclose_caller, ticket: Ticket::NONE }))
+    }
+
+    /// The nodes of a registration, in the order of their keys.
+    pub(super) fn nodes_of(&self, pool: PoolId) -> Vec<(KeyHash, Box<str>)> {
+        let nodes = self.pools.get(&pool).and_then(Pool::nodes);
+        let by_key = nodes.map(Nodes::by_key).unwrap_or_default();
+        by_key.into_iter().map(|(node, nkey)| (node, nkey.into())).collect()
     }
 
     /// What the policy `hash` goes by: the kwarg that its callees name, or the caller where there is none. The same value
@@ -189,7 +206,15 @@ impl Router {
             self.route_input(route, call, effects);
             return;
         }
-        match dealer.route(call.uri(), effects) {
+        let route = dealer.route(call.uri(), effects);
+        if call.head().is_for_all()
+            && let Some(route) = route
+        {
+            let pool = if let Route::Pool(pool) = route { Some(pool) } else { None };
+            self.call_all(pool, &call, effects);
+            return;
+        }
+        match route {
             Some(Route::One(chosen)) => self.hand_over(chosen, call, effects),
             Some(Route::Pool(pool)) => self.route_to_pool(pool, call, effects),
             None => {
@@ -403,6 +428,9 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         self.end_input(realm, caller, request);
+        if self.cancel_all_call(realm, caller, request, (mode, reason), effects) {
+            return;
+        }
         if self.cancel_waiting(realm, caller, request) {
             if mode == CancelMode::Kill {
                 // There is no callee whose answer ends it.
@@ -426,6 +454,7 @@ impl Router {
     /// At home: the caller left with calls open (R4).
     pub(super) fn caller_gone(&mut self, realm: RealmIndex, caller: Sitting, effects: &mut impl Effects) {
         self.forget_waiting(realm, caller);
+        self.forget_all_calls(realm, caller, effects);
         if let Some(dealer) = self.realms[realm.0 as usize].dealer.as_mut() {
             dealer.inputs.remove_all(caller);
         }

@@ -30,6 +30,8 @@ use crate::wamp::{MatchPolicy, Payload, ProtocolError, RegistrationId, RequestId
 
 const NONE: u32 = u32::MAX;
 
+const TOO_MANY_NODES: &str = "the registration has as many node keys as it may have";
+
 /// What a callee answers, beside the payload.
 struct Answer<'a> {
     /// The message, for people.
@@ -224,6 +226,7 @@ impl Router {
             force_reregister: options.force_reregister,
             disclose_caller: options.disclose_caller,
             can_reroute: self.can_reroute(key),
+            nkey: options.nkey.as_deref().map(Box::from),
             authid: self.sessions.at(key.slot).identity.as_ref().map(|identity| identity.authid.clone()),
             has_waited: false,
         };
@@ -319,12 +322,13 @@ impl Router {
                 let error = uri::PROCEDURE_ALREADY_EXISTS;
                 self.refuse(key, MessageType::Register, request, error, text, effects);
             }
-            RegisterOutcome::LimitReached { uri_bytes } => {
+            RegisterOutcome::TooManyNodes { uri_bytes } | RegisterOutcome::LimitReached { uri_bytes } => {
                 active.registrations -= 1;
                 active.uri_bytes -= uri_bytes;
                 effects.counters().limit_reached += 1;
-                let error = uri::LIMIT_REACHED;
-                self.refuse(key, MessageType::Register, request, error, super::TOO_MANY_SHAPES, effects);
+                let is_nodes = matches!(outcome, RegisterOutcome::TooManyNodes { .. });
+                let text = if is_nodes { TOO_MANY_NODES } else { super::TOO_MANY_SHAPES };
+                self.refuse(key, MessageType::Register, request, uri::LIMIT_REACHED, text, effects);
             }
             RegisterOutcome::Unregistered { uri_bytes } => {
                 active.registrations -= 1;

@@ -4,6 +4,7 @@
 //! every publication is offered to every core; registrations of a realm live on its home core. What is in flight
 //! lives where it dies: a call on its caller's core, an invocation on its callee's (ARCHITECTURE.md).
 
+mod all_calls;
 mod audience;
 mod authenticate;
 mod authenticator;
@@ -90,6 +91,7 @@ pub const FEATURES: RouterFeatures = RouterFeatures::BROKER
     .with(RouterFeatures::DEALER_CALL_TRUSTLEVELS)
     .with(RouterFeatures::DEALER_PATTERN_BASED_REGISTRATION)
     .with(RouterFeatures::DEALER_SHARED_REGISTRATION)
+    .with(RouterFeatures::DEALER_SHARDED_REGISTRATION)
     .with(RouterFeatures::DEALER_REGISTRATION_REVOCATION)
     .with(RouterFeatures::DEALER_SESSION_META_API)
     .with(RouterFeatures::DEALER_REGISTRATION_META_API)

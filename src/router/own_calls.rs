@@ -11,7 +11,8 @@ use hashbrown::HashMap;
 use super::Router;
 use super::effects::Effects;
 use super::peer::{
-    CallHead, Charge, Outcome, Parcel, PeerMessage, RealmIndex, ReplyHead, SessionKey, Sitting, Ticket,
+    CallHead, CancelReason, Charge, Outcome, Parcel, PeerMessage, RealmIndex, ReplyHead, SessionKey, Sitting,
+    Ticket,
 };
 use crate::wamp::error::uri;
 use crate::wamp::options::CancelMode;
@@ -27,6 +28,8 @@ pub(super) enum Purpose {
     Authorize(SessionKey),
     /// Somebody who wants to log in is asked about.
     Authenticate(SessionKey),
+    /// A call to all nodes wants the answer of this one ([`super::all_calls`]).
+    Node { realm: RealmIndex, number: u64, place: u32 },
 }
 
 /// What came of a call.
@@ -93,6 +96,20 @@ impl Router {
         Sitting { core: self.core, number: 0, key: OWN_KEY }
     }
 
+    /// A call of this router's begins: who calls, and which call it is. The rest is the caller's to do.
+    pub(super) fn begin_own_call(
+        &mut self,
+        realm: RealmIndex,
+        deadline_us: u64,
+        purpose: Purpose,
+    ) -> (Sitting, RequestId) {
+        let request = self.own_calls.last.next();
+        self.own_calls.last = request;
+        self.own_calls.open.insert(request, OwnCall { realm, deadline_us, purpose });
+        self.own_calls.deadlines.insert((deadline_us, request));
+        (self.own_sitting(), request)
+    }
+
     /// Calls a procedure of a realm. It may be answered before this returns.
     pub(super) fn call_by_router(
         &mut self,
@@ -103,12 +120,9 @@ impl Router {
         purpose: Purpose,
         effects: &mut impl Effects,
     ) -> RequestId {
-        let request = self.own_calls.last.next();
-        self.own_calls.last = request;
-        self.own_calls.open.insert(request, OwnCall { realm, deadline_us, purpose });
-        self.own_calls.deadlines.insert((deadline_us, request));
+        let (caller, request) = self.begin_own_call(realm, deadline_us, purpose);
         let written = arguments.write();
-        let (caller, charge, ticket) = (self.own_sitting(), Charge::default(), Ticket::NONE);
+        let (charge, ticket) = (Charge::default(), Ticket::NONE);
         let head = CallHead { realm, caller, request, charge, ticket, terms: None };
         let call = Parcel::Borrowed { head, uri: procedure, payload: written.as_payload() };
         let home = self.realms[usize::from(realm.0)].home;
@@ -122,8 +136,19 @@ impl Router {
 
     /// What the call was made for is over; its callee is told so, and its answer will find nobody.
     pub(super) fn give_up_own_call(&mut self, request: RequestId, effects: &mut impl Effects) {
+        let how = (CancelMode::KillNoWait, CancelReason::Canceled);
+        self.give_up_own_call_because(request, how, effects);
+    }
+
+    /// As [`Self::give_up_own_call`], and why.
+    pub(super) fn give_up_own_call_because(
+        &mut self,
+        request: RequestId,
+        how: (CancelMode, CancelReason),
+        effects: &mut impl Effects,
+    ) {
         if let Some(call) = self.own_calls.remove(request) {
-            self.send_cancel(call.realm, self.own_sitting(), request, CancelMode::KillNoWait, effects);
+            self.send_cancel_because(call.realm, self.own_sitting(), request, how, effects);
         }
     }
 
@@ -131,6 +156,10 @@ impl Router {
     pub(super) fn finish_own_call(&mut self, reply: &Parcel<'_, ReplyHead>, effects: &mut impl Effects) {
         let head = reply.head();
         let Some(call) = self.own_calls.remove(head.request) else { return };
+        if let Purpose::Node { realm, number, place } = call.purpose {
+            self.finish_part((realm, number, place), Some(reply), effects);
+            return;
+        }
         match head.outcome {
             Outcome::Result => {
                 let arguments = Arguments::read(&reply.payload()).ok();
@@ -150,7 +179,8 @@ impl Router {
             && deadline_us <= now_us
         {
             let Some(call) = self.own_calls.remove(request) else { return };
-            self.send_cancel(call.realm, self.own_sitting(), request, CancelMode::KillNoWait, effects);
+            let how = (CancelMode::KillNoWait, CancelReason::Timeout);
+            self.send_cancel_because(call.realm, self.own_sitting(), request, how, effects);
             self.handle_own_answer(call.purpose, &Answer::Timeout, effects);
         }
     }
@@ -159,6 +189,10 @@ impl Router {
         match purpose {
             Purpose::Authorize(key) => self.handle_authorizer_answer(key, answer, effects),
             Purpose::Authenticate(key) => self.handle_authenticator_answer(key, answer, effects),
+            // It has come to no answer; those are seen to before.
+            Purpose::Node { realm, number, place } => {
+                self.finish_part((realm, number, place), None, effects);
+            }
         }
     }
 }

@@ -438,6 +438,8 @@ pub struct RegisterLetter {
     pub force_reregister: bool,
     /// The callee announced `call_reroute`.
     pub can_reroute: bool,
+    /// The node that the callee belongs to.
+    pub nkey: Option<Box<str>>,
     /// Who the callee is; `None` for an anonymous session.
     pub authid: Option<Box<str>>,
     /// It waited for another callee's pong, and its credit went back then.
@@ -447,7 +449,8 @@ pub struct RegisterLetter {
 impl RegisterLetter {
     /// What it counts in the account of its session, in bytes.
     pub(super) fn uri_bytes(&self) -> u32 {
-        (self.procedure.len() + self.sharing.kwarg.as_deref().map_or(0, str::len)) as u32
+        let own = [&self.sharing.kwarg, &self.nkey].map(|text| text.as_deref().map_or(0, str::len));
+        (self.procedure.len() + own.iter().sum::<usize>()) as u32
     }
 }
 
@@ -474,6 +477,11 @@ pub enum RegisterOutcome {
     },
     /// ERROR `procedure_already_exists`: the callees that it has share it in another way; the URI was this long.
     SharedOtherwise {
+        /// In bytes, to be given back to the session's account.
+        uri_bytes: u32,
+    },
+    /// ERROR `limit_reached`: the registration has as many nodes as it may have; the URI was this long.
+    TooManyNodes {
         /// In bytes, to be given back to the session's account.
         uri_bytes: u32,
     },

@@ -120,7 +120,7 @@ impl Realm {
             history: History::new(config, &broker, keys.map),
             broker,
             retained: Retained::new(limits),
-            dealer: (home == core).then(|| Dealer::new(keys.map)),
+            dealer: (home == core).then(|| Dealer::new(keys.map, FixedState::with_seed(keys.subscription))),
             meta_api: config.meta_api,
             directory: (home == core).then(|| Directory::new(keys.map)),
         }

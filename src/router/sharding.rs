@@ -15,7 +15,6 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::Router;
-use super::broker::Broker;
 use super::effects::Effects;
 use super::peer::{CoreId, PeerMessage, RealmIndex, SessionKey};
 use super::uri_map::{EntryKey, UriMap};
@@ -184,7 +183,11 @@ impl Sharding {
 
 /// The node with the greatest weight: when one leaves only its own resources go elsewhere, and when one comes it takes some
 /// from each.
-fn choose(nodes: impl Iterator<Item = KeyHash>, resource: KeyHash, hasher: &FixedState) -> Option<KeyHash> {
+pub(super) fn choose(
+    nodes: impl Iterator<Item = KeyHash>,
+    resource: KeyHash,
+    hasher: &FixedState,
+) -> Option<KeyHash> {
     nodes.max_by_key(|node| (hasher.hash_one((node.0, resource.0)), node.0))
 }
 
@@ -199,7 +202,7 @@ impl Router {
     ) -> Box<Shard> {
         let realm = &self.realms[usize::from(realm.0)];
         let hasher = realm.broker.id_hasher();
-        let resource = KeyHash(hasher.hash_one(("resource", rkey)));
+        let resource = resource_hash(hasher, rkey);
         let subscriptions = &realm.sharding.subscriptions;
         let mut chosen = Vec::new();
         let mut seen = 0;
@@ -224,7 +227,7 @@ impl Router {
         let realm = &self.realms[usize::from(realm.0)];
         let count = realm.sharding.nodes(policy, uri).map_or(0, <[_]>::len);
         count < self.limits.nodes_per_subscription_max
-            || realm.sharding.is_known(policy, uri, node_hash(&realm.broker, nkey))
+            || realm.sharding.is_known(policy, uri, node_hash(realm.broker.id_hasher(), nkey))
     }
 
     /// A session of this core subscribes with a node key, or with none.
@@ -239,7 +242,7 @@ impl Router {
         self.leave_node(key.slot, realm, entry, effects);
         let Some(nkey) = nkey else { return };
         let broker = &mut self.realms[usize::from(realm.0)].broker;
-        let node = node_hash(broker, nkey);
+        let node = node_hash(broker.id_hasher(), nkey);
         let Some(nodes) = broker.local_nodes(entry) else { return };
         if nodes.get_or_insert_with(|| Box::new(LocalNodes::new())).add(key.slot, node) {
             self.tell_of_node(realm, entry, node, true, effects);
@@ -290,8 +293,12 @@ impl Router {
     }
 }
 
-fn node_hash(broker: &Broker, nkey: &str) -> KeyHash {
-    KeyHash(broker.id_hasher().hash_one(("node", nkey)))
+pub(super) fn node_hash(hasher: &FixedState, nkey: &str) -> KeyHash {
+    KeyHash(hasher.hash_one(("node", nkey)))
+}
+
+pub(super) fn resource_hash(hasher: &FixedState, rkey: &str) -> KeyHash {
+    KeyHash(hasher.hash_one(("resource", rkey)))
 }
 
 #[cfg(test)]

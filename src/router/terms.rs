@@ -2,6 +2,7 @@
 
 use super::Router;
 use super::authorizer::Permit;
+use super::dealer::Aim;
 use super::peer::{CallHead, SessionKey};
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::message::MessageType;
@@ -40,6 +41,10 @@ pub struct CallTerms {
     pub receive_progress: bool,
     /// Which part of the call this is.
     pub input: Input,
+    /// Which of its callees it may go to.
+    pub(super) aim: Aim,
+    /// It goes to all nodes, and what they answer is gathered.
+    pub(super) is_for_all: bool,
     /// INVOCATION.Details.ppt_*
     pub passthru: Passthru<'static>,
 }
@@ -62,6 +67,16 @@ impl CallHead {
     /// Whether it brings this part of a call's input.
     pub(super) fn is(&self, input: Input) -> bool {
         self.terms.as_deref().is_some_and(|terms| terms.input == input)
+    }
+
+    /// Which callees it may go to.
+    pub(super) fn aim(&self) -> Aim {
+        self.terms.as_deref().map_or(Aim::Any, |terms| terms.aim)
+    }
+
+    /// Whether it goes to all nodes.
+    pub(super) fn is_for_all(&self) -> bool {
+        self.terms.as_deref().is_some_and(|terms| terms.is_for_all)
     }
 
     /// What its caller can make long beside procedure and payload, in bytes.

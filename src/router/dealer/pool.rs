@@ -6,10 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::ops::Bound::{Excluded, Unbounded};
 
+use foldhash::fast::FixedState as FastState;
 use foldhash::quality::FixedState;
 
+use super::nodes::{Aim, Nodes};
 use crate::router::peer::{RegisterLetter, Sitting};
 use crate::router::random::Random;
+use crate::router::sharding::{KeyHash, node_hash};
 use crate::router::uri_map::EntryKey;
 use crate::wamp::RegistrationId;
 use crate::wamp::options::InvocationPolicy;
@@ -31,6 +34,8 @@ impl Sequence {
 pub(in crate::router) enum Lane {
     /// For the first callee that has room.
     Any,
+    /// For the first callee of this node that has room.
+    Node(KeyHash),
     /// For the first callee that has room and has not refused it.
     Rerouted,
     /// For this one callee: another would not do.
@@ -52,6 +57,8 @@ pub(in crate::router) struct Callee {
     pub(super) can_reroute: bool,
     /// It wants to know who calls.
     pub(super) disclose_caller: bool,
+    /// The node that it belongs to.
+    node: Option<KeyHash>,
     /// `random`: its place in the list.
     place: usize,
     /// `least_busy`: when it was chosen last.
@@ -107,6 +114,8 @@ pub(in crate::router) struct Pool {
     pub(super) is_pattern: bool,
     callees: BTreeMap<Sequence, Callee>,
     choice: Choice,
+    /// Those of the callees; ends with the last of them.
+    nodes: Option<Box<Nodes>>,
     seed: u64,
     /// Calls that wait, by lane and age; each ends when a callee has room, or with its call.
     pub(super) waiting: BTreeMap<(Lane, u64), u32>,
@@ -141,6 +150,7 @@ impl Pool {
             is_pattern,
             callees: BTreeMap::new(),
             choice,
+            nodes: None,
             seed,
             waiting: BTreeMap::new(),
             waiting_bytes: 0,
@@ -166,11 +176,26 @@ impl Pool {
     }
 
     /// Where a call waits that goes to this callee as soon as that has room.
-    pub(super) fn lane_of(&self, sequence: Sequence) -> Lane {
+    pub(super) fn lane_of(&self, sequence: Sequence, aim: Aim) -> Lane {
         match self.choice {
             Choice::Single | Choice::First | Choice::Last | Choice::Hash { .. } => Lane::Of(sequence),
-            Choice::RoundRobin { .. } | Choice::Random { .. } | Choice::LeastBusy { .. } => Lane::Any,
+            Choice::RoundRobin { .. } | Choice::Random { .. } | Choice::LeastBusy { .. } => {
+                let node = || self.callees.get(&sequence).and_then(|callee| callee.node);
+                if aim == Aim::Any { Lane::Any } else { node().map_or(Lane::Any, Lane::Node) }
+            }
         }
+    }
+
+    /// Where calls wait that this callee may take, the one that has waited longest first.
+    pub(super) fn lanes_of(&self, sequence: Sequence) -> [Option<Lane>; 2] {
+        let lane = self.lane_of(sequence, Aim::Any);
+        let node = self.callees.get(&sequence).and_then(|callee| callee.node).map(Lane::Node);
+        let Some(node) = node.filter(|_| lane == Lane::Any) else { return [Some(lane), None] };
+        let oldest = |lane: Lane| {
+            let first = self.waiting.range((lane, 0)..=(lane, u64::MAX)).next();
+            first.map_or(u64::MAX, |((_, order), _)| *order)
+        };
+        if oldest(node) < oldest(lane) { [Some(node), Some(lane)] } else { [Some(lane), Some(node)] }
     }
 
     /// Whether a call waits in a lane.
@@ -199,13 +224,19 @@ impl Pool {
         matches!(self.choice, Choice::Hash { .. })
     }
 
-    pub(super) fn insert(&mut self, sequence: Sequence, letter: &RegisterLetter) {
+    pub(super) fn insert(&mut self, sequence: Sequence, letter: &RegisterLetter, hasher: &FastState) {
+        let node = letter.nkey.as_deref().map(|nkey| (node_hash(hasher, nkey), nkey));
+        if let Some((node, nkey)) = node {
+            let nodes = self.nodes.get_or_insert_with(|| Box::new(Nodes::new(hasher.clone())));
+            nodes.add(node, nkey, sequence);
+        }
         let callee = Callee {
             sitting: letter.callee,
             concurrency: letter.concurrency,
             running: 0,
             can_reroute: letter.can_reroute,
             disclose_caller: letter.disclose_caller,
+            node: node.map(|(node, _)| node),
             place: 0,
             turn: 0,
         };
@@ -229,7 +260,14 @@ impl Pool {
                 }
             }
         }
-        self.callees.remove(&sequence).is_some()
+        let Some(callee) = self.callees.remove(&sequence) else { return false };
+        if let (Some(node), Some(nodes)) = (callee.node, self.nodes.as_deref_mut()) {
+            nodes.remove(node, sequence);
+            if nodes.is_empty() {
+                self.nodes = None;
+            }
+        }
+        true
     }
 
     /// A call goes to it.
@@ -293,6 +331,76 @@ impl Pool {
                 let _ = ready.remove(&(callee.running, callee.turn, sequence));
             }
             Choice::Single | Choice::First | Choice::Last | Choice::Hash { .. } => {}
+        }
+    }
+
+    /// The nodes, where there are any.
+    pub(super) fn nodes(&self) -> Option<&Nodes> {
+        self.nodes.as_deref()
+    }
+
+    /// How many callees a call may go to.
+    pub(super) fn reach(&self, aim: Aim) -> usize {
+        match self.nodes.as_deref().and_then(|nodes| Some((nodes, nodes.of(aim)?))) {
+            Some((nodes, node)) => nodes.get(node).map_or(0, |node| node.callees.len()),
+            None => self.len(),
+        }
+    }
+
+    /// What it takes to find a node and its callee, in entries that are looked at.
+    pub(super) fn effort(&self, aim: Aim) -> usize {
+        self.nodes.as_deref().map_or(0, Nodes::len) + self.reach(aim)
+    }
+
+    /// As [`Self::choose`], among those that the call is for. Looks at every callee of the node.
+    pub(super) fn choose_for(&mut self, aim: Aim, key: u64, tried: &[Sequence], random: &mut Random) -> Pick {
+        if aim == Aim::Any {
+            return self.choose(key, tried, random);
+        }
+        let Some((nodes, hash)) = self.nodes.as_deref_mut().and_then(|nodes| {
+            let hash = nodes.of(aim)?;
+            Some((nodes, hash))
+        }) else {
+            return match aim {
+                Aim::Node(_) => Pick::Nobody,
+                _ => self.choose(key, tried, random),
+            };
+        };
+        let Some(node) = nodes.get_mut(hash) else { return Pick::Nobody };
+        let untried = |sequence: &&Sequence| !tried.contains(sequence);
+        let callees = &self.callees;
+        let has_room = |sequence: &Sequence| callees.get(sequence).is_some_and(Callee::has_room);
+        let one = |sequence: Option<&Sequence>| match sequence {
+            Some(sequence) if has_room(sequence) => Pick::Now(*sequence),
+            Some(sequence) => Pick::Wait(Lane::Of(*sequence)),
+            None => Pick::Nobody,
+        };
+        let found = match self.choice {
+            Choice::Single | Choice::First => return one(node.callees.iter().find(untried)),
+            Choice::Last => return one(node.callees.iter().rev().find(untried)),
+            Choice::Hash { .. } => {
+                let all = node.callees.iter().filter(untried);
+                return one(all.max_by_key(|sequence| point_of(self.seed, **sequence, key)));
+            }
+            Choice::RoundRobin { .. } => node.next(|sequence| untried(&sequence) && has_room(sequence)),
+            Choice::Random { .. } => {
+                let ready = || node.callees.iter().filter(untried).filter(|sequence| has_room(sequence));
+                let count = ready().count();
+                (count > 0).then(|| random.below(count)).and_then(|place| ready().nth(place).copied())
+            }
+            Choice::LeastBusy { .. } => {
+                let ready = node.callees.iter().filter(untried).filter_map(|sequence| {
+                    let callee = callees.get(sequence).filter(|callee| callee.has_room())?;
+                    Some((callee.running, callee.turn, *sequence))
+                });
+                ready.min().map(|(_, _, sequence)| sequence)
+            }
+        };
+        match found {
+            Some(sequence) => Pick::Now(sequence),
+            None if !node.callees.iter().any(|sequence| untried(&sequence)) => Pick::Nobody,
+            None if tried.is_empty() => Pick::Wait(Lane::Node(hash)),
+            None => Pick::Wait(Lane::Rerouted),
         }
     }
 
@@ -371,6 +479,7 @@ mod tests {
             force_reregister: false,
             disclose_caller: false,
             can_reroute: true,
+            nkey: None,
             authid: None,
             has_waited: false,
         }
@@ -381,7 +490,7 @@ mod tests {
         for sequence in 1..=callees {
             let key = SessionKey { slot: sequence as u32, generation: 1 };
             let sitting = Sitting { core: CoreId(0), number: 0, key };
-            pool.insert(Sequence(sequence), &letter(sitting, concurrency));
+            pool.insert(Sequence(sequence), &letter(sitting, concurrency), &FastState::with_seed(1));
         }
         pool
     }
@@ -398,6 +507,58 @@ mod tests {
                 _ => 0,
             })
             .collect()
+    }
+
+    /// Callees 1 and 3 are of node a, 2 and 4 of node b.
+    fn sharded(policy: InvocationPolicy) -> Pool {
+        let mut pool = Pool::new(RegistrationId(1), EntryKey(0), false, policy, 5);
+        for (sequence, nkey) in [(1, "a"), (2, "b"), (3, "a"), (4, "b")] {
+            let key = SessionKey { slot: sequence, generation: 1 };
+            let sitting = Sitting { core: CoreId(0), number: 0, key };
+            let letter = RegisterLetter { nkey: Some(nkey.into()), ..letter(sitting, 1) };
+            pool.insert(Sequence(u64::from(sequence)), &letter, &FastState::with_seed(1));
+        }
+        pool
+    }
+
+    #[test]
+    fn policies_choose_within_a_node() {
+        use InvocationPolicy::{First, Hash, Last, LeastBusy, Random as AnyOf, RoundRobin};
+        let node = node_hash(&FastState::with_seed(1), "b");
+        for (policy, first) in [
+            (First, Some(2)),
+            (Last, Some(4)),
+            (RoundRobin, Some(2)),
+            (LeastBusy, Some(2)),
+            (AnyOf, None),
+            (Hash, None),
+        ] {
+            let mut pool = sharded(policy);
+            let next = |pool: &mut Pool, tried: &[Sequence]| {
+                pool.choose_for(Aim::Node(node), 7, tried, &mut random())
+            };
+            let Pick::Now(chosen) = next(&mut pool, &[]) else { panic!("{policy:?}: nobody is busy") };
+            assert!(first.is_none_or(|first| first == chosen.0), "{policy:?}: {chosen:?}");
+            assert!([2, 4].contains(&chosen.0), "{policy:?}: {chosen:?} is of another node");
+            pool.begin(chosen);
+            let other = Sequence(6 - chosen.0);
+            let (lane, is_one) =
+                (pool.lane_of(chosen, Aim::Node(node)), matches!(policy, First | Last | Hash));
+            let expected = if is_one { Pick::Wait(Lane::Of(chosen)) } else { Pick::Now(other) };
+            assert_eq!(next(&mut pool, &[]), expected, "{policy:?}");
+            assert_eq!(next(&mut pool, &[chosen]), Pick::Now(other), "{policy:?}");
+            pool.begin(other);
+            assert_eq!(next(&mut pool, &[]), Pick::Wait(lane), "{policy:?}");
+            let waits = if is_one { Lane::Of(other) } else { Lane::Rerouted };
+            assert_eq!(next(&mut pool, &[chosen]), Pick::Wait(waits), "{policy:?}");
+            assert_eq!(next(&mut pool, &[chosen, other]), Pick::Nobody, "{policy:?}");
+            // Its own callees gone, the node is.
+            assert_eq!(pool.reach(Aim::Node(node)), 2);
+            assert!(pool.remove(chosen) && pool.remove(other));
+            assert_eq!(next(&mut pool, &[]), Pick::Nobody, "{policy:?}");
+            assert_eq!(pool.reach(Aim::Any), 2);
+            assert!(pool.remove(Sequence(1)) && pool.remove(Sequence(3)) && pool.nodes().is_none());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::nodes::Aim;
 use super::pool::{Lane, Pick, Sequence};
 use super::{Chosen, Dealer, PoolId};
 use crate::config::Limits;
@@ -17,6 +18,7 @@ use crate::router::peer::{
     RegisterLetter, Sitting, Ticket,
 };
 use crate::router::random::Random;
+use crate::router::sharding::KeyHash;
 use crate::router::terms::Input;
 use crate::wamp::RequestId;
 use crate::wamp::error::uri;
@@ -30,6 +32,7 @@ pub(super) type Refusal = (&'static str, &'static str);
 pub(super) const NOBODY: Refusal = (uri::NO_SUCH_PROCEDURE, "nobody has registered the procedure");
 const LEFT: Refusal = (uri::NO_AVAILABLE_CALLEE, "the last callee left while the call waited for it");
 const REFUSED: Refusal = (uri::NO_AVAILABLE_CALLEE, "no callee of the procedure can take the call now");
+pub(super) const NO_NODE: Refusal = (uri::NO_AVAILABLE_CALLEE, "the node of the call is gone");
 const FULL: Refusal =
     (uri::UNAVAILABLE, "every callee has as many calls as it takes at a time, and as many wait as may wait");
 const IN_PARTS: Refusal = (
@@ -61,6 +64,8 @@ struct Remembered {
     letter: Option<Box<Letter<CallHead>>>,
     /// What `hash` goes by.
     key: u64,
+    /// Which callees it may go to.
+    aim: Aim,
     /// Callees that have refused it.
     tried: Vec<Sequence>,
 }
@@ -165,14 +170,16 @@ impl Home<'_> {
             request: head.request,
             letter: None,
             key,
+            aim: head.aim(),
             tried: Vec::new(),
         };
+        let aim = remembered.aim;
         let Some(pool) = self.dealer.pools.get_mut(&pool_id) else { return Admitted::No(NOBODY) };
         // What is to follow would have to wait, or to be kept, as well.
         let in_parts = head.is(Input::First);
-        match pool.choose(key, &[], self.random) {
+        match pool.choose_for(aim, key, &[], self.random) {
             Pick::Now(sequence) => {
-                let lane = pool.lane_of(sequence);
+                let lane = pool.lane_of(sequence, aim);
                 if pool.is_waited_for(lane) && in_parts {
                     return Admitted::No(IN_PARTS);
                 }
@@ -191,6 +198,7 @@ impl Home<'_> {
             }
             Pick::Wait(_) if in_parts => Admitted::No(IN_PARTS),
             Pick::Wait(lane) => self.wait(lane, remembered, call.into_letter()),
+            Pick::Nobody if aim != Aim::Any => Admitted::No(NO_NODE),
             Pick::Nobody => Admitted::No(NOBODY),
         }
     }
@@ -200,7 +208,7 @@ impl Home<'_> {
         let Some(pool) = self.dealer.pools.get(&call.pool) else { return false };
         let bytes = body_bytes + MESSAGE_OVERHEAD_BYTES as usize;
         pool.callee(sequence).is_some_and(|callee| callee.can_reroute)
-            && pool.len() > call.tried.len() + 1
+            && pool.reach(call.aim) > call.tried.len() + 1
             && call.tried.len() < self.limits.reroutes_per_call_max
             && pool.kept_bytes + bytes <= self.limits.reroute_bytes_per_registration_max
             && self.dealer.calls.bytes + bytes <= self.limits.queued_bytes_per_realm_max
@@ -314,7 +322,7 @@ impl Home<'_> {
             let (&(_, order), &number) = pool.waiting.range((lane, from)..=(lane, u64::MAX)).next()?;
             from = order + 1;
             let call = self.dealer.calls.by_number.get(&number)?;
-            match pool.choose(call.key, &call.tried, self.random) {
+            match pool.choose_for(call.aim, call.key, &call.tried, self.random) {
                 Pick::Now(sequence) => {
                     let (call, letter) = self.forget(number)?;
                     let letter = letter?;
@@ -350,7 +358,7 @@ impl Home<'_> {
     }
 
     /// A callee of a pool is gone: who waited for it waits for another.
-    pub(super) fn callee_left(&mut self, pool_id: PoolId, sequence: Sequence) {
+    pub(super) fn callee_left(&mut self, pool_id: PoolId, sequence: Sequence, node: Option<KeyHash>) {
         let Some(pool) = self.dealer.pools.get_mut(&pool_id) else { return };
         if pool.is_empty() {
             while let Some(number) = pool_first(self.dealer, pool_id) {
@@ -362,22 +370,31 @@ impl Home<'_> {
             }
             return;
         }
-        let lane = Lane::Of(sequence);
+        let has_node = |node: &KeyHash| pool.nodes().is_some_and(|nodes| nodes.get(*node).is_some());
+        let gone = node.filter(|node| !has_node(node));
+        self.leave_lane(pool_id, Lane::Of(sequence));
+        if let Some(node) = gone {
+            self.leave_lane(pool_id, Lane::Node(node));
+        }
+        // It may have been the last that a re-routed call could still try.
+        self.work.push_back(Work::Pump(self.realm, pool_id, Lane::Rerouted));
+    }
+
+    /// Nobody will take what waits here.
+    fn leave_lane(&mut self, pool_id: PoolId, lane: Lane) {
         while let Some(pool) = self.dealer.pools.get_mut(&pool_id)
             && let Some((_, &number)) = pool.waiting.range((lane, 0)..=(lane, u64::MAX)).next()
             && let Some(call) = self.dealer.calls.by_number.get(&number)
         {
-            match pool.choose(call.key, &call.tried, self.random) {
+            match pool.choose_for(call.aim, call.key, &call.tried, self.random) {
                 Pick::Now(other) => {
-                    let other = pool.lane_of(other);
+                    let other = pool.lane_of(other, call.aim);
                     self.change_lane(number, other);
                 }
                 Pick::Wait(other) => self.change_lane(number, other),
                 Pick::Nobody => self.fail(number, REFUSED),
             }
         }
-        // It may have been the last that a re-routed call could still try.
-        self.work.push_back(Work::Pump(self.realm, pool_id, Lane::Rerouted));
     }
 
     /// A callee joined a pool.
@@ -402,9 +419,11 @@ impl Home<'_> {
             && call.is_counted
         {
             pool.end(sequence);
-            let lane = pool.lane_of(sequence);
+            let lanes = pool.lanes_of(sequence);
             self.work.push_back(Work::Pump(self.realm, call.pool, Lane::Rerouted));
-            self.work.push_back(Work::Pump(self.realm, call.pool, lane));
+            for lane in lanes.into_iter().flatten() {
+                self.work.push_back(Work::Pump(self.realm, call.pool, lane));
+            }
         }
         if end != InvocationEnd::Refused {
             return None;
@@ -417,8 +436,9 @@ impl Home<'_> {
         };
         call.tried.push(sequence);
         let pool = self.dealer.pools.get_mut(&call.pool);
-        let refusal = match pool.map_or(Pick::Nobody, |pool| pool.choose(call.key, &call.tried, self.random))
-        {
+        let pick =
+            pool.map_or(Pick::Nobody, |pool| pool.choose_for(call.aim, call.key, &call.tried, self.random));
+        let refusal = match pick {
             Pick::Now(sequence) => {
                 let kept = self
                     .may_keep(&call, sequence, letter.body.len() + letter.head.carried_bytes())
@@ -484,14 +504,19 @@ impl Router {
     }
 
     /// A call of a shared or limited registration.
-    pub(super) fn route_to_pool(
+    pub(in crate::router) fn route_to_pool(
         &mut self,
         pool: PoolId,
         call: Parcel<'_, CallHead>,
         effects: &mut impl Effects,
     ) {
         let &CallHead { realm, caller, request, charge, .. } = call.head();
+        let aim = call.head().aim();
         let Some(mut home) = self.home(realm) else { return };
+        if aim != Aim::Any {
+            // A node is looked for among all of them.
+            effects.searched(home.dealer.pools.get(&pool).map_or(0, |pool| pool.effort(aim)));
+        }
         let key = home.dealer.key_of(pool, &call);
         let admitted = home.admit(pool, key, call);
         match admitted {

@@ -1,10 +1,12 @@
 //! Who serves a procedure or pattern: coming, going, and being made to go.
 
+use super::nodes::Nodes;
 use super::pool::{Pool, Sequence};
 use super::queue::Home;
 use super::told::{Change, ChangeKind};
 use super::{Dealer, PoolId};
 use crate::router::peer::{RegisterLetter, RegisterOutcome, Sitting};
+use crate::router::sharding::{KeyHash, node_hash};
 use crate::router::uri_map::EntryKey;
 use crate::wamp::options::InvocationPolicy;
 use crate::wamp::{MatchPolicy, RegistrationId, SessionId};
@@ -53,6 +55,8 @@ pub(super) struct Held {
     pub(super) entry: EntryKey,
     /// The pool it is in, and its place there.
     pool: Option<(PoolId, Sequence)>,
+    /// The node that it belongs to.
+    node: Option<KeyHash>,
     pub(super) session: SessionId,
     /// What it counts in the session's account.
     uri_bytes: u32,
@@ -60,9 +64,13 @@ pub(super) struct Held {
 }
 
 impl Held {
-    fn new(entry: EntryKey, pool: Option<(PoolId, Sequence)>, letter: &RegisterLetter) -> Self {
+    fn new(
+        entry: EntryKey,
+        (pool, node): (Option<(PoolId, Sequence)>, Option<KeyHash>),
+        letter: &RegisterLetter,
+    ) -> Self {
         let (session, disclose_caller) = (letter.session, letter.disclose_caller);
-        Self { entry, pool, session, uri_bytes: letter.uri_bytes(), disclose_caller }
+        Self { entry, pool, node, session, uri_bytes: letter.uri_bytes(), disclose_caller }
     }
 }
 
@@ -88,7 +96,20 @@ impl Home<'_> {
                 return self.join(entry, letter);
             }
             // What waits there is routed once the new callee is in its place.
-            revoked.extend(self.remove_all(entry));
+            match self.node_to_replace(entry, letter) {
+                Some(callees) => {
+                    let id = self.dealer.registrations.get(entry).map(|registration| registration.id);
+                    let gone = callees.into_iter().filter_map(|callee| self.remove_one(callee, id?));
+                    revoked.extend(gone.collect::<Vec<_>>());
+                    // It may have been the only one.
+                    if let Some(entry) =
+                        self.dealer.registrations.find(letter.match_policy, &letter.procedure)
+                    {
+                        return self.join(entry, letter);
+                    }
+                }
+                None => revoked.extend(self.remove_all(entry)),
+            }
         }
         let shapes_max = self.limits.wildcard_shapes_max;
         let dealer = &mut *self.dealer;
@@ -107,7 +128,9 @@ impl Home<'_> {
         };
         let entry = dealer.registrations.insert(letter.match_policy, &letter.procedure, registration);
         dealer.by_id.insert(id, entry);
-        let is_plain = letter.sharing.policy == InvocationPolicy::Single && letter.concurrency == 0;
+        let node = dealer.node_of(letter);
+        let is_plain =
+            letter.sharing.policy == InvocationPolicy::Single && letter.concurrency == 0 && node.is_none();
         let pool = (!is_plain).then(|| {
             let pool = dealer.new_pool(id, entry, letter);
             (pool, dealer.enter(pool, letter))
@@ -115,7 +138,7 @@ impl Home<'_> {
         if let (Some((pool, _)), Some(registration)) = (pool, dealer.registrations.get_mut(entry)) {
             registration.serves = Serves::Pool(pool);
         }
-        dealer.hold(letter, Held::new(entry, pool, letter));
+        dealer.hold(letter, Held::new(entry, (pool, node), letter));
         if self.is_told {
             let (uri, policy) = (letter.procedure.clone(), letter.match_policy);
             let (invoke, created_us) = (letter.sharing.policy, self.created_us);
@@ -143,17 +166,39 @@ impl Home<'_> {
         let Serves::Pool(pool) = registration.serves else {
             return RegisterOutcome::AlreadyExists { uri_bytes };
         };
-        if registration.is_exclusive() || dealer.held(letter.callee, entry).is_some() {
+        let node = dealer.node_of(letter);
+        let nodes = dealer.pools.get(&pool).and_then(Pool::nodes);
+        let is_new_node = node.is_some_and(|node| nodes.is_none_or(|nodes| nodes.get(node).is_none()));
+        // Of those that are not shared each node has one callee, and there is no other beside them.
+        let is_taken = registration.is_exclusive() && (nodes.is_none() || !is_new_node);
+        if is_taken || dealer.held(letter.callee, entry).is_some() {
             return RegisterOutcome::AlreadyExists { uri_bytes };
         }
         if registration.sharing != letter.sharing {
             return RegisterOutcome::SharedOtherwise { uri_bytes };
         }
+        if is_new_node && nodes.map_or(0, Nodes::len) >= self.limits.nodes_per_registration_max {
+            return RegisterOutcome::TooManyNodes { uri_bytes };
+        }
         let sequence = dealer.enter(pool, letter);
-        dealer.hold(letter, Held::new(entry, Some((pool, sequence)), letter));
+        dealer.hold(letter, Held::new(entry, (Some((pool, sequence)), node), letter));
         self.tell(letter.session, id, ChangeKind::Registered);
         self.callee_came(pool);
         RegisterOutcome::Registered(id)
+    }
+
+    /// Whom a REGISTER by force takes the place of, where that is not everybody: the callees of its node.
+    fn node_to_replace(&self, entry: EntryKey, letter: &RegisterLetter) -> Option<Vec<Sitting>> {
+        let dealer = &*self.dealer;
+        let registration = dealer.registrations.get(entry)?;
+        let Serves::Pool(pool) = registration.serves else { return None };
+        let pool = dealer.pools.get(&pool)?;
+        let (nodes, node) = (pool.nodes()?, dealer.node_of(letter)?);
+        if registration.sharing != letter.sharing {
+            return None;
+        }
+        let callees = nodes.get(node).into_iter().flat_map(|node| &node.callees);
+        Some(callees.filter_map(|sequence| Some(pool.callee(*sequence)?.sitting)).collect())
     }
 
     pub(super) fn unregister(&mut self, callee: Sitting, id: RegistrationId) -> RegisterOutcome {
@@ -210,7 +255,7 @@ impl Home<'_> {
             Some((id, sequence)) => {
                 let pool = dealer.pools.get_mut(&id);
                 let is_last = pool.is_none_or(|pool| pool.remove(sequence) && pool.is_empty());
-                self.callee_left(id, sequence);
+                self.callee_left(id, sequence, held.node);
                 is_last
             }
         };
@@ -239,6 +284,11 @@ impl Dealer {
         self.by_callee.entry(letter.callee).or_default().push(held);
     }
 
+    /// The node that a callee says it is of.
+    fn node_of(&self, letter: &RegisterLetter) -> Option<KeyHash> {
+        letter.nkey.as_deref().map(|nkey| node_hash(&self.node_hasher, nkey))
+    }
+
     fn new_pool(&mut self, id: RegistrationId, entry: EntryKey, letter: &RegisterLetter) -> PoolId {
         self.last_pool.0 += 1;
         let is_pattern = letter.match_policy != MatchPolicy::Exact;
@@ -250,7 +300,7 @@ impl Dealer {
     fn enter(&mut self, pool: PoolId, letter: &RegisterLetter) -> Sequence {
         let sequence = Sequence::after(&mut self.last_sequence);
         if let Some(pool) = self.pools.get_mut(&pool) {
-            pool.insert(sequence, letter);
+            pool.insert(sequence, letter, &self.node_hasher);
         }
         sequence
     }

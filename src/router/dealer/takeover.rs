@@ -120,7 +120,10 @@ impl Dealer {
         match registration.serves {
             Serves::One(callee) => Some(callee),
             Serves::Pool(pool) => {
-                let pool = self.pools.get(&pool).filter(|_| registration.is_exclusive())?;
+                let pool = self.pools.get(&pool).filter(|pool| {
+                    // Nodes stand beside each other, whoever they are.
+                    registration.is_exclusive() && pool.nodes().is_none()
+                })?;
                 pool.callees().next().map(|callee| callee.sitting)
             }
         }
