@@ -44,14 +44,17 @@ pub fn map_bytes(value: Value<'_>) -> Option<&[u8]> {
 }
 
 /// A reader of any serializer.
-enum Any<'a> {
+pub(super) enum Any<'a> {
     Json(JsonReader<'a>),
     MsgPack(MsgPackReader<'a>),
     Cbor(CborReader<'a>),
 }
 
 /// Reads a value that was validated when its message was decoded.
-fn with_reader<'a, T>(value: Value<'a>, read: impl FnOnce(Any<'a>) -> Result<T, Fault>) -> Option<T> {
+pub(super) fn with_reader<'a, T>(
+    value: Value<'a>,
+    read: impl FnOnce(Any<'a>) -> Result<T, Fault>,
+) -> Option<T> {
     // It kept to the limits of whoever decoded it, which may be wider than the usual ones.
     let limits = DecodeLimits { depth_max: u32::MAX, list_max: usize::MAX };
     let reader = match value.serializer {

@@ -482,6 +482,11 @@ impl<'o> JsonWriter<'o> {
         Self { out, start }
     }
 
+    /// Goes on with what lies in `out`, all of which is one value that is not complete.
+    pub(super) fn continued(out: &'o mut Vec<u8>) -> Self {
+        Self { out, start: 0 }
+    }
+
     /// The comma before a value, unless it is the first: no complete value ends with one of these bytes.
     #[inline]
     fn comma(&mut self) {

@@ -5,6 +5,8 @@
 
 mod batch;
 mod cbor;
+mod composer;
+mod datum;
 mod decode;
 mod elements;
 mod encode;
@@ -27,6 +29,8 @@ use super::payload::Payload;
 pub use timestamp::timestamp_text;
 
 pub use batch::{append_batched, batch_begin, batch_end, next_of_batch};
+pub use composer::Composer;
+pub use datum::{Datum, data, entries, to_json};
 pub use elements::{first_elements, list_bytes, map_bytes};
 pub use timestamp::{parse_rfc_3339, rfc_3339};
 
@@ -126,6 +130,12 @@ pub struct OwnedPayload {
 }
 
 impl OwnedPayload {
+    /// A list and a map in this serializer; none at all where they are empty.
+    #[must_use]
+    pub fn new(serializer: Serializer, args: Vec<u8>, kwargs: Vec<u8>) -> Self {
+        Self { serializer, args, kwargs }
+    }
+
     /// The payload, to be spliced into messages of its serializer.
     #[must_use]
     pub fn as_payload(&self) -> Payload<'_> {
@@ -209,22 +219,31 @@ impl Encoder {
         serializer: Serializer,
     ) -> Result<OwnedPayload, NotRepresentable> {
         let mut one = |bytes: &[u8]| -> Result<Vec<u8>, NotRepresentable> {
-            let mut out = Vec::new();
             if bytes.is_empty() {
-                return Ok(out);
+                return Ok(Vec::new());
             }
-            let value = Value { serializer: payload.serializer, bytes };
-            let transcoder = &mut self.transcoder;
-            match serializer {
-                Serializer::Json => transcoder.transcode(value, &mut json::JsonWriter::new(&mut out)),
-                Serializer::MsgPack => {
-                    transcoder.transcode(value, &mut msgpack::MsgPackWriter::new(&mut out))
-                }
-                Serializer::Cbor => transcoder.transcode(value, &mut cbor::CborWriter::new(&mut out)),
-            }?;
-            Ok(out)
+            self.transcode_value(Value { serializer: payload.serializer, bytes }, serializer)
         };
         Ok(OwnedPayload { serializer, args: one(payload.args)?, kwargs: one(payload.kwargs)? })
+    }
+
+    /// Writes one value in another serializer than its own.
+    ///
+    /// # Errors
+    /// As [`Self::transcode`].
+    pub fn transcode_value(
+        &mut self,
+        value: Value<'_>,
+        serializer: Serializer,
+    ) -> Result<Vec<u8>, NotRepresentable> {
+        let mut out = Vec::new();
+        let transcoder = &mut self.transcoder;
+        match serializer {
+            Serializer::Json => transcoder.transcode(value, &mut json::JsonWriter::new(&mut out)),
+            Serializer::MsgPack => transcoder.transcode(value, &mut msgpack::MsgPackWriter::new(&mut out)),
+            Serializer::Cbor => transcoder.transcode(value, &mut cbor::CborWriter::new(&mut out)),
+        }?;
+        Ok(out)
     }
 }
 

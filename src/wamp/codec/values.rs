@@ -112,7 +112,7 @@ fn push_json<'t>(nodes: &[simd_json::Node<'t>], at: usize, tape: &mut Tape<'t>) 
 }
 
 /// WAMP's bytes in JSON: a string of NUL and base64. What only begins with NUL stays a string.
-fn text_or_bytes(text: &str) -> Node<'_> {
+pub(super) fn text_or_bytes(text: &str) -> Node<'_> {
     match text.strip_prefix('\0').and_then(|encoded| STANDARD.decode(encoded).ok()) {
         Some(bytes) => Node::Bytes(Cow::Owned(bytes)),
         None => Node::Text(Cow::Borrowed(text)),
