@@ -19,6 +19,12 @@ use crate::password::hmac;
 /// A token is no longer than this, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
+/// What a token says of its bearer beside is no longer than this, in bytes of JSON.
+pub const EXTRA_BYTES_MAX: usize = 4096;
+
+/// What RFC 7519, section 4.1, has a use for.
+const REGISTERED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
 /// A set of keys has no more than so many.
 const KEYS_MAX: usize = 100;
 
@@ -266,6 +272,29 @@ impl Token {
     }
 }
 
+impl Token {
+    /// What it claims beside: a map in JSON, or empty.
+    ///
+    /// # Errors
+    /// It is longer than it may be.
+    pub fn extra(&self, rules: &Rules) -> Result<Box<str>, &'static str> {
+        let is_wanted = |name: &str| match &rules.extra_claims {
+            Some(names) => names.iter().any(|wanted| **wanted == *name),
+            None => !REGISTERED_CLAIMS.contains(&name),
+        };
+        let wanted = self.claims.iter().filter(|(name, _)| is_wanted(name));
+        let extra: Map<String, Value> = wanted.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if extra.is_empty() {
+            return Ok(Box::default());
+        }
+        let text = Value::Object(extra).to_string();
+        if text.len() > EXTRA_BYTES_MAX {
+            return Err("the claims of the token that are told are longer than 4 KiB together");
+        }
+        Ok(text.into())
+    }
+}
+
 /// What tokens of a realm must claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -277,6 +306,8 @@ pub struct Rules {
     pub role_claim: Box<str>,
     /// The role of tokens that claim none.
     pub role: Option<Box<str>>,
+    /// What becomes `authextra`; `None` is all but the registered ones.
+    pub extra_claims: Option<Vec<Box<str>>>,
 }
 
 /// What a token says of its bearer.

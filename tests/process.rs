@@ -17,6 +17,7 @@ mod process {
     mod machine;
     mod preflight;
     mod service_manager;
+    mod signing_keys;
     mod start;
     mod stop;
 }

@@ -122,6 +122,8 @@ pub struct TokenConfig {
     pub role_claim: String,
     /// `role`: of tokens that claim none.
     pub role: Option<String>,
+    /// `claims`: what of a token becomes `authextra`; `None` ("all") is all but the registered ones.
+    pub claims: Option<Vec<String>>,
 }
 
 /// A public key of Ed25519.
@@ -488,6 +490,7 @@ impl Keys for TokenConfig {
             authid_claim: fields.read("authid_claim", &CLAIM, "sub".to_owned()),
             role_claim: fields.read("role_claim", &CLAIM, "role".to_owned()),
             role: fields.read("role", &Optional(NAME), None),
+            claims: fields.read("claims", &CLAIMS, Some(Vec::new())),
         }
     }
 
@@ -500,6 +503,7 @@ impl Keys for TokenConfig {
         put(table, "authid_claim", &CLAIM, &self.authid_claim);
         put(table, "role_claim", &CLAIM, &self.role_claim);
         put(table, "role", &Optional(NAME), &self.role);
+        put(table, "claims", &CLAIMS, &self.claims);
     }
 }
 
@@ -547,6 +551,8 @@ impl TokenConfig {
 const LEEWAY: Duration = Duration::from_secs(30);
 
 const CLAIM: Text<String> = Text { expects: "a text", parse: parse_claim, print: String::clone };
+
+const CLAIMS: Or<List<Text<String>>> = Or("all", List { name: "claims", of: CLAIM, count: 0..=100 });
 
 fn parse_claim(text: &str) -> Result<String, Wrong> {
     if text.is_empty() || text.len() > 1024 {

@@ -382,12 +382,16 @@ impl Router {
             let text = "the realm does not have the role that the token names";
             return self.abort(key, uri::NO_SUCH_ROLE, text, effects);
         };
+        let authextra = match &bearer.authextra {
+            Ok(authextra) => authextra.clone(),
+            Err(problem) => return self.abort(key, uri::AUTHENTICATION_FAILED, problem, effects),
+        };
         let who = Who::Bearer(Some((Box::new(bearer), role as u16)));
         if is_slow {
             let signature = SlowSignature { token: Box::new(token), keys };
             self.check_slowly(key, newcomer, who, SlowCheck::Signature(signature), effects);
         } else {
-            self.let_in(key, newcomer, &who, Box::default(), effects);
+            self.let_in(key, newcomer, &who, authextra, effects);
         }
     }
 
@@ -421,7 +425,10 @@ impl Router {
         let (is_real, authextra) = match &who {
             Who::Configured(principal) => (principal.is_real(), Box::default()),
             Who::Answered { answered, .. } => (true, answered.authextra.clone()),
-            Who::Bearer(_) => (true, Box::default()),
+            Who::Bearer(bearer) => {
+                let authextra = bearer.as_ref().and_then(|(bearer, _)| bearer.authextra.clone().ok());
+                (true, authextra.unwrap_or_default())
+            }
             Who::Unknown => (false, Box::default()),
         };
         // Only now: a stand-in must cost what a user does.

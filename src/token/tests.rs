@@ -55,6 +55,7 @@ fn rules() -> Rules {
         authid_claim: "sub".into(),
         role_claim: "role".into(),
         role: None,
+        extra_claims: Some(Vec::new()),
     }
 }
 
@@ -130,4 +131,22 @@ fn what_is_no_key() {
         assert!(Keys::parse(text).is_err(), "{text}");
     }
     assert_eq!(Keys::parse(SET).unwrap().0.len(), 3);
+}
+
+#[test]
+fn what_is_told_of_a_token_is_bounded() {
+    let all = Rules { extra_claims: None, ..rules() };
+    let token = |length: usize| {
+        let claims = format!("{{\"sub\":\"joe\",\"exp\":1700000060,\"x\":\"{}\"}}", "y".repeat(length));
+        let text =
+            format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256"}"#), URL_SAFE_NO_PAD.encode(claims));
+        Token::read(&text).unwrap()
+    };
+    let around = r#"{"x":""}"#.len();
+    assert_eq!(token(EXTRA_BYTES_MAX - around).extra(&all).unwrap().len(), EXTRA_BYTES_MAX);
+    assert!(token(EXTRA_BYTES_MAX - around + 1).extra(&all).is_err());
+    // What is not told does not count.
+    assert_eq!(&*token(EXTRA_BYTES_MAX).extra(&rules()).unwrap(), "");
+    let listed = Rules { extra_claims: Some(vec!["exp".into()]), ..rules() };
+    assert_eq!(&*token(9).extra(&listed).unwrap(), r#"{"exp":1700000060}"#);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::TokenConfig;
-use crate::config::authentication::ANONYMOUS_PREFIX;
+use crate::config::authentication::is_authid;
 use crate::router::Now;
 use crate::token::{Claims, Keys, Rules, Token};
 
@@ -21,6 +21,8 @@ pub(in super::super) struct Bearer {
     pub(in super::super) role: Box<str>,
     /// When the token is good no more, in monotonic microseconds: however the wall clock is set meanwhile.
     pub(in super::super) expires_us: u64,
+    /// For WELCOME: a map in JSON, or empty; or what is wrong with it.
+    pub(in super::super) authextra: Result<Box<str>, &'static str>,
 }
 
 impl Tokens {
@@ -33,6 +35,10 @@ impl Tokens {
             authid_claim: config.authid_claim.as_str().into(),
             role_claim: config.role_claim.as_str().into(),
             role: boxed(&config.role),
+            extra_claims: config
+                .claims
+                .as_ref()
+                .map(|claims| claims.iter().map(|claim| claim.as_str().into()).collect()),
         };
         Self { rules, keys: Arc::new(config.signing_keys()) }
     }
@@ -41,9 +47,10 @@ impl Tokens {
     /// client said of itself.
     pub(in super::super) fn bearer(&self, now: Now, token: &Token, authid: Option<&str>) -> Option<Bearer> {
         let Claims { authid: claimed, role, left_us } = token.claims(&self.rules, now.wall_us)?;
-        if authid.is_some_and(|authid| *authid != *claimed) || claimed.starts_with(ANONYMOUS_PREFIX) {
+        if authid.is_some_and(|authid| *authid != *claimed) || !is_authid(&claimed) {
             return None;
         }
-        Some(Bearer { authid: claimed, role, expires_us: now.monotonic_us.saturating_add(left_us) })
+        let expires_us = now.monotonic_us.saturating_add(left_us);
+        Some(Bearer { authid: claimed, role, expires_us, authextra: token.extra(&self.rules) })
     }
 }
