@@ -79,7 +79,7 @@ struct Pending {
     realm: RealmIndex,
     role: u16,
     stage: Stage,
-    /// While it is asked.
+    /// While it is asked, and may be kept.
     question: Option<Box<OwnedQuestion>>,
 }
 
@@ -89,14 +89,19 @@ impl Decisions {
         Self { pending, cache: Cache::new(seed, cache_entries_max) }
     }
 
-    /// Forgets answers: those about a user of a realm or all of them, about a URI or all. How many.
+    /// Forgets answers: those about a user of a realm or all of them, about a URI or all. How many. What is being asked
+    /// may be answered by what was true before: it is not kept then.
     pub(super) fn purge(&mut self, realm: RealmIndex, authid: Option<&str>, uri: Option<&str>) -> u64 {
-        let before = self.cache.len();
-        self.cache.retain(|question| {
+        let stays = |question: Question<'_>| {
             question.realm != realm
                 || authid.is_some_and(|authid| authid != question.authid)
                 || uri.is_some_and(|uri| uri != question.uri)
-        });
+        };
+        for pending in self.pending.values_mut() {
+            pending.question.take_if(|question| !stays(question.as_question()));
+        }
+        let before = self.cache.len();
+        self.cache.retain(stays);
         (before - self.cache.len()) as u64
     }
 
@@ -113,6 +118,7 @@ struct Question<'a> {
     role: u16,
     action: Action,
     policy: MatchPolicy,
+    wishes: Wishes,
     authid: &'a str,
     uri: &'a str,
 }
@@ -123,21 +129,26 @@ struct OwnedQuestion {
     role: u16,
     action: Action,
     policy: MatchPolicy,
+    wishes: Wishes,
     authid: Box<str>,
     uri: Box<str>,
 }
 
+/// What a request asks for beside itself: to be disclosed, and to be retained, to get what is retained, or to push the
+/// holder out. A yes to one that does not is none to one that does.
+type Wishes = [bool; 2];
+
 impl From<Question<'_>> for OwnedQuestion {
     fn from(question: Question<'_>) -> Self {
-        let Question { realm, role, action, policy, authid, uri } = question;
-        Self { realm, role, action, policy, authid: authid.into(), uri: uri.into() }
+        let Question { realm, role, action, policy, wishes, authid, uri } = question;
+        Self { realm, role, action, policy, wishes, authid: authid.into(), uri: uri.into() }
     }
 }
 
 impl OwnedQuestion {
     fn as_question(&self) -> Question<'_> {
-        let Self { realm, role, action, policy, ref authid, ref uri } = *self;
-        Question { realm, role, action, policy, authid, uri }
+        let Self { realm, role, action, policy, wishes, ref authid, ref uri } = *self;
+        Question { realm, role, action, policy, wishes, authid, uri }
     }
 }
 
@@ -244,6 +255,7 @@ struct Request<'a> {
     action: Action,
     uri: &'a str,
     policy: MatchPolicy,
+    wishes: Wishes,
     /// For the authorizer.
     options: Value,
 }
@@ -253,27 +265,29 @@ impl<'a> Request<'a> {
         let exact = MatchPolicy::Exact;
         Some(match message {
             Message::Publish(Publish { request, options, topic, .. }) => {
+                let wishes = [options.disclose_me, options.retain];
                 let options = json!({
                     "acknowledge": options.acknowledge,
                     "disclose_me": options.disclose_me,
                     "retain": options.retain,
                 });
-                Self { id: *request, action: Action::Publish, uri: topic, policy: exact, options }
+                Self { id: *request, action: Action::Publish, uri: topic, policy: exact, wishes, options }
             }
             Message::Call(Call { request, options, procedure, .. }) => {
+                let wishes = [options.disclose_me, false];
                 let options = json!({ "disclose_me": options.disclose_me, "timeout": options.timeout_ms });
-                Self { id: *request, action: Action::Call, uri: procedure, policy: exact, options }
+                Self { id: *request, action: Action::Call, uri: procedure, policy: exact, wishes, options }
             }
             Message::Subscribe(Subscribe { request, options, topic }) => {
-                let policy = options.match_policy;
+                let (policy, wishes) = (options.match_policy, [false, options.get_retained]);
                 let options = json!({ "match": policy.as_str(), "get_retained": options.get_retained });
-                Self { id: *request, action: Action::Subscribe, uri: topic, policy, options }
+                Self { id: *request, action: Action::Subscribe, uri: topic, policy, wishes, options }
             }
             Message::Register(Register { request, options, procedure }) => {
-                let policy = options.match_policy;
+                let (policy, wishes) = (options.match_policy, [false, options.force_reregister]);
                 let options =
                     json!({ "match": policy.as_str(), "force_reregister": options.force_reregister });
-                Self { id: *request, action: Action::Register, uri: procedure, policy, options }
+                Self { id: *request, action: Action::Register, uri: procedure, policy, wishes, options }
             }
             _ => return None,
         })
@@ -342,6 +356,7 @@ impl Router {
             role: role_index,
             action: request.action,
             policy: request.policy,
+            wishes: request.wishes,
             authid: &authid,
             uri: request.uri,
         };
