@@ -528,6 +528,11 @@ pub(super) fn hello(realm: &str) -> String {
     format!(r#"[1,"{realm}",{{"roles":{{"publisher":{{}},"subscriber":{{}},"caller":{{}},"callee":{{}}}}}}]"#)
 }
 
+/// A JSON string of so many bytes.
+pub(super) fn filler(bytes: usize) -> String {
+    format!("\"{}\"", "x".repeat(bytes))
+}
+
 /// The request that opens a WebSocket, with header lines of its own.
 pub(super) fn upgrade(subprotocol: &str, headers: &str) -> String {
     format!(

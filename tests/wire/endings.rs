@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use super::bystanders::Bystanders;
-use super::client::{Client, Framing, RawSocket, Received, WebSocket, hello, upgrade, websocket_frame};
+use super::client::{
+    Client, Framing, RawSocket, Received, WebSocket, filler, hello, upgrade, websocket_frame,
+};
 use super::router::{Router, Settings, eventually, reasons};
 
 #[test]
@@ -94,11 +96,11 @@ fn a_long_speech_before_fin_is_heard_to_its_end() {
             let mut subscriber = Client::join(place, framing);
             subscriber.subscribe("long.speech");
             let mut publisher = Client::join(at, framing);
-            let filler = "x".repeat(500);
+            let filler = filler(500);
             let mut speech = Vec::new();
             for index in 1..=400 {
                 speech.extend(
-                    publisher.frame(&format!(r#"[16,{index},{{}},"long.speech",[{index},"{filler}"]]"#)),
+                    publisher.frame(&format!(r#"[16,{index},{{}},"long.speech",[{index},{filler}]]"#)),
                 );
             }
             speech.extend(publisher.frame(r#"[6,{},"wamp.close.close_realm"]"#));
@@ -252,7 +254,7 @@ fn a_slow_reader_is_not_taken_for_a_dead_one() {
     let mut subscriber = Client::join_narrow(&router.near, WebSocket);
     subscriber.subscribe("much");
     let mut publisher = Client::join(&router.far, WebSocket);
-    let payload = format!("\"{}\"", "x".repeat(64 << 10));
+    let payload = filler(64 << 10);
     for index in 0..48 {
         publisher.publish_acknowledged("much", &format!("{index},{payload}"));
     }
@@ -361,7 +363,7 @@ fn a_router_that_stops_tells_everybody_and_waits_for_nobody() {
     let mut stalled = Client::join_narrow(&router.near, WebSocket);
     stalled.subscribe("much");
     for _ in 0..20 {
-        sessions[0].publish_acknowledged("much", &format!("\"{}\"", "x".repeat(100_000)));
+        sessions[0].publish_acknowledged("much", &filler(100_000));
     }
     router.stop_with_clients();
     for (client, (_, framing)) in sessions.iter_mut().zip(&places) {

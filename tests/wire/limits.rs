@@ -1,7 +1,7 @@
 //! Bounds that a session or a process meets, and what happens there (docs/limits.md).
 
 use super::bystanders::Bystanders;
-use super::client::{Client, RawSocket, WebSocket, hello, rawsocket_frame, upgrade, websocket_frame};
+use super::client::{Client, RawSocket, WebSocket, filler, hello, rawsocket_frame, upgrade, websocket_frame};
 use super::router::{Router, eventually, reasons};
 
 #[test]
@@ -279,7 +279,7 @@ fn an_event_that_becomes_too_large_costs_its_receiver_nothing_else() {
     let mut subscriber = Client::join_narrow(&router.near, RawSocket);
     subscriber.subscribe("t");
     let mut publisher = Client::join(&router.near, WebSocket);
-    let filler = format!("\"{}\"", "x".repeat(10_000));
+    let filler = filler(10_000);
     // More than half of what may be queued.
     for number in 0..250 {
         publisher.publish_acknowledged("t", &format!("{number},{filler}"));

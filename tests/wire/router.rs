@@ -66,6 +66,10 @@ struct Written {
     ended: bool,
 }
 
+/// Limits by which a test fills an outbox quickly; no pings, so that silence has no say. Further lines may follow.
+pub(super) const SMALL_OUTBOX: &str = "message_bytes_max = \"64 KiB\"\noutbox_soft_bytes = \"256 KiB\"\n\
+    outbox_hard_bytes = \"1 MiB\"\nlinger_timeout_ms = 500\nping_interval_ms = 0\n";
+
 /// The counters of all cores at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Counters(BTreeMap<String, u64>);
@@ -175,6 +179,12 @@ impl Router {
     /// Resident memory, in bytes.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.process.state().resident_bytes
+    }
+
+    /// Its memory is what it was, or not so much more that something without a bound were in it.
+    pub(super) fn expect_memory_near(&self, before: u64) {
+        let now = self.memory_bytes();
+        assert!(now < before + (24 << 20), "{before} became {now}");
     }
 
     /// Open sockets, those that listen included.

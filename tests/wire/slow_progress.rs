@@ -6,26 +6,24 @@ use std::time::Duration;
 use simd_json::prelude::*;
 
 use super::bystanders::Bystanders;
-use super::client::{Client, RawSocket, Received, WebSocket};
-use super::router::{Router, eventually, reasons};
+use super::client::{Client, RawSocket, Received, WebSocket, filler};
+use super::router::{Router, SMALL_OUTBOX, eventually, reasons};
 
-/// Small enough that a test fills an outbox quickly; no pings, so that silence has no say here.
-const SMALL_OUTBOX: &str = "message_bytes_max = \"64 KiB\"\noutbox_soft_bytes = \"256 KiB\"\n\
-                            outbox_hard_bytes = \"1 MiB\"\nping_interval_ms = 0\nslow_consumer_timeout_ms = 600000\n\
-                            credit_bytes_per_session = \"64 KiB\"";
+/// Nobody is closed for the time it takes.
+fn start() -> Router {
+    Router::start(&format!(
+        "{SMALL_OUTBOX}slow_consumer_timeout_ms = 600000\ncredit_bytes_per_session = \"64 KiB\""
+    ))
+}
 
 const PROCEDURE: &str = "in.parts";
 
 /// Parts of about 1 KiB each, several times more than an outbox holds.
 const PARTS: usize = 6000;
 
-fn filler() -> String {
-    format!("\"{}\"", "x".repeat(1000))
-}
-
 /// YIELDs of one invocation, all but the last with progress.
 fn yields(client: &Client, request: u64) -> Vec<u8> {
-    let filler = filler();
+    let filler = filler(1000);
     let parts = (0..PARTS)
         .flat_map(|part| client.frame(&format!(r#"[70,{request},{{"progress":true}},[{part},{filler}]]"#)));
     parts.chain(client.frame(&format!(r#"[70,{request},{{}},["last"]]"#))).collect()
@@ -47,7 +45,7 @@ fn read_parts(client: &mut Client, kind: u64, details_at: usize) -> (usize, simd
 
 #[test]
 fn a_stream_to_a_caller_at_half_speed_holds_its_callee_and_loses_nothing() {
-    let router = Router::start(SMALL_OUTBOX);
+    let router = start();
     let mut bystanders = Bystanders::join(&router);
     for (place, framing) in [(&router.near, WebSocket), (&router.far, RawSocket)] {
         let before = router.counters();
@@ -93,7 +91,7 @@ fn a_stream_to_a_caller_at_half_speed_holds_its_callee_and_loses_nothing() {
 
 #[test]
 fn a_stream_to_a_caller_that_stands_still_ends() {
-    let router = Router::start(SMALL_OUTBOX);
+    let router = start();
     let mut bystanders = Bystanders::join(&router);
     for (place, framing) in [(&router.near, WebSocket), (&router.far, RawSocket)] {
         let (before, memory) = (router.counters(), router.memory_bytes());
@@ -108,7 +106,7 @@ fn a_stream_to_a_caller_that_stands_still_ends() {
         let interrupt = callee.message();
         assert_eq!((&interrupt[0], &interrupt[1]), (&69.into(), &1.into()), "{interrupt:?}");
         assert_eq!(interrupt[2]["reason"], "wamp.error.unavailable");
-        assert!(router.memory_bytes() < memory + (24 << 20), "{memory} became {}", router.memory_bytes());
+        router.expect_memory_near(memory);
         bystanders.check();
         // Nobody was closed, and both go on.
         let (parts, rest) = read_parts(&mut caller, 50, 2);
@@ -127,7 +125,7 @@ fn a_stream_to_a_caller_that_stands_still_ends() {
 
 #[test]
 fn a_stream_to_a_caller_that_left_ends() {
-    let router = Router::start(SMALL_OUTBOX);
+    let router = start();
     for (place, framing) in [(&router.near, WebSocket), (&router.far, RawSocket)] {
         let memory = router.memory_bytes();
         let mut callee = Client::join_for_parts(&router.near, framing, false);
@@ -148,7 +146,7 @@ fn a_stream_to_a_caller_that_left_ends() {
             router.counters().get("messages_received") >= before.get("messages_received") + PARTS as u64
         });
         assert_eq!(router.counters().get("progressive_results"), before.get("progressive_results"));
-        assert!(router.memory_bytes() < memory + (24 << 20), "{memory} became {}", router.memory_bytes());
+        router.expect_memory_near(memory);
         callee.leave();
     }
     router.stop();
@@ -156,14 +154,14 @@ fn a_stream_to_a_caller_that_left_ends() {
 
 #[test]
 fn a_call_in_parts_to_a_callee_that_stands_still_ends() {
-    let router = Router::start(SMALL_OUTBOX);
+    let router = start();
     let mut bystanders = Bystanders::join(&router);
     for (place, framing) in [(&router.near, WebSocket), (&router.far, RawSocket)] {
         let (before, memory) = (router.counters(), router.memory_bytes());
         let mut callee = Client::join_for_parts(&router.near, framing, true);
         callee.register(PROCEDURE);
         let mut caller = Client::join_for_parts(place, framing, false);
-        let filler = filler();
+        let filler = filler(1000);
         let frames: Vec<u8> = (0..PARTS)
             .flat_map(|part| {
                 caller.frame(&format!(r#"[48,1,{{"progress":true}},"{PROCEDURE}",[{part},{filler}]]"#))
@@ -172,7 +170,7 @@ fn a_call_in_parts_to_a_callee_that_stands_still_ends() {
         caller.send_raw(&frames);
         let error = caller.message();
         assert_eq!((&error[0], &error[4]), (&8.into(), &"wamp.error.unavailable".into()), "{error:?}");
-        assert!(router.memory_bytes() < memory + (24 << 20), "{memory} became {}", router.memory_bytes());
+        router.expect_memory_near(memory);
         bystanders.check();
         let (parts, rest) = read_parts(&mut callee, 68, 3);
         assert!(parts > 500 && parts < PARTS, "{parts}");

@@ -1,12 +1,8 @@
 //! Sessions that do not read what they asked for, and callees that do not read what they are asked.
 
 use super::bystanders::Bystanders;
-use super::client::{Client, RawSocket, WebSocket, websocket_frame};
-use super::router::{Router, eventually, reasons};
-
-/// Small enough that a test fills an outbox quickly, and no pings.
-const SMALL_OUTBOX: &str = "message_bytes_max = \"64 KiB\"\noutbox_soft_bytes = \"256 KiB\"\n\
-                            outbox_hard_bytes = \"1 MiB\"\nlinger_timeout_ms = 500\nping_interval_ms = 0\n";
+use super::client::{Client, RawSocket, WebSocket, filler, websocket_frame};
+use super::router::{Router, SMALL_OUTBOX, eventually, reasons};
 
 /// Who takes nothing for a second is closed.
 const IMPATIENT: &str = "slow_consumer_timeout_ms = 1000\n";
@@ -79,7 +75,7 @@ fn a_caller_that_reads_no_results_is_held_back_and_closed() {
             // Its calls began to wait before there was no room for results.
             assert_eq!(counters.get("results_refused"), 0);
             assert_eq!(counters.closed_since(&before), reasons([("slow_consumer", 1)]));
-            assert!(router.memory_bytes() < memory + (24 << 20), "{memory} became {}", router.memory_bytes());
+            router.expect_memory_near(memory);
             bystanders.check();
             other.call("long.answer", "-1");
             assert_eq!(other.message()[0], 50);
@@ -103,10 +99,10 @@ fn a_caller_that_reads_late_gets_every_answer() {
             let mut other = Client::join(&router.near, WebSocket);
             let mut late = Client::join_narrow(place, framing);
             let mut calls = Vec::new();
-            let filler = "x".repeat(1000);
+            let filler = filler(1000);
             let ends: Vec<usize> = (1..=20_000)
                 .map(|request| {
-                    let call = format!(r#"[48,{request},{{}},"long.answer",[0,"{filler}"]]"#);
+                    let call = format!(r#"[48,{request},{{}},"long.answer",[0,{filler}]]"#);
                     calls.extend(late.frame(&call));
                     calls.len()
                 })
@@ -148,11 +144,11 @@ fn a_caller_that_reads_late_gets_every_answer() {
 
 /// Answers every call with its argument and 8 KiB, until one comes with -1.
 fn answer_at_length(mut callee: Client) -> Client {
-    let filler = "x".repeat(8000);
+    let filler = filler(8000);
     loop {
         let invocation = callee.message();
         let (request, argument) = (&invocation[1], &invocation[4][0]);
-        callee.send(&format!(r#"[70,{request},{{}},[{argument},"{filler}"]]"#));
+        callee.send(&format!(r#"[70,{request},{{}},[{argument},{filler}]]"#));
         if *argument == -1 {
             return callee;
         }
@@ -173,17 +169,17 @@ fn whoever_reads_no_small_replies_is_closed_too() {
     drop(pinging);
     // PUBLISHED, to requests that are together more than the kernel holds on their way.
     let mut asking = Client::join_narrow(&router.far, RawSocket);
-    let filler = "x".repeat(200);
+    let filler = filler(200);
     let requests: Vec<u8> = (1..=100_000)
         .flat_map(|request| {
-            asking.frame(&format!(r#"[16,{request},{{"acknowledge":true}},"a.topic",["{filler}"]]"#))
+            asking.frame(&format!(r#"[16,{request},{{"acknowledge":true}},"a.topic",[{filler}]]"#))
         })
         .collect();
     let sent = send_until_closed(&router, &mut asking, &requests, || bystanders.check());
     assert!(sent < requests.len(), "{sent} bytes of requests were taken");
     drop(asking);
     assert_eq!(router.counters().closed_since(&before), reasons([("slow_consumer", 2)]));
-    assert!(router.memory_bytes() < memory + (24 << 20), "{memory} became {}", router.memory_bytes());
+    router.expect_memory_near(memory);
     bystanders.leave();
     router.stop();
 }
@@ -199,7 +195,7 @@ fn callers_of_a_callee_that_stops_reading_are_answered() {
         let mut callee = Client::join_narrow(there, WebSocket);
         callee.register("stalled.procedure");
         let mut caller = Client::join(here, RawSocket);
-        let argument = format!("\"{}\"", "x".repeat(8000));
+        let argument = filler(8000);
         let requests: Vec<_> = (0..300).map(|_| caller.call("stalled.procedure", &argument)).collect();
         bystanders.check();
         // First those for whom there was no room, and at the end those who waited for an answer in vain.
