@@ -21,7 +21,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use simd_json::{Buffers, Node, Tape};
 
-use cpu_time::CpuTime;
+use cpu_time::{CpuTime, by_cpu_time};
 
 const URI: &str = "com.example.station.temperature";
 
@@ -192,11 +192,7 @@ fn encoding(criterion: &mut Criterion<CpuTime>) {
 }
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .with_measurement(CpuTime)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .configure_from_args();
+    let mut criterion = by_cpu_time(Duration::from_secs(1));
     decoding(&mut criterion);
     encoding(&mut criterion);
     criterion.final_summary();

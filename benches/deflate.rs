@@ -16,7 +16,7 @@ use crosspoint::link::{
 };
 use crosspoint::wamp::codec::Serializer;
 
-use cpu_time::CpuTime;
+use cpu_time::{CpuTime, by_cpu_time};
 
 const ENCODING: Encoding = Encoding { serializer: Serializer::Json, framing: Framing::WebSocket };
 
@@ -126,11 +126,7 @@ fn masked(frame: &[u8]) -> Vec<u8> {
 }
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .with_measurement(CpuTime)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1))
-        .configure_from_args();
+    let mut criterion = by_cpu_time(Duration::from_secs(1));
     sending(&mut criterion);
     reading(&mut criterion);
     criterion.final_summary();

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use criterion::Criterion;
 use crosspoint::shard::outbox::{Levels, Outbox, Pool, Push};
 
-use cpu_time::{CpuTime, thread_cpu_ns};
+use cpu_time::{CpuTime, by_cpu_time, thread_cpu_ns};
 use stand::{Stand, append_frame};
 
 const PAYLOAD: &str = "[\"0123456789012345678901234567890123456789012345678901234567890123\"]";
@@ -137,11 +137,7 @@ fn fan_out(criterion: &mut Criterion<CpuTime>, subscribers: usize) {
 }
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .with_measurement(CpuTime)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
+    let mut criterion = by_cpu_time(Duration::from_secs(2));
     for subscribers in [1000, 10_000] {
         fan_out(&mut criterion, subscribers);
     }

@@ -22,7 +22,7 @@ use crosspoint::shard::mesh::{Doorbell, MeshEnd, SharedDoorbell, connect};
 use crosspoint::shard::poller::{EventDoorbell, Poller};
 use rustix::time::{ClockId, clock_gettime};
 
-use cpu_time::{CpuTime, thread_cpu_ns};
+use cpu_time::{CpuTime, by_cpu_time, thread_cpu_ns};
 
 /// Sent, then received.
 const MESSAGES: usize = 2048;
@@ -223,11 +223,7 @@ fn waking(criterion: &mut Criterion<CpuTime>) {
 
 fn main() {
     pin(0);
-    let mut criterion = Criterion::default()
-        .with_measurement(CpuTime)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
+    let mut criterion = by_cpu_time(Duration::from_secs(2));
     messages(&mut criterion);
     waking(&mut criterion);
     criterion.final_summary();

@@ -24,7 +24,7 @@ use crosspoint::shard::listener::{TcpOptions, listen_tcp};
 use crosspoint::shard::mesh::{Doorbell, SharedDoorbell};
 use crosspoint::shard::poller::{EventDoorbell, Poller};
 
-use cpu_time::{CpuTime, thread_cpu_ns};
+use cpu_time::{CpuTime, by_cpu_time, thread_cpu_ns};
 use stand::{HELLO, Stand, UPGRADE, append_frame, shard};
 
 /// So many messages are prepared at a time.
@@ -152,11 +152,7 @@ fn woken(criterion: &mut Criterion<CpuTime>) {
 }
 
 fn main() {
-    let mut criterion = Criterion::default()
-        .with_measurement(CpuTime)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
+    let mut criterion = by_cpu_time(Duration::from_secs(2));
     for connections in [0, 10_000] {
         idle(&mut criterion, connections);
     }

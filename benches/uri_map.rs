@@ -26,7 +26,7 @@ use crosspoint::wamp::message::{Event, Hello, Message, Subscribe};
 use crosspoint::wamp::options::{HelloDetails, SubscribeOptions, Text};
 use crosspoint::wamp::{CloseReason, MatchPolicy, RequestId, SessionId};
 
-use cpu_time::{CpuTime, thread_cpu_ns};
+use cpu_time::{CpuTime, by_cpu_time, thread_cpu_ns};
 
 const NOW: Now = Now { monotonic_us: 1_000_000, wall_us: 1_700_000_000_000_000 };
 
@@ -357,11 +357,7 @@ fn main() {
     // `cargo bench -- --test` and `cargo test --benches` only ask whether it runs.
     let quick = std::env::args().any(|argument| argument == "--test");
     let scale = if quick { 100 } else { 1 };
-    let mut criterion = Criterion::default()
-        .with_measurement(CpuTime)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
+    let mut criterion = by_cpu_time(Duration::from_secs(2));
     exact(&mut criterion, scale);
     wildcards(&mut criterion, scale);
     leaving(&mut criterion, scale);

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each bench takes what it needs")]
 
+use std::time::Duration;
+
+use criterion::Criterion;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -9,6 +12,15 @@ use rustix::time::{ClockId, clock_gettime};
 pub fn thread_cpu_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Criterion by this clock, as the command line wants it: each bench for so long, and a quarter of that before.
+pub fn by_cpu_time(each: Duration) -> Criterion<CpuTime> {
+    Criterion::default()
+        .with_measurement(CpuTime)
+        .warm_up_time(each / 4)
+        .measurement_time(each)
+        .configure_from_args()
 }
 
 /// Measures [`thread_cpu_ns`], in nanoseconds.
