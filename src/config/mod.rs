@@ -346,4 +346,4 @@ pub enum Origins {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,6 +9,12 @@ use proptest::sample::{select, subsequence};
 
 use super::*;
 
+/// One realm with one role, and these `[[realm.user]]`.
+pub(crate) fn with_users(users: &str) -> Config {
+    let realm = "[[realm]]\nname = \"realm1\"\n[[realm.role]]\nname = \"anonymous\"\n";
+    parse("", &format!("{realm}{users}"), &[]).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
 #[test]
 fn nothing_at_all_is_the_default() {
     let config = Config::default();

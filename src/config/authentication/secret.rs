@@ -183,13 +183,10 @@ impl SecretKeys {
 
 #[cfg(test)]
 mod tests {
+    use crate::config::tests::with_users;
     use crate::config::{self, Config};
 
-    const TEXT: &str = r#"
-[[realm]]
-name = "realm1"
-[[realm.role]]
-name = "anonymous"
+    const USERS: &str = r#"
 [[realm.user]]
 authid = "joe"
 role = "anonymous"
@@ -211,7 +208,7 @@ ticket_file = "/eve"
 
     #[test]
     fn secrets_are_shown_nowhere() {
-        let mut config = config::parse("", TEXT, &[]).unwrap();
+        let mut config = with_users(USERS);
         config
             .read_secrets(|_| Some("do not show this".to_owned()), |_| Ok("do not show this\r\n".to_owned()))
             .unwrap();
@@ -224,7 +221,7 @@ ticket_file = "/eve"
 
     #[test]
     fn what_is_not_there_is_named() {
-        let mut config = config::parse("", TEXT, &[]).unwrap();
+        let mut config = with_users(USERS);
         let problems = config.read_secrets(|_| None, |_| Err("it is gone".to_owned())).unwrap_err();
         assert_eq!(
             problems,

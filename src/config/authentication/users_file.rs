@@ -55,27 +55,13 @@ impl Realm {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::{self, Config};
+    use crate::config::tests::with_users;
 
-    const CONFIG: &str = r#"
-[[realm]]
-name = "realm1"
-users_file = "users.toml"
-[[realm.role]]
-name = "anonymous"
-[[realm.user]]
-authid = "joe"
-role = "anonymous"
-ticket = "secret"
-"#;
-
-    fn config() -> Config {
-        config::parse("", CONFIG, &[]).unwrap()
-    }
+    const JOE: &str = "[[realm.user]]\nauthid = \"joe\"\nrole = \"anonymous\"\nticket = \"secret\"";
 
     #[test]
     fn users_of_the_file_are_users_like_others() {
-        let mut config = config();
+        let mut config = with_users(JOE);
         let text = "[[user]]\nauthid = \"bob\"\nrole = \"anonymous\"\nticket_env = \"BOB\"\n";
         config.realms[0].add_users("users.toml", text).unwrap();
         config.read_secrets(|_| Some("of bob".to_owned()), |_| Err(String::new())).unwrap();
@@ -89,7 +75,7 @@ ticket = "secret"
         let text = "[[user]]\nauthid = \"joe\"\nrole = \"anonymous\"\nticket = \"a\"\n\
                     [[user]]\nauthid = \"bob\"\nrole = \"emperor\"\nticket = \"b\"\n\
                     [[user]]\nauthid = \"bob\"\nrole = \"anonymous\"\ntiket = \"c\"\n";
-        let mut config = config();
+        let mut config = with_users(JOE);
         let errors = config.realms[0].add_users("users.toml", text).unwrap_err().to_string();
         for part in [
             "users.toml:2:10",

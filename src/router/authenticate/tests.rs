@@ -3,12 +3,9 @@
 use serde_json::json;
 
 use super::*;
+use crate::config::tests::with_users;
 
-const TEXT: &str = r#"
-[[realm]]
-name = "realm1"
-[[realm.role]]
-name = "anonymous"
+const USERS: &str = r#"
 [[realm.user]]
 authid = "plain"
 role = "anonymous"
@@ -29,8 +26,8 @@ stored_key = "MDEyMzQ1Njc4OWFiMDEyMzQ1Njc4OWFiMDEyMzQ1Njc="
 server_key = "MDEyMzQ1Njc4OWFiMDEyMzQ1Njc4OWFiMDEyMzQ1Njc="
 "#;
 
-fn accounts(text: &str) -> Accounts {
-    Accounts::new(&config::parse("", text, &[]).unwrap().realms[0])
+fn accounts(users: &str) -> Accounts {
+    Accounts::new(&with_users(users).realms[0])
 }
 
 /// What somebody of this name is challenged with, by whatever method works first; nonces are left out.
@@ -58,7 +55,7 @@ fn challenge(accounts: &Accounts, authid: &str) -> (AuthMethod, Value) {
 
 #[test]
 fn nobody_looks_like_somebody() {
-    let accounts = accounts(TEXT);
+    let accounts = accounts(USERS);
     let mut seen = [0; 3];
     for number in 0..300 {
         let name = format!("nobody-{number}");
@@ -87,8 +84,8 @@ fn nobody_looks_like_somebody() {
 
 #[test]
 fn stand_ins_change_with_the_users_alone() {
-    let (first, second) = (accounts(TEXT), accounts(TEXT));
-    let third = accounts(&TEXT.replace("secret = \"secret\"", "secret = \"another\""));
+    let (first, second) = (accounts(USERS), accounts(USERS));
+    let third = accounts(&USERS.replace("secret = \"secret\"", "secret = \"another\""));
     let of = |accounts: &Accounts| {
         (0..20).map(|number| challenge(accounts, &number.to_string())).collect::<Vec<_>>()
     };
@@ -99,10 +96,7 @@ fn stand_ins_change_with_the_users_alone() {
 #[test]
 fn no_answer_of_nobody_is_right() {
     // With one user its stand-ins share the very secret.
-    let accounts = accounts(
-        "[[realm]]\nname = \"a\"\n[[realm.role]]\nname = \"anonymous\"\n[[realm.user]]\nauthid = \"joe\"\n\
-         role = \"anonymous\"\nticket = \"secret\"\n",
-    );
+    let accounts = accounts("[[realm.user]]\nauthid = \"joe\"\nrole = \"anonymous\"\nticket = \"secret\"\n");
     for (authid, expected) in [("joe", true), ("nobody", false)] {
         let principal = accounts.find(AuthMethod::Ticket, Some(authid), &Map::new()).unwrap();
         let verdict = accounts.verify(principal, &Proof::Ticket, "secret", &Map::new());
