@@ -236,6 +236,20 @@ async def sharded_subscription(a, b, uri):
     await nodes[1].leave()
 
 
+@check("sharded registration", "a.shards", "b.shards", cross=True)
+async def sharded_registration(a, b, uri):
+    nodes = [b, await again(b)]
+    for i, node in enumerate(nodes):
+        await node.register(uri, "constant", {"nkey": f"node {i}"}, value=i)
+    first, second = [
+        [one(await a.call(uri, options={"rkey": f"resource {i}"})) for i in range(16)] for _ in range(2)]
+    equal("nodes that answer the second time", second, first)
+    equal("all nodes", set(first), {0, 1})
+    both = await a.call(uri, options={"runmode": "all"})
+    equal("what all answer", both["args"], [{"nkey": f"node {i}", "args": [i]} for i in range(2)])
+    await nodes[1].leave()
+
+
 SENDS_PARTS = {"caller": ["progressive_call_invocations"]}
 TAKES_PARTS = {"callee": ["progressive_call_invocations", "progressive_call_results", "call_canceling"]}
 
