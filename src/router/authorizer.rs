@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 
 use super::authorize::{Action, Decision};
 use super::effects::Effects;
+use super::history::GET_EVENTS;
 use super::own_calls::{Answer, Purpose, is_unavailable};
 use super::peer::{RealmIndex, SessionKey};
+use super::testaments::ADD_TESTAMENT;
 use super::{NOT_ALLOWED, Refusal, Router};
 use crate::config;
 use crate::wamp::error::uri;
@@ -79,6 +81,10 @@ struct Pending {
     realm: RealmIndex,
     role: u16,
     stage: Stage,
+    /// Of what is being decided.
+    action: Action,
+    /// What was decided about the call, where it is about something else besides.
+    first: Option<Verdict>,
     /// While it is asked, and may be kept.
     question: Option<Box<OwnedQuestion>>,
 }
@@ -103,6 +109,18 @@ impl Decisions {
         let before = self.cache.len();
         self.cache.retain(stays);
         (before - self.cache.len()) as u64
+    }
+
+    /// What was decided about an action of a session's request: good for once.
+    fn take(&mut self, key: SessionKey, action: Action) -> Option<Verdict> {
+        let pending = self.pending.get_mut(&key)?;
+        if pending.action != action {
+            return pending.first.take();
+        }
+        match self.pending.remove(&key)?.stage {
+            Stage::Made(verdict) => Some(verdict),
+            Stage::Waiting | Stage::Asked(_) => None,
+        }
     }
 
     /// How many are pending.
@@ -136,7 +154,7 @@ struct OwnedQuestion {
 
 /// What a request asks for beside itself: to be disclosed, and to be retained, to get what is retained, or to push the
 /// holder out. A yes to one that does not is none to one that does.
-type Wishes = [bool; 2];
+pub(super) type Wishes = [bool; 2];
 
 impl From<Question<'_>> for OwnedQuestion {
     fn from(question: Question<'_>) -> Self {
@@ -260,6 +278,23 @@ struct Request<'a> {
     options: Value,
 }
 
+/// What else a request is about than what it says.
+pub(super) struct Another {
+    pub(super) action: Action,
+    pub(super) uri: Box<str>,
+    pub(super) policy: MatchPolicy,
+    pub(super) wishes: Wishes,
+    /// For the authorizer.
+    pub(super) options: Value,
+}
+
+/// Whether a request is about something else besides: who asks for the events of a topic, or leaves a testament, does what
+/// subscribers or publishers do.
+fn is_about_another(message: &Message<'_>) -> bool {
+    let Message::Call(Call { procedure, .. }) = message else { return false };
+    procedure.starts_with("wamp.") && (procedure == GET_EVENTS || procedure == ADD_TESTAMENT)
+}
+
 impl<'a> Request<'a> {
     fn of(message: &'a Message<'_>) -> Option<Self> {
         let exact = MatchPolicy::Exact;
@@ -310,14 +345,11 @@ impl Router {
             Decision::Open if role.authorizer.is_some() => {}
             Decision::Open | Decision::Denied => return Err(NOT_ALLOWED),
         }
-        match self.decisions.pending.remove(&key) {
-            Some(Pending { stage: Stage::Made(verdict), .. }) => match verdict {
-                Verdict::Allowed { disclose } => Ok(Permit { disclose }),
-                Verdict::Denied => Err(NOT_ALLOWED),
-                Verdict::Failed(text) => Err(Refusal { error: uri::AUTHORIZATION_FAILED, text }),
-            },
+        match self.decisions.take(key, action) {
+            Some(Verdict::Allowed { disclose }) => Ok(Permit { disclose }),
+            Some(Verdict::Failed(text)) => Err(Refusal { error: uri::AUTHORIZATION_FAILED, text }),
             // Only what is wrong in itself is not asked about.
-            _ => Err(NOT_ALLOWED),
+            Some(Verdict::Denied) | None => Err(NOT_ALLOWED),
         }
     }
 
@@ -329,11 +361,14 @@ impl Router {
         effects: &mut impl Effects,
     ) -> bool {
         let (realm, session) = self.realm_and_session(key);
-        let (realm_index, role_index) = (session.realm, session.role);
-        let role = &realm.roles[usize::from(role_index)];
-        let Some(authorizer) = role.authorizer.as_deref() else { return false };
+        let role = &realm.roles[usize::from(session.role)];
+        if role.authorizer.is_none() {
+            return false;
+        }
         let Some(request) = Request::of(message) else { return false };
-        if role.permissions.decide(request.action, request.uri, request.policy) != Decision::Open {
+        let decision = role.permissions.decide(request.action, request.uri, request.policy);
+        let is_about_another = decision != Decision::Denied && is_about_another(message);
+        if decision != Decision::Open && !is_about_another {
             return false;
         }
         // What is refused or ends the session anyway is nobody's business.
@@ -345,10 +380,62 @@ impl Router {
         if !is_next || is_more || checked.is_err() {
             return false;
         }
-        match self.decisions.pending.get(&key).map(|pending| pending.stage) {
-            Some(Stage::Made(_)) => return false,
-            Some(Stage::Asked(_)) => return true,
-            Some(Stage::Waiting) | None => {}
+        if decision == Decision::Open {
+            match self.decide(key, request, effects) {
+                None => return true,
+                Some(Verdict::Allowed { .. }) => {}
+                Some(Verdict::Denied | Verdict::Failed(_)) => return false,
+            }
+        }
+        is_about_another && self.waits_for_another(key, message, effects)
+    }
+
+    /// Who calls some procedures of the router does something else by that, which has to be decided, too.
+    fn waits_for_another(
+        &mut self,
+        key: SessionKey,
+        message: &Message<'_>,
+        effects: &mut impl Effects,
+    ) -> bool {
+        let Message::Call(Call { request, procedure, payload, .. }) = message else { return false };
+        let another = if procedure == GET_EVENTS {
+            self.events_to_authorize(key, payload)
+        } else {
+            self.testament_to_authorize(key, payload)
+        };
+        // What is wrong in itself is refused without.
+        let Some(Another { action, uri, policy, wishes, options }) = another else { return false };
+        let (realm, session) = self.realm_and_session(key);
+        let permissions = &realm.roles[usize::from(session.role)].permissions;
+        let request = Request { id: *request, action, uri: &uri, policy, wishes, options };
+        permissions.decide(action, &uri, policy) == Decision::Open
+            && self.decide(key, request, effects).is_none()
+    }
+
+    /// What was decided about a request. Asks where that is not known; `None`: the answer is not there yet.
+    fn decide(
+        &mut self,
+        key: SessionKey,
+        request: Request<'_>,
+        effects: &mut impl Effects,
+    ) -> Option<Verdict> {
+        let (realm, session) = self.realm_and_session(key);
+        let (realm_index, role_index) = (session.realm, session.role);
+        let role = &realm.roles[usize::from(role_index)];
+        let authorizer = role.authorizer.as_deref()?;
+        let mut first = None;
+        match self.decisions.pending.get(&key) {
+            Some(pending) if pending.action == request.action => {
+                first = pending.first;
+                match pending.stage {
+                    Stage::Made(verdict) => return Some(verdict),
+                    Stage::Asked(_) => return None,
+                    Stage::Waiting => {}
+                }
+            }
+            Some(Pending { first: Some(verdict), .. }) => return Some(*verdict),
+            Some(Pending { stage: Stage::Made(verdict), .. }) => first = Some(*verdict),
+            Some(_) | None => {}
         }
         let authid = session.authid();
         let question = Question {
@@ -360,20 +447,22 @@ impl Router {
             authid: &authid,
             uri: request.uri,
         };
-        let pending = |stage| Pending { realm: realm_index, role: role_index, stage, question: None };
+        let action = request.action;
+        let pending =
+            |stage| Pending { realm: realm_index, role: role_index, stage, action, first, question: None };
         if let Some(verdict) = self.decisions.cache.get(question, self.now.monotonic_us) {
             effects.counters().decisions_cached += 1;
             let before = self.decisions.pending.insert(key, pending(Stage::Made(verdict)));
-            if before.is_some() {
+            if before.is_some_and(|before| matches!(before.stage, Stage::Waiting)) {
                 // It was its turn to ask, and it did not.
                 self.let_next_ask(realm_index, role_index, effects);
             }
-            return false;
+            return Some(verdict);
         }
         if authorizer.asked >= self.limits.authorizer_calls_max {
             self.decisions.pending.insert(key, pending(Stage::Waiting));
             self.authorizer(realm_index, role_index, |authorizer| authorizer.waiting.push_back(key));
-            return true;
+            return None;
         }
         let details = json!({
             "session": session.id.0,
@@ -401,10 +490,11 @@ impl Router {
         match self.decisions.pending.get_mut(&key).map(|pending| &mut pending.stage) {
             Some(Stage::Asked(asked)) => {
                 *asked = Some(call);
-                true
+                None
             }
             // It was answered at once.
-            _ => false,
+            Some(Stage::Made(verdict)) => Some(*verdict),
+            Some(Stage::Waiting) | None => Some(Verdict::Denied),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::Router;
 use super::authorize::Action;
-use super::authorizer::Permit;
+use super::authorizer::{Another, Permit};
 use super::effects::Effects;
 use super::meta::Refusal;
 use super::peer::{Body, SessionKey};
@@ -16,6 +16,9 @@ use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
 use crate::wamp::message::{Message, Publish, Value};
 use crate::wamp::{Arguments, MatchPolicy, Payload};
+
+/// The procedure that adds one.
+pub(super) const ADD_TESTAMENT: &str = "wamp.session.add_testament";
 
 /// When a testament is published. Without resumption of sessions both are at the same time, the first one first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,26 @@ fn payload_of<'a>(payload: &Payload<'a>) -> Result<Payload<'a>, Refusal> {
 }
 
 impl Router {
+    /// What a testament needs a permission for beside the call itself, if its arguments are right.
+    pub(super) fn testament_to_authorize(&self, key: SessionKey, payload: &Payload<'_>) -> Option<Another> {
+        let arguments = Arguments::read(payload).ok()?;
+        let topic = arguments.args.first().and_then(Json::as_str)?;
+        let (realm, _) = self.realm_and_session(key);
+        if !realm.meta_api || realm.check_uri(topic).is_err() {
+            return None;
+        }
+        let given = arguments.kwargs.get("publish_options");
+        let says = |key| given.and_then(|given| given.get(key)).and_then(Json::as_bool).unwrap_or(false);
+        let wishes = [says("disclose_me"), says("retain")];
+        let options = json!({
+            "acknowledge": says("acknowledge"),
+            "disclose_me": wishes[0],
+            "retain": wishes[1],
+        });
+        let (uri, policy) = (topic.into(), MatchPolicy::Exact);
+        Some(Another { action: Action::Publish, uri, policy, wishes, options })
+    }
+
     /// `wamp.session.add_testament`
     pub(super) fn add_testament(
         &mut self,

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use self::query::{Query, Recorded};
-use super::Router;
 use super::authorize::Action;
+use super::authorizer::Another;
 use super::broker::Broker;
 use super::effects::Effects;
 use super::peer::{
@@ -21,6 +21,7 @@ use super::peer::{
     ReplyHead, SessionKey, Sitting,
 };
 use super::uri_map::UriMap;
+use super::{NOT_ALLOWED, Router};
 use crate::config;
 use crate::wamp::codec::{Encoder, Serializer, rfc_3339};
 use crate::wamp::error::uri;
@@ -230,29 +231,20 @@ impl Router {
 
     /// What is asked for, if the session may.
     fn history_ask(
-        &self,
+        &mut self,
         key: SessionKey,
         request: RequestId,
         payload: &Payload<'_>,
     ) -> Result<HistoryAsk, Refusal> {
-        const UNREADABLE: Refusal = (uri::INVALID_ARGUMENT, "the arguments cannot be read");
-        const NOT_KEPT: Refusal = (
-            uri::NO_SUCH_SUBSCRIPTION,
-            "no history is kept of this subscription; the configuration says of which",
-        );
-        let arguments = Arguments::read(payload).map_err(|_| UNREADABLE)?;
-        let (subscription, query) = Query::read(&arguments).map_err(|text| (uri::INVALID_ARGUMENT, text))?;
-        let (realm, session) = self.realm_and_session(key);
-        let records = realm.history.as_deref().map_or(&[][..], |history| &history.records);
-        let record = records.iter().position(|record| record.id == subscription).ok_or(NOT_KEPT)?;
-        let Record { uri, policy, .. } = &records[record];
-        let role = &realm.roles[usize::from(session.role)];
-        // What an authorizer decided is known of subscriptions that are held.
-        let may_subscribe = role.permissions.allows(Action::Subscribe, uri, *policy)
-            || self.holds_subscription(key, *policy, uri);
-        if !may_subscribe {
-            return Err((uri::NOT_AUTHORIZED, "the role of the session may not subscribe to this"));
+        const NO_SUBSCRIBER: Refusal =
+            (uri::NOT_AUTHORIZED, "the role of the session may not subscribe to this");
+        let (record, query) = self.read_query(key, payload)?;
+        if let Some((uri, policy)) = self.to_authorize(key, record) {
+            self.permits(key, Action::Subscribe, &uri, policy).map_err(|refusal| {
+                if refusal == NOT_ALLOWED { NO_SUBSCRIBER } else { (refusal.error, refusal.text) }
+            })?;
         }
+        let session = self.sessions.at(key.slot);
         Ok(HistoryAsk {
             realm: session.realm,
             caller: self.sitting(key),
@@ -262,6 +254,37 @@ impl Router {
             authid: session.authid().into(),
             role: session.role,
         })
+    }
+
+    /// What `get_events` needs a permission for beside the call itself, if its arguments are right.
+    pub(super) fn events_to_authorize(&self, key: SessionKey, payload: &Payload<'_>) -> Option<Another> {
+        let (record, _) = self.read_query(key, payload).ok()?;
+        let (uri, policy) = self.to_authorize(key, record)?;
+        // It is what was published before that is asked for.
+        let options = json!({ "match": policy.as_str(), "get_retained": true });
+        Some(Another { action: Action::Subscribe, uri, policy, wishes: [false, true], options })
+    }
+
+    /// What a session has to be allowed to subscribe to, to hear what was recorded; `None`: it subscribes to it, so it is.
+    fn to_authorize(&self, key: SessionKey, record: usize) -> Option<(Box<str>, MatchPolicy)> {
+        let Record { uri, policy, .. } =
+            self.realm_and_session(key).0.history.as_deref()?.records.get(record)?;
+        (!self.holds_subscription(key, *policy, uri)).then(|| (uri.clone(), *policy))
+    }
+
+    /// Of which record, and what.
+    fn read_query(&self, key: SessionKey, payload: &Payload<'_>) -> Result<(usize, Query), Refusal> {
+        const UNREADABLE: Refusal = (uri::INVALID_ARGUMENT, "the arguments cannot be read");
+        const NOT_KEPT: Refusal = (
+            uri::NO_SUCH_SUBSCRIPTION,
+            "no history is kept of this subscription; the configuration says of which",
+        );
+        let arguments = Arguments::read(payload).map_err(|_| UNREADABLE)?;
+        let (subscription, query) = Query::read(&arguments).map_err(|text| (uri::INVALID_ARGUMENT, text))?;
+        let history = self.realm_and_session(key).0.history.as_deref();
+        let records = history.map_or(&[][..], |history| &history.records);
+        let record = records.iter().position(|record| record.id == subscription).ok_or(NOT_KEPT)?;
+        Ok((record, query))
     }
 
     /// At home.
