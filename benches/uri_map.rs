@@ -17,6 +17,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion};
 use crosspoint::config;
 use crosspoint::metrics::Counters;
+use crosspoint::router::database::{DatabaseIndex, Query, QueryNumber};
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crosspoint::router::uri_map::UriMap;
@@ -100,6 +101,18 @@ impl Effects for Nothing {
     }
 
     fn login_failed(&mut self, _session: SessionKey) {}
+
+    fn query(&mut self, _query: Query) -> bool {
+        false
+    }
+
+    fn query_more(&mut self, _database: DatabaseIndex, _query: QueryNumber) {}
+
+    fn query_cancel(&mut self, _database: DatabaseIndex, _query: QueryNumber) {}
+
+    fn has_room(&self, _session: SessionKey) -> bool {
+        true
+    }
 
     fn check(&mut self, _session: SessionKey, _check: SlowCheck) -> bool {
         false

@@ -131,6 +131,14 @@ counters! {
     queue_timeouts
     /// Calls that went to another callee because one refused them.
     calls_rerouted
+    /// Calls given to databases.
+    queries
+    /// Calls that a database had no place for, or that it is away.
+    queries_refused
+    /// Calls given to databases that nobody waited for any more.
+    queries_cancelled
+    /// Procedures of databases that others have registered, each time that a database offered them.
+    database_procedures_shadowed
     /// Registrations that were taken from a callee.
     registrations_revoked
     /// CALLs of meta procedures.

@@ -188,6 +188,7 @@ impl<'a> Run<'a> {
             Input::Bar(barred) => self.world.bar_logins(*barred),
             Input::ChecksFull(full) => self.world.set_checks_full(*full),
             Input::Hold(held) => self.world.hold(*held),
+            Input::Database(index, act) => self.world.database(*index, act)?,
         }
         self.receive()
     }
@@ -289,6 +290,7 @@ impl<'a> Run<'a> {
     /// Everybody leaves, and nothing stays behind.
     fn end(&mut self) {
         self.world.hold(Held::None);
+        self.world.end_databases();
         for party in 0..self.script.parties.len() {
             if self.world.is_connected(party) {
                 self.world.close(party, CloseReason::EndOfStream);

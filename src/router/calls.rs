@@ -111,8 +111,11 @@ impl Router {
             self.refuse_call(key, request, error, text, effects);
             return Ok(());
         }
-        if is_reserved(procedure) && (message.options.progress || message.options.passthru.is_used()) {
-            let text = "a procedure of the router takes neither input in parts nor payload passthru mode";
+        let of_database = self.realm_and_session(key).0.callable.get(procedure).cloned();
+        if (is_reserved(procedure) || of_database.is_some())
+            && (message.options.progress || message.options.passthru.is_used())
+        {
+            let text = "a procedure of the router or of a database takes neither input in parts nor payload passthru mode";
             self.refuse_call(key, request, uri::FEATURE_NOT_SUPPORTED, text, effects);
             return Ok(());
         }
@@ -145,7 +148,11 @@ impl Router {
         {
             return Ok(());
         }
-        // R7 hooks in here: a procedure of a database runs from this core, without home.
+        if let Some(procedure) = of_database {
+            let timing = (self.call_timeout_ms(message), message.options.receive_progress);
+            self.start_query(key, request, procedure, message.payload, timing, effects);
+            return Ok(());
+        }
         let terms = self.call_terms(key, message, permit, effects);
         self.send_call(key, message, terms, effects);
         Ok(())
@@ -323,7 +330,7 @@ impl Router {
     }
 
     /// A call is over: it and its deadline.
-    fn take_call(&mut self, key: SessionKey, request: RequestId) -> Option<OpenCall> {
+    pub(super) fn take_call(&mut self, key: SessionKey, request: RequestId) -> Option<OpenCall> {
         let active = self.sessions.at_mut(key.slot).active.as_mut()?;
         let call = active.calls.remove(&request)?;
         if active.calls.is_empty() && active.calls.capacity() > 64 {
@@ -355,6 +362,9 @@ impl Router {
         (mode, reason): (CancelMode, CancelReason),
         effects: &mut impl Effects,
     ) {
+        if !self.queries.is_empty() && self.cancel_query(caller, request, mode, effects) {
+            return;
+        }
         let home = self.realms[realm.0 as usize].home;
         if self.is_broken(Fault::CancelDirect) {
             // What this design is to be noticed for is the interrupt.
@@ -422,6 +432,7 @@ impl Router {
             }
         }
         let caller = self.sitting(key);
+        self.cancel_queries(caller, effects);
         let home = self.realms[realm.0 as usize].home;
         if self.is_broken(Fault::CancelDirect) {
             inputs.into_iter().for_each(|request| self.forget_input(realm, caller, request, effects));

@@ -4,12 +4,14 @@
 //! procedure, and calls of one caller to one callee keep their order (O3): there is no shortcut past home (R3).
 
 mod nodes;
+mod offered;
 mod pool;
 mod queue;
 mod registration;
 mod takeover;
 mod told;
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hash};
 
 use foldhash::fast::FixedState;
@@ -17,6 +19,7 @@ use hashbrown::HashMap;
 
 pub(super) use self::nodes::Aim;
 use self::nodes::Nodes;
+use self::offered::Offered;
 use self::pool::{Pool, Sequence};
 use self::queue::{Calls, NOBODY, Refusal};
 pub(super) use self::queue::{Deadlines, Work};
@@ -26,6 +29,7 @@ use self::takeover::{Takeover, Takeovers};
 pub(super) use self::told::{Change, ChangeKind, Told};
 use super::Router;
 use super::all_calls::AllCalls;
+use super::database::{DatabaseIndex, give_back};
 use super::effects::{CreditTime, Effects};
 use super::inputs::{InputRoute, InputRoutes};
 use super::peer::{
@@ -71,6 +75,10 @@ pub(super) struct Dealer {
     is_disclosing_announced: bool,
     /// Where the rest of calls in parts goes.
     inputs: InputRoutes,
+    /// What databases offer; ends when they offer nothing any more, and all cores know.
+    offered: HashMap<DatabaseIndex, Offered, FixedState>,
+    /// What of it others have. Ends with the offer, and when it is free.
+    shadowed: BTreeSet<(Box<str>, DatabaseIndex)>,
     pub(super) all_calls: AllCalls,
 }
 
@@ -93,6 +101,8 @@ enum Route {
     One(Chosen),
     /// To one of these, or into their queue.
     Pool(PoolId),
+    /// Back to its caller's core, which runs it there.
+    Database,
 }
 
 impl Dealer {
@@ -112,7 +122,9 @@ impl Dealer {
             last_sequence: Sequence::default(),
             disclosing: 0,
             is_disclosing_announced: false,
-            inputs: InputRoutes::new(hasher),
+            inputs: InputRoutes::new(hasher.clone()),
+            offered: HashMap::with_hasher(hasher),
+            shadowed: BTreeSet::new(),
             all_calls: AllCalls::default(),
         }
     }
@@ -126,7 +138,11 @@ impl Dealer {
 
     /// Whether no callee is remembered.
     pub(super) fn is_empty(&self) -> bool {
-        self.registrations.is_empty() && self.by_callee.is_empty() && self.pools.is_empty()
+        self.registrations.is_empty()
+            && self.by_callee.is_empty()
+            && self.pools.is_empty()
+            && self.offered.is_empty()
+            && self.shadowed.is_empty()
     }
 
     /// How many calls have input to come.
@@ -157,6 +173,7 @@ impl Dealer {
         let callee = match registration.serves {
             Serves::One(callee) => callee,
             Serves::Pool(pool) => return Some(Route::Pool(pool)),
+            Serves::Database(_) => return Some(Route::Database),
         };
         let pattern = self.registrations.uri(entry).is_some_and(|(_, policy)| policy != MatchPolicy::Exact);
         let (registration, disclose_caller) = (registration.id, registration.disclose_caller);
@@ -217,6 +234,15 @@ impl Router {
         match route {
             Some(Route::One(chosen)) => self.hand_over(chosen, call, effects),
             Some(Route::Pool(pool)) => self.route_to_pool(pool, call, effects),
+            Some(Route::Database) => {
+                let letter = give_back(call, effects);
+                let core = letter.head.caller.core;
+                if core == self.core {
+                    self.run_here(&letter, effects);
+                } else {
+                    effects.peer(core, PeerMessage::RunHere(letter));
+                }
+            }
             None => {
                 effects.credit(caller.session(), charge, CreditTime::Now);
                 self.answer_call(caller, request, nobody.0, nobody.1, effects);

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::SlowCheck;
+use super::database::{DatabaseIndex, Query, QueryNumber};
 use super::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crate::metrics::Counters;
 use crate::wamp::codec::{NotRepresentable, OwnedPayload, Serializer};
@@ -141,6 +142,19 @@ pub trait Effects {
     /// Has a check made that is too slow for a core; [`super::Router::handle_checked`] hears of it. `false`: there are
     /// too many under way.
     fn check(&mut self, session: SessionKey, check: SlowCheck) -> bool;
+
+    /// Gives a call to a database; `false`: it is away, or as many wait for it as may wait. Of every one that was taken
+    /// [`super::Router::handle_database`] hears once that it is over.
+    fn query(&mut self, query: Query) -> bool;
+
+    /// The next part of a result may come.
+    fn query_more(&mut self, database: DatabaseIndex, query: QueryNumber);
+
+    /// Nobody waits for a query any more.
+    fn query_cancel(&mut self, database: DatabaseIndex, query: QueryNumber);
+
+    /// Whether a connection takes what it is sent, so that more may be made for it.
+    fn has_room(&self, session: SessionKey) -> bool;
 
     /// A session opened on this connection.
     fn opened(&mut self, session: SessionKey, id: SessionId);

@@ -13,6 +13,7 @@ mod authorizer;
 mod broker;
 mod calls;
 pub mod cookies;
+pub mod database;
 mod dealer;
 mod delivery;
 pub mod effects;
@@ -46,6 +47,7 @@ pub use self::authenticate::SlowCheck;
 use self::authenticator::{Asked, Authenticator};
 use self::authorizer::Decisions;
 use self::cookies::Cookies;
+use self::database::Queries;
 use self::dealer::{Deadlines, Dealer, Work};
 use self::effects::Effects;
 use self::fault::{Fault, Faults};
@@ -173,6 +175,10 @@ pub struct TableSizes {
     pub inputs: usize,
     pub challenges: usize,
     pub own_calls: usize,
+    /// Calls that databases run.
+    pub queries: usize,
+    /// Procedures of databases end with what those offer.
+    pub callable: usize,
     pub decisions: usize,
     /// What realms retain outlives those who published it.
     pub retained: usize,
@@ -222,6 +228,7 @@ pub struct Router {
     asked: HashMap<SessionKey, Box<Asked>, FixedState>,
     cookies: Cookies,
     own_calls: OwnCalls,
+    queries: Queries,
     decisions: Decisions,
     /// Whether any role has an authorizer.
     has_authorizers: bool,
@@ -286,6 +293,7 @@ impl Router {
             asked: HashMap::with_hasher(FixedState::with_seed(hash_seed)),
             cookies: Cookies::new(&config.doors, &config.limits, hash_seed),
             own_calls: OwnCalls::new(hash_seed),
+            queries: Queries::new(hash_seed),
             decisions: Decisions::new(hash_seed, config.limits.authorizer_cache_max),
             has_authorizers,
             meta: Meta::default(),
@@ -500,6 +508,11 @@ impl Router {
             }
             PeerMessage::NodeNews(news) => self.handle_node_news(&news),
             PeerMessage::CookieNews(news) => self.handle_cookie_news(*news),
+            PeerMessage::RunHere(letter) => self.run_here(&letter, effects),
+            PeerMessage::Catalogue(catalogue) => self.take_catalogue(&catalogue, effects),
+            PeerMessage::CatalogueTaken { realm, database, version } => {
+                self.catalogue_taken(from, realm, database, version);
+            }
             PeerMessage::AskHistory(ask) => self.answer_history(&ask, effects),
             PeerMessage::Reply(reply) => self.finish_call(&Parcel::Owned(reply), effects),
             PeerMessage::Cancel { caller, request, mode, reason, realm } => {
@@ -609,6 +622,8 @@ impl Router {
                     .map(Dealer::inputs)
                     .sum::<usize>(),
             own_calls: self.own_calls.len(),
+            queries: self.queries.len(),
+            callable: self.realms.iter().map(|realm| realm.callable.len()).sum(),
             decisions: self.decisions.len(),
             cookies: self.cookies.jars(),
             cookie_logins: self.cookies.logins(),

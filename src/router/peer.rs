@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::cookies::CookieNews;
+use super::database::{Catalogue, DatabaseIndex};
 use super::dealer::Sharing;
 use super::history::HistoryAsk;
 use super::meta::{Answer, Ask, Cause, News};
@@ -537,6 +538,19 @@ pub enum PeerMessage {
         /// What the caller asked.
         call: Box<Letter<CallHead>>,
     },
+    /// From the dealer to the caller's core: a database's procedure is called from there (R7).
+    RunHere(Box<Letter<CallHead>>),
+    /// From the dealer to every other core: what a database offers.
+    Catalogue(Arc<Catalogue>),
+    /// To the dealer: this core calls nothing any more that is not in this catalogue.
+    CatalogueTaken {
+        /// Where the dealer is.
+        realm: RealmIndex,
+        /// Whose it is.
+        database: DatabaseIndex,
+        /// Which.
+        version: u64,
+    },
     /// To every other core: a node came to a sharded subscription, or left it.
     NodeNews(Box<NodeNews>),
     /// To every other core: somebody has logged in with a cookie, or out.
@@ -689,7 +703,8 @@ impl PeerMessage {
     pub fn bytes(&self) -> usize {
         let body = match self {
             Self::Publish { publication, .. } => publication.body.bytes.len() + publication.head.bytes(),
-            Self::Call(call) | Self::Invoke { call, .. } => {
+            Self::Catalogue(catalogue) => catalogue.bytes(),
+            Self::Call(call) | Self::RunHere(call) | Self::Invoke { call, .. } => {
                 call.body.bytes.len() + call.head.terms.as_deref().map_or(0, CallTerms::bytes)
             }
             Self::AskHistory(ask) => ask.bytes(),

@@ -9,6 +9,7 @@ use super::authenticator::Authenticator;
 use super::authorize::Role;
 use super::authorizer::Authorizer;
 use super::broker::Broker;
+use super::database::Callable;
 use super::dealer::Dealer;
 use super::history::History;
 use super::meta::news::Directory;
@@ -44,6 +45,8 @@ pub(super) struct Realm {
     pub(super) retained: Retained,
     /// On every core the nodes of all.
     pub(super) sharding: Sharding,
+    /// On every core what databases offer.
+    pub(super) callable: Callable,
     /// On every core what is kept, and at home the events.
     pub(super) history: Option<Box<History>>,
     /// What its home announces while callees want to know who calls: the same number on every core.
@@ -117,6 +120,7 @@ impl Realm {
             authenticator: None,
             wants_callers: FixedState::with_seed(keys.subscription).hash_one(("callers", &config.name)),
             sharding: Sharding::new(keys.map),
+            callable: Callable::new(keys.map),
             history: History::new(config, &broker, keys.map),
             broker,
             retained: Retained::new(limits),

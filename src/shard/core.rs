@@ -14,6 +14,7 @@ use super::lived::LivedTime;
 use super::mesh::MeshEnd;
 use super::outbox::{Levels, Pool, Push};
 use super::probes::Probe;
+use super::queries::Queries;
 use super::recorder;
 use super::world::World;
 use crate::config::Limits;
@@ -22,6 +23,7 @@ use crate::link::{
     frame_echo_deflated,
 };
 use crate::metrics::Counters;
+use crate::router::database::{DatabaseIndex, Query, QueryNumber};
 use crate::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crate::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crate::router::{Now, SlowCheck};
@@ -132,6 +134,7 @@ pub(super) struct Core<W: World> {
     pub(super) accepting: bool,
     pub(super) tuning: Tuning,
     pub(super) checks: Checks,
+    pub(super) queries: Queries,
     encoder: Encoder,
     deflater: Deflater,
     encoded: Vec<u8>,
@@ -197,6 +200,7 @@ impl<W: World> Core<W> {
             accepting: true,
             tuning: Tuning::default(),
             checks: Checks::default(),
+            queries: Queries::default(),
             encoder: Encoder::new(),
             encoded: Vec::new(),
             framed: Vec::new(),
@@ -740,6 +744,24 @@ impl<W: World> Effects for Core<W> {
         self.counters.checks += u64::from(is_taken);
         self.counters.checks_refused += u64::from(!is_taken);
         is_taken
+    }
+
+    fn query(&mut self, query: Query) -> bool {
+        self.queries.query(query)
+    }
+
+    fn query_more(&mut self, database: DatabaseIndex, query: QueryNumber) {
+        self.queries.more(database, query);
+    }
+
+    fn query_cancel(&mut self, database: DatabaseIndex, query: QueryNumber) {
+        self.queries.cancel(database, query);
+    }
+
+    fn has_room(&self, session: SessionKey) -> bool {
+        let soft_bytes = self.limits.outbox_soft_bytes;
+        // One that is gone takes everything.
+        self.connections.get(session).is_none_or(|connection| connection.outbox.bytes() <= soft_bytes / 2)
     }
 
     fn opened(&mut self, session: SessionKey, _id: SessionId) {

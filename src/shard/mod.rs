@@ -21,6 +21,7 @@ mod output;
 pub mod park;
 pub mod poller;
 mod probes;
+pub mod queries;
 pub mod recorder;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use self::connection::{Paused, Phase};
 use self::control::{Control, Order};
 use self::core::{Core, CoreParts};
 use self::mesh::MeshEnd;
+use self::queries::{Databases, Queries};
 use self::world::{Ready, Token, World};
 use crate::config::Limits;
 use crate::link::{Inflater, LinkConfig};
@@ -55,6 +57,9 @@ const PEER_DELIVERIES_A_TURN: usize = 65_536;
 /// How many connections one turn ends for the same cause: the stop, a timer, a bound of the core. The others are ended in
 /// the next turns.
 const CLOSES_A_TURN: usize = 512;
+
+/// Results of databases that a turn handles at most: those may come as fast as ten thousands a second, and some are long.
+const DATABASE_EVENTS_A_TURN: usize = 256;
 
 /// How many connections one turn of a shard that stops at once closes.
 const CUT_OFF_A_TURN: usize = 4096;
@@ -151,6 +156,7 @@ impl<W: World> Shard<W> {
         self.core.mesh.retry_overflow();
         self.handle_peers();
         self.handle_checked();
+        self.handle_databases();
         self.handle_ready();
         self.handle_still_readable();
         self.handle_deadlines();
@@ -161,6 +167,7 @@ impl<W: World> Shard<W> {
             self.core.mesh.ring_doorbells();
         }
         self.core.flush();
+        self.router.handle_flushed(&mut self.core);
         self.close_broken();
         self.core.settle_credit();
         self.watch_bounds();
@@ -182,11 +189,12 @@ impl<W: World> Shard<W> {
             let control = &self.control;
             let snapshot = self.snapshot;
             let (obeyed, memory) = (self.obeyed, self.core.memory);
-            let checks = &self.core.checks;
+            let (checks, queries) = (&self.core.checks, &self.core.queries);
             let version = self.signing_keys_version;
             let is_quiet = || {
                 control.is_quiet(obeyed, snapshot, memory)
                     && checks.is_empty()
+                    && queries.is_empty()
                     && control.signing_keys_version() == version
             };
             self.core.mesh.may_sleep(is_quiet)
@@ -224,7 +232,8 @@ impl<W: World> Shard<W> {
             return false;
         }
         let reading_stopped = core.readable.is_empty() || core.mesh_is_full();
-        core.dirty.is_empty()
+        core.queries.is_empty()
+            && core.dirty.is_empty()
             && core.bulk.is_empty()
             && reading_stopped
             && core.broken.is_empty()
@@ -332,6 +341,15 @@ impl<W: World> Shard<W> {
     fn handle_checked(&mut self) {
         while let Some(Checked { session, is_right }) = self.core.checks.take() {
             self.router.handle_checked(self.core.now, session, is_right, &mut self.core);
+            self.close_broken();
+        }
+    }
+
+    /// What databases say.
+    fn handle_databases(&mut self) {
+        for _ in 0..DATABASE_EVENTS_A_TURN {
+            let Some(event) = self.core.queries.take() else { break };
+            self.router.handle_database(self.core.now, event, &mut self.core);
             self.close_broken();
         }
     }
@@ -467,6 +485,11 @@ impl<W: World> Shard<W> {
     /// From now on slow checks are made by the threads behind this; without one, on the spot.
     pub fn check_by(&mut self, end: CheckersEnd) {
         self.core.checks = Checks::Elsewhere(end);
+    }
+
+    /// From now on calls of databases go by this; without one, there are none.
+    pub fn query_by(&mut self, databases: Box<dyn Databases>) {
+        self.core.queries = Queries::of(databases);
     }
 
     /// The sizes of the router's tables, for tests.

@@ -62,7 +62,7 @@ pub(crate) enum Input {
     SendsBytes(usize, Vec<u8>),
     /// `A closes end_of_stream`
     Closes(usize, CloseReason),
-    /// `A is full`, `A is stuck`, `A reads`
+    /// `A is slow`, `A is full`, `A is stuck`, `A reads`
     Outbox(usize, Outbox),
     /// `A takes 100 bytes`
     Takes(usize, usize),
@@ -76,6 +76,8 @@ pub(crate) enum Input {
     Bar(bool),
     /// `checks are full`, `checks have room`: of those that are too slow for a core.
     ChecksFull(bool),
+    /// `database 0 …`: what a database does, or is asked to.
+    Database(u16, Database),
     /// `hold`: nothing comes out of the rings. `hold 2 to 0`: nothing out of that one.
     Hold(Held),
 }
@@ -92,6 +94,63 @@ pub(crate) enum Manner {
     With(Vec<(String, String)>),
 }
 
+/// What a database does, or is asked to.
+pub(crate) enum Database {
+    /// `offers com.p com.q`, `offers nothing`: to realm1.
+    Offers(Vec<String>),
+    /// `is full`, `has room`
+    Full(bool),
+    /// `runs com.p [1]`: the oldest call that was not looked at.
+    Runs(String, String),
+    /// `is cancelled com.p`: the oldest call that was cancelled and not looked at.
+    Cancelled(String),
+    /// `may go on with com.p`: another part may come. `waits with com.p`: none may.
+    GoesOn(String),
+    Waits(String),
+    /// `answers com.p [1]`, with a result; `fails com.p com.error [1]`; `sends a part of com.p [1]`. The oldest call of it.
+    Answers(String, String),
+    Fails(String, String, String),
+    Sends(String, String),
+}
+
+impl Database {
+    fn parse(text: &str) -> Option<Self> {
+        let own = |text: &str| text.to_owned();
+        let two = |rest: &str| rest.split_once(' ').map(|(one, other)| (own(one), own(other)));
+        if let Some(rest) = text.strip_prefix("offers ") {
+            let all = rest.split(' ').filter(|word| *word != "nothing").map(own).collect();
+            return Some(Self::Offers(all));
+        }
+        if let Some(rest) = text.strip_prefix("runs ") {
+            return two(rest).map(|(uri, args)| Self::Runs(uri, args));
+        }
+        if let Some(uri) = text.strip_prefix("is cancelled ") {
+            return Some(Self::Cancelled(own(uri)));
+        }
+        if let Some(uri) = text.strip_prefix("may go on with ") {
+            return Some(Self::GoesOn(own(uri)));
+        }
+        if let Some(uri) = text.strip_prefix("waits with ") {
+            return Some(Self::Waits(own(uri)));
+        }
+        if let Some(rest) = text.strip_prefix("answers ") {
+            return two(rest).map(|(uri, args)| Self::Answers(uri, args));
+        }
+        if let Some(rest) = text.strip_prefix("sends a part of ") {
+            return two(rest).map(|(uri, args)| Self::Sends(uri, args));
+        }
+        if let Some(rest) = text.strip_prefix("fails ") {
+            let (uri, rest) = two(rest)?;
+            return two(&rest).map(|(error, args)| Self::Fails(uri, error, args));
+        }
+        match text {
+            "is full" => Some(Self::Full(true)),
+            "has room" => Some(Self::Full(false)),
+            _ => None,
+        }
+    }
+}
+
 /// Which rings nothing comes out of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Held {
@@ -106,6 +165,8 @@ pub(crate) enum Held {
 pub(crate) enum Outbox {
     /// Anything.
     Reads,
+    /// Anything, but nothing that is made for it alone shall be made before it has taken more.
+    Slow,
     /// Small replies only: it is at its hard bound.
     Full,
     /// Nothing: the reserve for replies is used up too.
@@ -157,6 +218,9 @@ impl Script {
             "hold" => return Some(Act::Do(Input::Hold(Held::All))),
             "release" => return Some(Act::Do(Input::Hold(Held::None))),
             _ => {}
+        }
+        if let Some((index, rest)) = text.strip_prefix("database ").and_then(|rest| rest.split_once(' ')) {
+            return Some(Act::Do(Input::Database(number(index), Database::parse(rest)?)));
         }
         if let Some((from, to)) = text.strip_prefix("hold ").and_then(|pair| pair.split_once(" to ")) {
             return Some(Act::Do(Input::Hold(Held::One(number(from), number(to)))));
@@ -223,6 +287,7 @@ impl Script {
                 return Some(Act::Do(Input::Closes(party, *reason)));
             }
             ["is", "full"] => return Some(Act::Do(Input::Outbox(party, Outbox::Full))),
+            ["is", "slow"] => return Some(Act::Do(Input::Outbox(party, Outbox::Slow))),
             ["is", "stuck"] => return Some(Act::Do(Input::Outbox(party, Outbox::Stuck))),
             ["pongs"] => return Some(Act::Do(Input::Pongs(party, true))),
             ["is", "silent"] => return Some(Act::Do(Input::Pongs(party, false))),

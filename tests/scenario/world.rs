@@ -1,19 +1,21 @@
 //! The routers of a node without a node: rings, outboxes and accounts in memory, every effect recorded.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use crosspoint::cookie::CookieDigest;
 use crosspoint::metrics::Counters;
+use crosspoint::router::database::{DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber};
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
-use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
+use crosspoint::router::peer::{Charge, CoreId, PeerMessage, RealmIndex, SessionKey, SessionRef};
 use crosspoint::router::{Handled, LinkInfo, Now, Router, RouterConfig, SlowCheck, TableSizes};
-use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, Serializer, decode};
+use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, OwnedPayload, Serializer, decode};
 use crosspoint::wamp::message::{Event, Message};
 use crosspoint::wamp::{CloseReason, MessageType, SessionId};
 
-use super::script::{Held, Outbox};
+use super::script::{Database, Held, Outbox};
 
 /// What a party got, in the bytes that it got.
 #[derive(Debug)]
@@ -62,6 +64,7 @@ struct Recorder {
     checks_are_full: bool,
     /// The address of all has failed to log in too often.
     is_barred: bool,
+    databases: Databases,
 }
 
 impl Recorder {
@@ -135,7 +138,7 @@ impl Effects for Recorder {
         if frame.len() > bytes_max {
             return Sent::TooLarge;
         }
-        if outbox != Outbox::Reads {
+        if !matches!(outbox, Outbox::Reads | Outbox::Slow) {
             return Sent::Full;
         }
         self.received.push((party, Received::Message(frame.to_vec())));
@@ -205,6 +208,22 @@ impl Effects for Recorder {
         true
     }
 
+    fn query(&mut self, query: Query) -> bool {
+        self.databases.query(query)
+    }
+
+    fn query_more(&mut self, _database: DatabaseIndex, query: QueryNumber) {
+        self.databases.more.push(query);
+    }
+
+    fn query_cancel(&mut self, _database: DatabaseIndex, query: QueryNumber) {
+        self.databases.cancelled.push(query);
+    }
+
+    fn has_room(&self, session: SessionKey) -> bool {
+        self.connections.get(&session).is_none_or(|connection| connection.outbox == Outbox::Reads)
+    }
+
     fn opened(&mut self, session: SessionKey, _id: SessionId) {
         let connection = self.connections.get_mut(&session).expect("opened without a connection");
         assert!(!connection.open, "opened twice");
@@ -232,6 +251,106 @@ impl Effects for Recorder {
     fn counters(&mut self) -> &mut Counters {
         &mut self.counters
     }
+}
+
+/// Databases are numbered below this.
+const DATABASES_MAX: u16 = 2;
+
+/// What one core asked of databases.
+#[derive(Default)]
+struct Databases {
+    /// Not over, the oldest first.
+    running: Vec<Query>,
+    /// Not looked at.
+    started: VecDeque<QueryNumber>,
+    cancelled: Vec<QueryNumber>,
+    more: Vec<QueryNumber>,
+    is_full: bool,
+}
+
+impl Databases {
+    fn query(&mut self, query: Query) -> bool {
+        if !self.is_full {
+            self.started.push_back(query.number);
+            self.running.push(query);
+        }
+        !self.is_full
+    }
+
+    /// `None`: this core has not asked for that.
+    fn act(
+        &mut self,
+        database: DatabaseIndex,
+        act: &Database,
+        encoder: &mut Encoder,
+    ) -> Option<Result<Option<DatabaseEvent>, String>> {
+        let oldest = |uri: &str| {
+            let is = |query: &&Query| query.database == database && *query.procedure.uri == *uri;
+            self.running.iter().find(is).cloned()
+        };
+        match act {
+            Database::Runs(uri, args) => {
+                let number = self.started.pop_front()?;
+                let query = self.running.iter().find(|query| query.number == number)?.clone();
+                let json = encoder.transcode(&query.payload.as_payload(), Serializer::Json);
+                let payload = query.payload.as_payload();
+                let bytes = match (&json, payload.serializer) {
+                    (_, Serializer::Json) => payload.args,
+                    (Ok(json), _) => json.as_payload().args,
+                    (Err(error), _) => return Some(Err(error.to_string())),
+                };
+                let got = if bytes.is_empty() { "nothing".into() } else { String::from_utf8_lossy(bytes) };
+                let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+                let is_same = value(&got) == value(args) && (got == **args || got != "nothing");
+                if *query.procedure.uri == **uri && query.database == database && is_same {
+                    return Some(Ok(None));
+                }
+                Some(Err(format!("it runs {} {got} of {:?}", query.procedure.uri, query.database)))
+            }
+            Database::Cancelled(uri) => {
+                let query = oldest(uri)?;
+                let place = self.cancelled.iter().position(|number| *number == query.number)?;
+                self.cancelled.remove(place);
+                Some(Ok(None))
+            }
+            Database::GoesOn(uri) => {
+                let query = oldest(uri)?;
+                let place = self.more.iter().position(|number| *number == query.number)?;
+                self.more.remove(place);
+                Some(Ok(None))
+            }
+            Database::Waits(uri) => {
+                let query = oldest(uri)?;
+                let waits = !self.more.contains(&query.number);
+                Some(if waits { Ok(None) } else { Err("it may go on".to_owned()) })
+            }
+            Database::Sends(uri, args) => {
+                let query = oldest(uri)?;
+                Some(Ok(Some(DatabaseEvent::Part(query.number, payload_of(args, &query, encoder)))))
+            }
+            Database::Answers(uri, args) => {
+                let query = oldest(uri)?;
+                self.running.retain(|other| other.number != query.number);
+                Some(Ok(Some(DatabaseEvent::Done(query.number, payload_of(args, &query, encoder)))))
+            }
+            Database::Fails(uri, error, args) => {
+                let query = oldest(uri)?;
+                self.running.retain(|other| other.number != query.number);
+                let payload = payload_of(args, &query, encoder);
+                Some(Ok(Some(DatabaseEvent::Failed(query.number, error.as_str().into(), payload))))
+            }
+            Database::Offers(_) | Database::Full(_) => None,
+        }
+    }
+}
+
+/// As the threads of a database write it: in the serializer of the caller.
+fn payload_of(args: &str, query: &Query, encoder: &mut Encoder) -> OwnedPayload {
+    let json = OwnedPayload::new(Serializer::Json, args.as_bytes().to_vec(), Vec::new());
+    if query.serializer == Serializer::Json {
+        return json;
+    }
+    encoder.transcode(&json.as_payload(), query.serializer).expect("a script has what can be written")
 }
 
 struct Core {
@@ -296,6 +415,7 @@ impl World {
                 checked: VecDeque::new(),
                 checks_are_full: false,
                 is_barred: false,
+                databases: Databases::default(),
                 share: config.limits.credit_bytes_per_session as i64,
             },
             generations: Vec::new(),
@@ -444,6 +564,51 @@ impl World {
         let key = self.connections[party].expect("the party is not connected");
         let core = &mut self.cores[self.setup.placement[party] as usize];
         core.recorder.connections.get_mut(&key).expect("the party is not connected")
+    }
+
+    /// What a database does, or is asked to.
+    pub(crate) fn database(&mut self, database: u16, act: &Database) -> Result<(), String> {
+        let index = DatabaseIndex(database);
+        if let Database::Offers(uris) = act {
+            let procedure = |uri: &String| {
+                Arc::new(Procedure { uri: uri.as_str().into(), driver: Arc::new(()), timeout_ms: 0 })
+            };
+            let procedures: Arc<[Arc<Procedure>]> = uris.iter().map(procedure).collect();
+            for core in &mut self.cores {
+                let event = DatabaseEvent::Offer(RealmIndex(0), index, Arc::clone(&procedures));
+                core.router.handle_database(self.now, event, &mut core.recorder);
+            }
+        } else if let Database::Full(full) = act {
+            self.cores.iter_mut().for_each(|core| core.recorder.databases.is_full = *full);
+        } else {
+            // The outboxes of those that read have been flushed since.
+            for core in &mut self.cores {
+                core.router.handle_flushed(&mut core.recorder);
+            }
+            let said = self.cores.iter_mut().find_map(|core| {
+                let said = core.recorder.databases.act(index, act, &mut core.recorder.encoder)?;
+                if let Ok(Some(event)) = &said {
+                    core.router.handle_database(self.now, event.clone(), &mut core.recorder);
+                }
+                Some(said.map(|_| ()))
+            });
+            said.ok_or("no core has asked the database for that")??;
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Databases end what they run, and offer nothing any more.
+    pub(crate) fn end_databases(&mut self) {
+        for core in &mut self.cores {
+            for query in std::mem::take(&mut core.recorder.databases.running) {
+                let event = DatabaseEvent::Done(query.number, payload_of("[]", &query, &mut Encoder::new()));
+                core.router.handle_database(self.now, event, &mut core.recorder);
+            }
+        }
+        for database in 0..DATABASES_MAX {
+            let _ = self.database(database, &Database::Offers(Vec::new()));
+        }
     }
 
     /// Lets time pass, stopping at every deadline.

@@ -12,6 +12,7 @@ use super::pool::{Lane, Pick, Sequence};
 use super::{Chosen, Dealer, PoolId};
 use crate::config::Limits;
 use crate::router::Router;
+use crate::router::database::DatabaseIndex;
 use crate::router::effects::{CreditTime, Effects};
 use crate::router::peer::{
     CallHead, Charge, InvocationEnd, Letter, MESSAGE_OVERHEAD_BYTES, Parcel, PeerMessage, RealmIndex,
@@ -125,6 +126,8 @@ pub(in crate::router) enum Work {
     Again(Box<Letter<CallHead>>),
     /// A REGISTER that waited for another callee.
     Register(Box<RegisterLetter>),
+    /// A URI is free that this database offers.
+    Offer(RealmIndex, DatabaseIndex),
     /// A call that nobody can take.
     Fail(Sitting, RequestId, Refusal),
 }
@@ -575,6 +578,7 @@ impl Router {
                 }
                 Work::Again(letter) => self.route_call_or(LEFT, Parcel::Owned(letter), effects),
                 Work::Register(letter) => self.register_at_home(*letter, effects),
+                Work::Offer(realm, database) => self.offer_again(realm, database, effects),
                 Work::Fail(caller, request, (error, text)) => {
                     self.answer_call(caller, request, error, text, effects);
                 }

@@ -5,6 +5,7 @@ use super::pool::{Pool, Sequence};
 use super::queue::Home;
 use super::told::{Change, ChangeKind};
 use super::{Dealer, PoolId};
+use crate::router::database::DatabaseIndex;
 use crate::router::peer::{RegisterLetter, RegisterOutcome, Sitting};
 use crate::router::sharding::{KeyHash, node_hash};
 use crate::router::uri_map::EntryKey;
@@ -26,6 +27,8 @@ pub(super) enum Serves {
     One(Sitting),
     /// Some callees, or one whose calls are counted. Ends with the last of them.
     Pool(PoolId),
+    /// A database. Ends with what it offers (`offered.rs`).
+    Database(DatabaseIndex),
 }
 
 /// A procedure or pattern, and who serves it.
@@ -83,8 +86,7 @@ pub(in crate::router) struct Revoked {
 }
 
 impl Home<'_> {
-    /// The first one gets it, and says who may join: the only sequencer there is (R7 inserts database procedures here as
-    /// well). Whoever has to go for it is put into `revoked`.
+    /// The first one gets it, and says who may join: the only sequencer there is, for what databases offer too. Whoever has to go for it is put into `revoked`.
     pub(super) fn register(
         &mut self,
         letter: &RegisterLetter,
@@ -92,7 +94,9 @@ impl Home<'_> {
     ) -> RegisterOutcome {
         let uri_bytes = letter.uri_bytes();
         if let Some(entry) = self.dealer.registrations.find(letter.match_policy, &letter.procedure) {
-            if !letter.force_reregister {
+            let serves = self.dealer.registrations.get(entry).map(|registration| &registration.serves);
+            // What a database offers is not a client's to take.
+            if !letter.force_reregister || matches!(serves, Some(Serves::Database(_))) {
                 return self.join(entry, letter);
             }
             // What waits there is routed once the new callee is in its place.
@@ -149,7 +153,7 @@ impl Home<'_> {
     }
 
     /// For the meta API.
-    fn tell(&mut self, session: SessionId, registration: RegistrationId, kind: ChangeKind) {
+    pub(super) fn tell(&mut self, session: SessionId, registration: RegistrationId, kind: ChangeKind) {
         if self.is_told {
             self.changes.push((self.realm, Change { session, registration, kind }));
         }
@@ -231,6 +235,7 @@ impl Home<'_> {
                 let pool = self.dealer.pools.get(&pool);
                 pool.map_or_else(Vec::new, |pool| pool.callees().map(|callee| callee.sitting).collect())
             }
+            Serves::Database(_) => Vec::new(),
         };
         callees.into_iter().filter_map(|callee| self.remove_one(callee, id)).collect()
     }
@@ -265,10 +270,16 @@ impl Home<'_> {
         if let Some((pool, _)) = held.pool {
             self.dealer.pools.remove(&pool);
         }
+        let is_wanted = !self.dealer.shadowed.is_empty();
+        let uri = self.dealer.registrations.uri(held.entry).filter(|_| is_wanted);
+        let uri = uri.map(|(uri, _)| Box::from(uri));
         if let Some(registration) = self.dealer.registrations.remove(held.entry) {
             self.dealer.by_id.remove(&registration.id);
             self.end_takeover(registration.id);
             self.tell(held.session, registration.id, ChangeKind::Deleted);
+            if let Some(uri) = uri {
+                self.freed(uri);
+            }
         }
     }
 }

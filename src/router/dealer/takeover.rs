@@ -119,6 +119,7 @@ impl Dealer {
     fn sole_holder(&self, registration: &Registration) -> Option<Sitting> {
         match registration.serves {
             Serves::One(callee) => Some(callee),
+            Serves::Database(_) => None,
             Serves::Pool(pool) => {
                 let pool = self.pools.get(&pool).filter(|pool| {
                     // Nodes stand beside each other, whoever they are.

@@ -78,6 +78,7 @@ impl Dealer {
         let registration = self.registrations.get(*self.by_id.get(&id)?)?;
         Some(match registration.serves {
             Serves::One(_) => 1,
+            Serves::Database(_) => 0,
             Serves::Pool(pool) => self.pools.get(&pool).map_or(0, |pool| pool.len()),
         })
     }
@@ -92,6 +93,7 @@ impl Dealer {
     fn sittings(&self, registration: &Registration) -> Vec<Sitting> {
         match registration.serves {
             Serves::One(callee) => vec![callee],
+            Serves::Database(_) => Vec::new(),
             Serves::Pool(pool) => {
                 let pool = self.pools.get(&pool);
                 pool.map_or_else(Vec::new, |pool| pool.callees().map(|callee| callee.sitting).collect())
