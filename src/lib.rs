@@ -11,3 +11,5 @@ pub mod router;
 pub mod shard;
 pub mod token;
 pub mod wamp;
+#[cfg(test)]
+mod work;

@@ -105,6 +105,8 @@ pub fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(key) else {
         unreachable!("HMAC takes keys of any length");
     };
+    #[cfg(test)]
+    crate::work::count(|work| work.hmacs += 1);
     hmac.update(message);
     hmac.finalize().into_bytes().into()
 }
@@ -187,6 +189,8 @@ impl PasswordHash {
     /// Whether it is that of a password. This is what takes so long.
     #[must_use]
     pub fn matches(&self, password: &[u8]) -> bool {
+        #[cfg(test)]
+        crate::work::count(|work| work.passwords += 1);
         let mut hash = vec![0; self.hash.len()];
         match self.costs {
             Costs::Argon2id { memory_kib, iterations, lanes } => {

@@ -29,6 +29,8 @@ pub(super) fn is_right(public_key: &PublicKey, challenge: &[u8; 32], signature: 
     let (signature, signed) = bytes.split_at(64);
     let Ok(signature) = Signature::from_slice(signature) else { return false };
     let Ok(key) = VerifyingKey::from_bytes(public_key) else { return false };
+    #[cfg(test)]
+    crate::work::count(|work| work.signatures += 1);
     // Strict: a weak key would be satisfied by anything.
     let is_signed = key.verify_strict(signed, &signature).is_ok();
     let is_of_this_challenge: bool = signed.ct_eq(challenge).into();
