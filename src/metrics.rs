@@ -210,3 +210,61 @@ counters! {
     /// Pongs received.
     pongs
 }
+
+/// What one core counted of a realm since it started, and what the realm has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RealmCounters {
+    /// Sessions opened.
+    pub sessions_opened: u64,
+    /// Sessions ended.
+    pub sessions_ended: u64,
+    /// Publications of sessions, their testaments included.
+    pub publications: u64,
+    /// EVENTs queued.
+    pub events: u64,
+    /// CALLs accepted.
+    pub calls: u64,
+    /// Requests answered with ERROR, calls included, and publications refused without a word.
+    pub errors: u64,
+    /// Subscriptions that sessions made.
+    pub subscribed: u64,
+    /// Those of them that have ended.
+    pub unsubscribed: u64,
+    /// REGISTERs answered with REGISTERED.
+    pub registered: u64,
+    /// Registrations that there are; those that are shared count once.
+    pub registrations: u64,
+}
+
+impl RealmCounters {
+    /// Adds another core's.
+    pub fn add(&mut self, other: &Self) {
+        self.sessions_opened += other.sessions_opened;
+        self.sessions_ended += other.sessions_ended;
+        self.publications += other.publications;
+        self.events += other.events;
+        self.calls += other.calls;
+        self.errors += other.errors;
+        self.subscribed += other.subscribed;
+        self.unsubscribed += other.unsubscribed;
+        self.registered += other.registered;
+        self.registrations += other.registrations;
+    }
+
+    /// Every one with its name: what there is, and then what there ever was.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 10] {
+        [
+            ("sessions", self.sessions_opened.saturating_sub(self.sessions_ended)),
+            ("subscriptions", self.subscribed.saturating_sub(self.unsubscribed)),
+            ("registrations", self.registrations),
+            ("sessions_opened", self.sessions_opened),
+            ("publications", self.publications),
+            ("events", self.events),
+            ("calls", self.calls),
+            ("errors", self.errors),
+            ("subscribed", self.subscribed),
+            ("registered", self.registered),
+        ]
+    }
+}

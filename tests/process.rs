@@ -16,6 +16,7 @@ mod process {
     mod logs;
     mod machine;
     mod preflight;
+    mod realms;
     mod service_manager;
     mod signing_keys;
     mod start;

@@ -31,7 +31,7 @@ use self::panic::install_panic_hook;
 use self::service_manager::ServiceManager;
 use self::signing_keys::SigningKeyFiles;
 use crate::config::{Config, Realm};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, RealmCounters};
 use crate::shard::control::{Order, Whereabouts};
 use crate::shard::kernel::Kernel;
 use crate::shard::listener::UnixPath;
@@ -59,6 +59,9 @@ const CUT_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// How long a snapshot of the counters is waited for.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Realms that a report has a line for.
+const REALMS_SHOWN_MAX: usize = 1_000;
 
 /// Why the router did not start, or ended.
 #[derive(Debug)]
@@ -366,6 +369,7 @@ impl Node {
         let wanted: Vec<_> = self.cores.iter().map(Core::want_recorder).collect();
         let deadline_us = after(SNAPSHOT_TIMEOUT);
         let mut sum = Counters::default();
+        let mut realms = vec![RealmCounters::default(); self.started.realms.len()];
         for (index, (core, number)) in self.cores.iter().zip(wanted).enumerate() {
             while !core.control.has_answered(number) && clock::now().monotonic_us < deadline_us {
                 std::thread::park_timeout(Duration::from_millis(1));
@@ -374,15 +378,35 @@ impl Node {
                 warn!(core = index, "the core did not answer; its last counters count");
             }
             sum.add(&core.control.counters());
+            for (sum, counted) in realms.iter_mut().zip(core.control.take_realms()) {
+                sum.add(&counted);
+            }
         }
         // First, because the lines of the recorders may be more than a slow reader of the log takes.
         let counters: Vec<_> =
             sum.named().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         info!("counters: {}", counters.join(" "));
+        self.report_realms(&realms);
         for (index, core) in self.cores.iter().enumerate() {
             for line in core.control.take_recorder().lines() {
                 info!(core = index, "recorder: {line}");
             }
+        }
+    }
+}
+
+impl Node {
+    /// A line for each realm that has had a session, as many as a log takes.
+    fn report_realms(&self, counted: &[RealmCounters]) {
+        let mut used = self.started.realms.iter().zip(counted).filter(|(_, realm)| realm.sessions_opened > 0);
+        for (name, realm) in used.by_ref().take(REALMS_SHOWN_MAX) {
+            let counts: Vec<_> =
+                realm.named().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+            info!(realm = name, "of this realm: {}", counts.join(" "));
+        }
+        let left_out = used.count();
+        if left_out > 0 {
+            info!(realms = left_out, "of these realms nothing is shown: there are too many");
         }
     }
 }

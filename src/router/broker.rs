@@ -416,6 +416,7 @@ impl Router {
             self.send_retained(key, realm, entry, effects);
         }
         if let Some(is_first) = added {
+            self.realms[usize::from(realm.0)].counts.subscribed.add(1);
             if is_reserved(topic) {
                 let sequence = self.next_meta_sequence();
                 self.realms[usize::from(realm.0)].broker.late.insert((entry, key.slot), sequence);
@@ -489,6 +490,7 @@ impl Router {
             broker.late.remove(&(held.entry, key.slot));
         }
         let (moved, uri_bytes) = broker.remove_subscriber(held);
+        self.realms[usize::from(realm.0)].counts.unsubscribed.add(1);
         active.uri_bytes -= uri_bytes;
         if let Some((subscriber, index)) = moved
             && let Some(active) = self.sessions.at_mut(subscriber.slot).active.as_mut()
@@ -579,6 +581,7 @@ impl Router {
             wanted.all();
         }
         let realm = &self.realms[usize::from(realm_index.0)];
+        realm.counts.publications.add(1);
         let is_recorded =
             realm.history.as_deref().is_some_and(|history| history.wants(topic, head.audience.as_deref()));
         if is_recorded {
@@ -707,6 +710,7 @@ impl Router {
             self.refuse(key, MessageType::Publish, message.request, error, text, effects);
         } else {
             effects.counters().request_errors += 1;
+            self.realm_and_session(key).0.counts.errors.add(1);
         }
     }
 
@@ -771,6 +775,7 @@ impl Router {
         let audience = delivery.head.audience.as_deref();
         let own_cause = delivery.head.cause.filter(|cause| cause.core() == self.core);
         let mut transcoded = Transcoded::default();
+        let mut events = 0;
         let mut matching = broker.subscriptions.matching(delivery.topic);
         for entry in matching.by_ref() {
             let Some(subscription) = broker.subscriptions.get(entry) else { continue };
@@ -824,6 +829,7 @@ impl Router {
                 let key = SessionKey { slot: subscriber.slot, generation: session.generation };
                 let Some(active) = session.active.as_mut() else { continue };
                 let sent = deliver(key, active, &mut event, &mut frames, &mut transcoded, effects);
+                events += u64::from(sent == Sent::Accepted);
                 if sent == Sent::Full && role.slow == SlowPolicy::Drop {
                     active.events_lost += 1;
                     effects.counters().events_dropped += 1;
@@ -833,6 +839,7 @@ impl Router {
                 }
             }
         }
+        realm.counts.events.add(events);
         effects.searched(matching.shapes_tried());
     }
 }

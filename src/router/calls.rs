@@ -89,6 +89,7 @@ impl Router {
             return Err(ProtocolError::new(format!("CALL.Request {request}: a call with this id is open")));
         }
         effects.counters().calls += 1;
+        realm.counts.calls.add(1);
         if let Err(error) = check_procedure(realm, procedure) {
             self.refuse_call(key, request, uri::INVALID_URI, error, effects);
             return Ok(());
@@ -572,6 +573,7 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         effects.counters().call_errors += 1;
+        self.realm_and_session(key).0.counts.errors.add(1);
         let mut message = Message::Error(Error {
             request_type: MessageType::Call,
             request,
@@ -601,6 +603,7 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         effects.counters().call_errors += 1;
+        self.realm_and_session(key).0.counts.errors.add(1);
         self.send_error(key, MessageType::Call, request, error, text, effects);
     }
 }

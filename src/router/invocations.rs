@@ -302,9 +302,11 @@ impl Router {
         let hash_seed = self.hash_seed;
         let Some(session) = self.sessions.sitting(callee) else { return };
         let key = callee.key;
+        let realm = session.realm;
         let active = session.active(hash_seed);
         match outcome {
             RegisterOutcome::Registered(registration) => {
+                self.realms[usize::from(realm.0)].counts.registered.add(1);
                 // O4: any INVOCATION for it comes behind this on the same ring.
                 let _ = effects.reply(key, &Message::Registered(Registered { request, registration }));
             }

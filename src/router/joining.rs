@@ -518,6 +518,7 @@ impl Router {
         effects.counters().sessions_opened += 1;
         effects.opened(key, id);
         let realm = &self.realms[usize::from(realm_index.0)];
+        realm.counts.sessions_opened.add(1);
         let session = self.sessions.at(key.slot);
         let authextra = session.authextra();
         let welcome = Message::Welcome(Welcome {

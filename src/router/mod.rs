@@ -13,6 +13,7 @@ mod authorizer;
 mod broker;
 mod calls;
 pub mod cookies;
+mod counts;
 pub mod database;
 mod dealer;
 mod delivery;
@@ -673,6 +674,7 @@ impl Router {
             return;
         }
         effects.counters().sessions_ended += 1;
+        self.realm_and_session(key).0.counts.sessions_ended.add(1);
         let callee = self.sitting(key);
         // From here on nothing is sent to it, wherever home is: no INTERRUPT of a call to itself either.
         self.sessions.at_mut(key.slot).state = State::Connected;
@@ -743,6 +745,7 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         effects.counters().request_errors += 1;
+        self.realm_and_session(key).0.counts.errors.add(1);
         self.send_error(key, request_type, request, error, text, effects);
     }
 

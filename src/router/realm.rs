@@ -9,6 +9,7 @@ use super::authenticator::Authenticator;
 use super::authorize::Role;
 use super::authorizer::Authorizer;
 use super::broker::Broker;
+use super::counts::Counts;
 use super::database::Callable;
 use super::dealer::Dealer;
 use super::history::History;
@@ -40,6 +41,7 @@ pub(super) struct Realm {
     pub(super) tokens: Option<Tokens>,
     /// Knows those whom `accounts` does not.
     pub(super) authenticator: Option<Authenticator>,
+    pub(super) counts: Counts,
     pub(super) broker: Broker,
     /// Alike on every core.
     pub(super) retained: Retained,
@@ -118,6 +120,7 @@ impl Realm {
             accounts: Accounts::new(config),
             tokens: config.token.as_ref().map(Tokens::new),
             authenticator: None,
+            counts: Counts::default(),
             wants_callers: FixedState::with_seed(keys.subscription).hash_one(("callers", &config.name)),
             sharding: Sharding::new(keys.map),
             callable: Callable::new(keys.map),

@@ -329,8 +329,10 @@ impl Router {
             let Some(active) = session.active.as_mut() else { return };
             let (mut frames, mut transcoded) = (EventFrames::sole(), Transcoded::default());
             // Whatever its role says of full outboxes: it is not slow because of what it asked for.
-            if deliver(key, active, &mut event, &mut frames, &mut transcoded, effects) == Sent::Full {
-                left_out += 1;
+            match deliver(key, active, &mut event, &mut frames, &mut transcoded, effects) {
+                Sent::Accepted => realm.counts.events.add(1),
+                Sent::Full => left_out += 1,
+                _ => {}
             }
         }
         let seen = matching.seen;

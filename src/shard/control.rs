@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::core::MemoryLevel;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, RealmCounters};
 use crate::router::peer::RealmIndex;
 use crate::token::Keys;
 
@@ -29,6 +29,8 @@ struct Snapshot {
     counters: Counters,
     /// The flight recorder, a line a message, when it was asked for.
     recorder: String,
+    /// What was counted of each realm, in the order of their numbers, when that was.
+    realms: Vec<RealmCounters>,
 }
 
 /// One for each shard, shared with the node. Whoever changes it wakes the shard.
@@ -121,6 +123,12 @@ impl Control {
         self.snapshot.lock().map(|mut snapshot| std::mem::take(&mut snapshot.recorder)).unwrap_or_default()
     }
 
+    /// What was counted of each realm, once for each time that the flight recorder was asked for.
+    #[must_use]
+    pub fn take_realms(&self) -> Vec<RealmCounters> {
+        self.snapshot.lock().map(|mut snapshot| std::mem::take(&mut snapshot.realms)).unwrap_or_default()
+    }
+
     /// Grows when there is something to tell people; see [`Counters::noteworthy`].
     #[must_use]
     pub fn noteworthy(&self) -> u64 {
@@ -179,15 +187,20 @@ impl Control {
         self.recorder_wanted.load(Ordering::SeqCst) > number
     }
 
-    /// Answers with what `make` gives: counters, and the flight recorder if it was asked for. Whether it did: while the
+    /// Answers with what `make` gives: counters, and with the flight recorder, if it was asked for, those of realms. Whether it did: while the
     /// node reads an earlier answer a turn does not wait for it, and the next one is to try again.
-    pub(super) fn publish(&self, number: u32, make: impl FnOnce() -> (Counters, Option<String>)) -> bool {
+    pub(super) fn publish(
+        &self,
+        number: u32,
+        make: impl FnOnce() -> (Counters, Option<(String, Vec<RealmCounters>)>),
+    ) -> bool {
         let Ok(mut snapshot) = self.snapshot.try_lock() else { return false };
         let (counters, recorder) = make();
         snapshot.number = number;
         snapshot.counters = counters;
-        if let Some(recorder) = recorder {
+        if let Some((recorder, realms)) = recorder {
             snapshot.recorder = recorder;
+            snapshot.realms = realms;
         }
         true
     }
@@ -214,7 +227,8 @@ mod tests {
     fn a_turn_does_not_wait_for_a_reader_of_the_last_answer() {
         let control = Control::default();
         let number = control.want_recorder();
-        let answer = || (Counters { turns: 7, ..Counters::default() }, Some("a line".to_owned()));
+        let answer =
+            || (Counters { turns: 7, ..Counters::default() }, Some(("a line".to_owned(), Vec::new())));
         let reader = control.snapshot.lock().unwrap();
         assert!(!control.publish(number, answer));
         drop(reader);

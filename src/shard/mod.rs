@@ -456,8 +456,9 @@ impl<W: World> Shard<W> {
         self.control.note(self.core.counters.noteworthy());
         let wanted = self.control.snapshot_wanted();
         let answer = || {
-            let recorder = self.control.recorder_wanted_after(self.snapshot).then(recorder::dump);
-            (self.counters(), recorder)
+            let wants_all = self.control.recorder_wanted_after(self.snapshot);
+            let all = wants_all.then(|| (recorder::dump(), self.router.realm_counters().collect()));
+            (self.counters(), all)
         };
         // One that is not answered keeps the shard awake.
         if wanted != self.snapshot && self.control.publish(wanted, answer) {

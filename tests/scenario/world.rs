@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crosspoint::cookie::CookieDigest;
-use crosspoint::metrics::Counters;
+use crosspoint::metrics::{Counters, RealmCounters};
 use crosspoint::router::database::{DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber};
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
@@ -745,6 +745,26 @@ impl World {
             let outliving = tables.retained + tables.history + cookie_logins;
             assert!(outliving > 0 || core.router.next_deadline().is_none());
             assert_eq!(core.recorder.counters.sessions_opened, core.recorder.counters.sessions_ended);
+            assert_realms_add_up(core);
         }
     }
+}
+
+/// What is counted of realms is all that is counted, and of what is gone nothing is left.
+fn assert_realms_add_up(core: &Core) {
+    let all = &core.recorder.counters;
+    let mut realms = RealmCounters::default();
+    core.router.realm_counters().for_each(|realm| realms.add(&realm));
+    let expected = RealmCounters {
+        sessions_opened: all.sessions_opened,
+        sessions_ended: all.sessions_ended,
+        publications: all.publications + all.testaments,
+        events: all.events,
+        calls: all.calls,
+        errors: all.call_errors + all.request_errors,
+        unsubscribed: realms.subscribed,
+        registrations: 0,
+        ..realms
+    };
+    assert_eq!(realms, expected, "counted on {:?}", core.recorder.core);
 }
