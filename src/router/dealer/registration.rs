@@ -2,7 +2,7 @@
 
 use super::nodes::Nodes;
 use super::pool::{Pool, Sequence};
-use super::queue::Home;
+use super::queue::{Home, Work};
 use super::told::{Change, ChangeKind};
 use super::{Dealer, PoolId};
 use crate::router::database::DatabaseIndex;
@@ -242,6 +242,8 @@ impl Home<'_> {
 
     pub(super) fn callee_gone(&mut self, callee: Sitting) {
         self.dealer.takeovers.forget(callee);
+        // What it waited for may have ended by the same input, and its turn not have come.
+        self.work.retain(|work| !matches!(work, Work::Register(letter) if letter.callee == callee));
         for held in self.dealer.by_callee.remove(&callee).unwrap_or_default() {
             self.leave(held);
         }
