@@ -7,6 +7,8 @@
 
 #![allow(unreachable_pub)]
 
+#[path = "simulation/advanced.rs"]
+mod advanced;
 #[path = "simulation/authorizer.rs"]
 mod authorizer;
 #[path = "simulation/client.rs"]
@@ -33,6 +35,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crosspoint::router::fault::Fault as RouterFault;
 use crosspoint::shard::mesh::Fault as MeshFault;
 
+use advanced::Advanced;
 use history::Violation;
 use run::{Run, Totals, Wrong};
 
@@ -51,8 +54,8 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// One seed. A panic of the router is a promise not kept like any other.
-fn play(seed: u64, wrong: Wrong, shows: bool) -> Result<Totals, Violation> {
-    let mut run = Run::new(seed, wrong);
+fn play(seed: u64, wrong: Wrong, advanced: Advanced, shows: bool) -> Result<Totals, Violation> {
+    let mut run = Run::new(seed, wrong, advanced);
     run.trace.is_on = shows;
     let played = catch_unwind(AssertUnwindSafe(|| run.play()));
     let has_panicked = played.is_err();
@@ -79,11 +82,12 @@ fn play(seed: u64, wrong: Wrong, shows: bool) -> Result<Totals, Violation> {
 
 /// Plays a seed; the first time that one fails, once more with its last steps shown.
 fn play_and_tell(seed: u64, failures: &mut Vec<String>) -> Totals {
-    let violation = match play(seed, Wrong::default(), false) {
+    let advanced = Advanced::draw(seed);
+    let violation = match play(seed, Wrong::default(), advanced, false) {
         Ok(totals) => return totals,
         Err(violation) => violation,
     };
-    let replayed = play(seed, Wrong::default(), failures.is_empty());
+    let replayed = play(seed, Wrong::default(), advanced, failures.is_empty());
     let replays = if replayed.err().as_ref() == Some(&violation) { "" } else { " (it does NOT replay)" };
     let failure = format!("SIMULATION_SEED={seed}{replays}: {}: {}", violation.promise, violation.text);
     eprintln!("{failure}");
@@ -164,6 +168,12 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("calls that waited too long", counters.queue_timeouts),
         ("calls re-routed", counters.calls_rerouted),
         ("invocations of calls that another had refused", happened.rerouted),
+        ("logins", happened.logins),
+        ("logins denied", happened.denials),
+        ("users that an authenticator was asked about", counters.authentications_asked),
+        ("sessions ended by others", happened.kills),
+        ("testaments received", happened.testaments),
+        ("registrations taken over", happened.takeovers),
         ("registrations taken by force", counters.registrations_revoked),
         ("cancels", counters.cancels),
         ("interrupts", happened.interrupts),
@@ -177,7 +187,7 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
     ]
 }
 
-/// Seeds that failed until something was mended, and what.
+/// Seeds that failed until something was mended, and what; without what runs have of the advanced profile beside the rest.
 const ONCE_BROKEN: [(u64, &str); 13] = [
     (16, "a callee was interrupted twice for one call"),
     (110, "a callee was interrupted twice for one call"),
@@ -197,7 +207,7 @@ const ONCE_BROKEN: [(u64, &str); 13] = [
 #[test]
 fn what_was_once_broken_is_mended() {
     for (seed, what) in ONCE_BROKEN {
-        if let Err(violation) = play(seed, Wrong::default(), false) {
+        if let Err(violation) = play(seed, Wrong::default(), Advanced::default(), false) {
             panic!("SIMULATION_SEED={seed} ({what}): {}: {}", violation.promise, violation.text);
         }
     }
@@ -206,7 +216,8 @@ fn what_was_once_broken_is_mended() {
 #[test]
 fn a_seed_replays() {
     for seed in 0..3 {
-        let [first, second] = [(); 2].map(|()| format!("{:?}", play(seed, Wrong::default(), false)));
+        let [first, second] =
+            [(); 2].map(|()| format!("{:?}", play(seed, Wrong::default(), Advanced::draw(seed), false)));
         assert_eq!(first, second);
     }
 }
@@ -215,7 +226,7 @@ fn a_seed_replays() {
 #[track_caller]
 fn must_break(wrong: Wrong, promises: &[&str]) {
     for seed in 0..WRONG_SEEDS {
-        if let Err(violation) = play(seed, wrong, false)
+        if let Err(violation) = play(seed, wrong, Advanced::default(), false)
             && promises.contains(&violation.promise)
         {
             println!("{wrong:?}: seed {seed} breaks {}: {}", violation.promise, violation.text);

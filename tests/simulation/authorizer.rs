@@ -1,10 +1,12 @@
-//! A client that is asked whether the others may: it says yes, sometimes late, and sometimes that this may be kept.
+//! A client that is asked whether the others may: it says yes, sometimes late, and sometimes that this may be kept. It
+//! knows some of those who log in, too.
 
 use std::collections::VecDeque;
 
 use crosspoint::wamp::codec::Serializer;
 use serde_json::{Value, json};
 
+use super::advanced::{AUTHENTICATOR, PEOPLE};
 use super::history::{Kept, broken};
 use super::random::Random;
 use super::transport::{Frame, Framing, Transport};
@@ -28,9 +30,27 @@ pub struct Authorizer {
     pub is_ready: bool,
     out: VecDeque<u8>,
     input: Vec<u8>,
+    /// The registration by which it is asked whether somebody may.
+    authorizes: Option<u64>,
     /// Questions that it has not answered.
-    questions: Vec<u64>,
-    pub asked: u64,
+    questions: Vec<(u64, About)>,
+}
+
+/// What it is asked about.
+#[derive(Debug)]
+enum About {
+    Request,
+    /// What it says of somebody; nothing if it does not know it.
+    User(Option<Value>),
+}
+
+/// What is known of who wants to log in: a role for who shows the right ticket, and else what its proof is checked with.
+fn user_of(args: &Value) -> Option<Value> {
+    let person = PEOPLE.iter().find(|person| person.is_dynamic && args[1] == person.authid)?;
+    match args[2]["authmethod"].as_str()? {
+        "ticket" => (args[2]["ticket"] == person.ticket()).then(|| json!(person.role)),
+        _ => Some(json!({ "role": person.role, "secret": person.secret() })),
+    }
 }
 
 impl Authorizer {
@@ -42,8 +62,8 @@ impl Authorizer {
             is_ready: false,
             out: TRANSPORT.handshake().into(),
             input: Vec::new(),
+            authorizes: None,
             questions: Vec::new(),
-            asked: 0,
         }
     }
 
@@ -95,13 +115,16 @@ impl Authorizer {
         }
         if !self.questions.is_empty() {
             let at = random.below(self.questions.len());
-            let question = self.questions.swap_remove(at);
-            let answer = if random.once_in(2) {
-                json!(true)
-            } else {
-                json!({ "allow": true, "cache": random.once_in(2) })
+            let (question, about) = self.questions.swap_remove(at);
+            let message = match about {
+                About::Request if random.once_in(2) => json!([70, question, {}, [true]]),
+                About::Request => {
+                    json!([70, question, {}, [{ "allow": true, "cache": random.once_in(2) }]])
+                }
+                About::User(Some(answer)) => json!([70, question, {}, [answer]]),
+                About::User(None) => json!([8, 68, question, {}, "app.error.unknown"]),
             };
-            self.say(&json!([70, question, {}, [answer]]), random);
+            self.say(&message, random);
         }
         net.arrive(wire, self.out.drain(..));
         Ok(())
@@ -111,11 +134,24 @@ impl Authorizer {
         let message: Value =
             serde_json::from_slice(message).or_else(|error| broken("answer", error.to_string()))?;
         match message[0].as_u64() {
-            Some(2) => self.say(&json!([64, 1, {}, PROCEDURE]), random),
-            Some(65) => self.is_ready = true,
+            Some(2) => {
+                self.say(&json!([64, 1, {}, PROCEDURE]), random);
+                self.say(&json!([64, 2, {}, AUTHENTICATOR]), random);
+            }
+            Some(65) => {
+                self.is_ready = message[1] == 2;
+                if !self.is_ready {
+                    self.authorizes = message[2].as_u64();
+                }
+            }
             Some(68) => {
-                self.asked += 1;
-                self.questions.extend(message[1].as_u64());
+                let question = message[1].as_u64().unwrap_or_default();
+                let about = if message[2].as_u64() == self.authorizes {
+                    About::Request
+                } else {
+                    About::User(user_of(&message[4]))
+                };
+                self.questions.push((question, about));
             }
             // GOODBYE.
             Some(6) => {}

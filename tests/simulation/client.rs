@@ -1,5 +1,9 @@
 //! A client: what it does by chance, and what it makes of what it is sent.
 
+#[path = "client/asks.rs"]
+mod asks;
+#[path = "client/login.rs"]
+mod login;
 #[path = "client/receive.rs"]
 mod receive;
 #[path = "client/requests.rs"]
@@ -13,6 +17,9 @@ use crosspoint::wamp::features::ClientFeatures;
 use crosspoint::wamp::message::{Goodbye, Hello, Message};
 use crosspoint::wamp::options::{CloseDetails, HelloDetails, InvocationPolicy, Text};
 
+use self::asks::Asked;
+use self::login::Login;
+use super::advanced::Advanced;
 use super::history::{End, History, Kept, broken};
 use super::random::Random;
 use super::transport::{Frame, Framing, Transport};
@@ -96,6 +103,7 @@ enum Pending {
     Register(usize),
     Unregister(usize),
     Call(u64),
+    Asked(Asked),
 }
 
 /// What clients act in.
@@ -117,6 +125,7 @@ pub struct Stage<'a> {
     pub shares: bool,
     /// Callees that can be passed over may be.
     pub reroutes: bool,
+    pub advanced: Advanced,
     pub trace: &'a mut Trace,
 }
 
@@ -161,6 +170,8 @@ pub struct Client {
     input: Vec<u8>,
     /// When HELLO was sent.
     hello_at: u64,
+    /// Who it said it is.
+    login: Option<Login>,
     last_request: u64,
     pending: BTreeMap<u64, Pending>,
     /// Calls with input to come, by request and number.
@@ -192,6 +203,7 @@ impl Client {
             fin_sent: false,
             input: Vec::new(),
             hello_at: 0,
+            login: None,
             last_request: 0,
             pending: BTreeMap::new(),
             inputs: Vec::new(),
@@ -351,13 +363,20 @@ impl Client {
         if self.can_be_interrupted {
             features = features.with(ClientFeatures::CALLEE_CALL_CANCELING);
         }
-        if stage.shares {
+        if stage.shares || stage.advanced.logins {
             features = features.with(ClientFeatures::CALLEE_REGISTRATION_REVOCATION);
         }
         if stage.reroutes && self.can_reroute {
             features = features.with(ClientFeatures::CALLEE_CALL_REROUTE);
         }
-        let details = HelloDetails { features, ..HelloDetails::default() };
+        let mut details = HelloDetails { features, ..HelloDetails::default() };
+        self.login = None;
+        if stage.advanced.logins {
+            self.login = Login::any(stage.advanced, stage.random);
+        }
+        if let Some(login) = &self.login {
+            login.announce(&mut details);
+        }
         self.send(&Message::Hello(Hello { realm: REALMS[self.realm].into(), details }), stage);
     }
 
@@ -393,6 +412,10 @@ impl Client {
 
     fn act_in_session(&mut self, stage: &mut Stage<'_>) {
         let Some(session) = self.session else { return };
+        if stage.advanced.any() && stage.random.once_in(8) {
+            self.act_advanced(session, stage);
+            return;
+        }
         match stage.random.below(100) {
             0..30 => self.publish(session, stage),
             30..44 => self.subscribe(session, stage),

@@ -19,6 +19,7 @@ pub const EVENT: u64 = 1;
 pub const CALL: u64 = 2;
 pub const RESULT: u64 = 3;
 pub const ERROR: u64 = 4;
+pub const TESTAMENT: u64 = 5;
 
 /// A kind is one of those, and the number of a part of a call or of a result.
 const KINDS: u64 = 16;
@@ -49,6 +50,11 @@ impl Content {
             Serializer::MsgPack => binary(0x94, 0xcf, 0xdb, numbers, &text),
             Serializer::Cbor => binary(0x84, 0x1b, 0x7a, numbers, &text),
         }
+    }
+
+    /// The list, as a value.
+    pub fn to_value(self) -> serde_json::Value {
+        serde_json::json!([self.kind, self.session, self.number, self.text()])
     }
 
     fn text(self) -> String {

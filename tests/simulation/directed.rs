@@ -9,6 +9,7 @@ use crosspoint::shard::{MemoryLevel, Tuning};
 use crosspoint::wamp::CloseReason;
 use crosspoint::wamp::codec::Serializer;
 
+use super::advanced::Advanced;
 use super::profile::Profile;
 use super::random::Random;
 use super::run::{Cores, Wrong, build_cores};
@@ -71,6 +72,7 @@ impl Scene {
             authorizer,
             shares: false,
             reroutes: false,
+            advanced: Advanced::default(),
             long_once_in: 1,
             may_close: Vec::new(),
         };

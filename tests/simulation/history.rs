@@ -3,15 +3,21 @@
 //! O1 to O6 are those of ARCHITECTURE.md. What a client receives is judged at once; what it should have received, when all
 //! is quiet.
 
+#[path = "history/kills.rs"]
+pub mod kills;
+#[path = "history/meta.rs"]
+mod meta;
+#[path = "history/testaments.rs"]
+pub mod testaments;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crosspoint::wamp::MatchPolicy;
 use crosspoint::wamp::error::uri;
-use crosspoint::wamp::message::Event;
 use crosspoint::wamp::options::{CancelMode, EventDetails, InvocationDetails};
 
-use serde_json::Value;
-
+use self::kills::Kill;
+use self::testaments::Testament;
 use super::content::{CALL, Content, ERROR, EVENT, RESULT};
 
 /// A promise that was not kept.
@@ -65,6 +71,8 @@ pub struct Subscription {
     /// Sessions that the router said have come, and have gone.
     pub joined: BTreeSet<u64>,
     pub gone: BTreeSet<u64>,
+    /// Numbers of the testaments received, by who left them.
+    pub testaments: BTreeMap<usize, Vec<u64>>,
 }
 
 #[derive(Debug)]
@@ -136,11 +144,18 @@ pub struct Session {
     pub realm: usize,
     pub core: usize,
     pub id: u64,
-    /// When its HELLO was sent.
+    /// Who it is.
+    pub authid: String,
+    pub authrole: String,
+    /// When its HELLO was sent, and its WELCOME came.
     pub hello_at: u64,
+    pub welcomed_at: u64,
+    /// The order that ended it.
+    pub killed_by: Option<usize>,
     pub end: End,
     pub can_be_interrupted: bool,
     pub publications: Vec<Publication>,
+    pub testaments: Vec<Testament>,
     pub subscriptions: Vec<Subscription>,
     pub registrations: Vec<Registration>,
     pub calls: Vec<Call>,
@@ -158,10 +173,15 @@ impl Session {
             realm,
             core,
             id,
+            authid: String::new(),
+            authrole: String::new(),
             hello_at: 0,
+            welcomed_at: 0,
+            killed_by: None,
             end: End::Open,
             can_be_interrupted,
             publications: Vec::new(),
+            testaments: Vec::new(),
             subscriptions: Vec::new(),
             registrations: Vec::new(),
             calls: Vec::new(),
@@ -173,13 +193,14 @@ impl Session {
     }
 
     /// UNREGISTERED came without having been asked for.
-    pub fn lose_registration(&mut self, id: u64) -> Kept {
-        let held = self.registrations.iter_mut().rev().find(|held| held.id == id && !held.is_over);
-        let Some(held) = held else {
+    pub fn lose_registration(&mut self, id: u64) -> Result<usize, Violation> {
+        let place = self.registrations.iter().rposition(|held| held.id == id && !held.is_over);
+        let Some(place) = place else {
             return broken("answer", format!("registration {id} was revoked, which is not held"));
         };
+        let held = &mut self.registrations[place];
         (held.is_ending, held.is_over, held.is_revoked) = (true, true, true);
-        Ok(())
+        Ok(place)
     }
 }
 
@@ -203,6 +224,12 @@ pub struct Happened {
     pub rerouted: u64,
     pub joins: u64,
     pub leaves: u64,
+    /// Logins that were well, and that were denied; sessions ended by others; registrations that successors took.
+    pub logins: u64,
+    pub denials: u64,
+    pub kills: u64,
+    pub takeovers: u64,
+    pub testaments: u64,
 }
 
 /// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
@@ -220,6 +247,12 @@ pub struct History {
     missed_callees: Vec<(usize, usize, String)>,
     /// Callees that had more calls than they said, by the callers of those calls, unless it turns out that callers were gone.
     crowded: Vec<(u64, Vec<usize>, String)>,
+    /// Orders to end sessions.
+    pub kills: Vec<Kill>,
+    /// Whether who does not answer in time loses what it registered to its successor.
+    pub may_take_over: bool,
+    /// How many testaments a session may leave.
+    pub testaments_max: usize,
     pub happened: Happened,
 }
 
@@ -245,69 +278,11 @@ impl History {
             reroutes,
             crowded: Vec::new(),
             missed_callees: Vec::new(),
+            kills: Vec::new(),
+            may_take_over: false,
+            testaments_max: usize::MAX,
             happened: Happened::default(),
         }
-    }
-
-    /// A meta event arrives: each session comes once, goes once, and in that order; nobody hears of its own coming (R11).
-    pub fn receive_meta_event(&mut self, subscriber: usize, event: &Event<'_>, args: &[Value]) -> Kept {
-        let topic = event.details.topic.as_deref().unwrap_or_default();
-        let realm = self.sessions[subscriber].realm;
-        let own = self.sessions[subscriber].id;
-        let is_join = topic.ends_with("on_join");
-        let id = match args {
-            [details] if is_join => details["session"].as_u64(),
-            [id, _, _] if !is_join => id.as_u64(),
-            _ => None,
-        };
-        let Some(id) = id else { return broken("meta", format!("{topic} with {args:?}")) };
-        if self.sessions.iter().any(|session| session.id == id && session.realm != realm) {
-            return broken("meta", format!("{topic} of session {id}, which is in another realm"));
-        }
-        let held = &mut self.sessions[subscriber].subscriptions;
-        let held = held.iter_mut().find(|held| held.id == event.subscription.0 && !held.is_over);
-        let Some(held) = held else { return broken("meta", format!("{topic} without a subscription")) };
-        let is_new = if is_join {
-            self.happened.joins += 1;
-            id != own && !held.gone.contains(&id) && held.joined.insert(id)
-        } else {
-            self.happened.leaves += 1;
-            held.gone.insert(id)
-        };
-        if is_new { Ok(()) } else { broken("meta", format!("{topic} of session {id}, twice or too late")) }
-    }
-
-    /// When all is quiet: whoever subscribed to comings and goings has heard of all that were behind that.
-    fn check_meta_events(&self) -> Kept {
-        if self.may_drop || self.may_refuse {
-            return Ok(());
-        }
-        for watcher in self.sessions.iter().filter(|session| session.end == End::Open) {
-            let watching = watcher
-                .subscriptions
-                .iter()
-                .filter(|held| held.pattern == "wamp.session." && !held.is_ending);
-            for (held, since) in watching.filter_map(|held| Some((held, held.since?))) {
-                for other in self.sessions.iter().filter(|other| other.realm == watcher.realm) {
-                    if other.hello_at > since && !held.joined.contains(&other.id) {
-                        return broken(
-                            "meta",
-                            format!("session {} did not hear that {} came", watcher.id, other.id),
-                        );
-                    }
-                    if other.end == End::Left
-                        && held.joined.contains(&other.id)
-                        && !held.gone.contains(&other.id)
-                    {
-                        return broken(
-                            "meta",
-                            format!("session {} did not hear that {} went", watcher.id, other.id),
-                        );
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 
     /// EVENT arrives at a subscriber.
@@ -377,6 +352,27 @@ impl History {
         }
         if !places.insert(place) {
             return broken("duplicate", format!("{what}: twice by one subscription"));
+        }
+        Ok(())
+    }
+
+    /// A callee lost a registration: to somebody of the same name who wanted the same, if that is why.
+    pub fn receive_revocation(&mut self, callee: usize, id: u64, reason: Option<&str>) -> Kept {
+        let place = self.sessions[callee].lose_registration(id)?;
+        if reason != Some("crosspoint.reason.taken_over") {
+            return Ok(());
+        }
+        self.happened.takeovers += 1;
+        let (realm, authid) = (self.sessions[callee].realm, &self.sessions[callee].authid);
+        let lost = &self.sessions[callee].registrations[place];
+        let is_successor = |(place, other): (usize, &Session)| {
+            let wants = |held: &Registration| (held.policy, held.pattern) == (lost.policy, lost.pattern);
+            place != callee
+                && (other.realm, &other.authid) == (realm, authid)
+                && other.registrations.iter().any(wants)
+        };
+        if !self.may_take_over || !self.sessions.iter().enumerate().any(is_successor) {
+            return broken("takeover", format!("session {callee}, {authid:?}, lost {lost:?}"));
         }
         Ok(())
     }
@@ -680,6 +676,8 @@ impl History {
     /// When all is quiet: every subscription got what it should, no more and no less (O1, O5).
     pub fn check_events(&mut self) -> Result<u64, Violation> {
         self.check_meta_events()?;
+        self.check_kills()?;
+        self.check_testaments()?;
         let mut missing = 0;
         for subscriber in 0..self.sessions.len() {
             for place in 0..self.sessions[subscriber].subscriptions.len() {

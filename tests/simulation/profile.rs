@@ -6,6 +6,7 @@ use crosspoint::config::{self, Limits, SlowPolicy};
 use crosspoint::shard::Tuning;
 use crosspoint::wamp::error::uri;
 
+use super::advanced::Advanced;
 use super::random::Random;
 
 /// The kind of one run.
@@ -30,6 +31,7 @@ pub struct Profile {
     pub shares: bool,
     /// Some callees announce that another may be tried where they refuse.
     pub reroutes: bool,
+    pub advanced: Advanced,
     pub long_once_in: usize,
     /// Reasons for which the router may close a session that keeps to the protocol.
     pub may_close: Vec<&'static str>,
@@ -55,6 +57,7 @@ impl Profile {
             authorizer: false,
             shares: false,
             reroutes: false,
+            advanced: Advanced::default(),
             long_once_in: *random.pick(&[2, 5, 20]),
             may_close: Vec::new(),
         };
@@ -97,6 +100,22 @@ impl Profile {
             }
         }
         profile
+    }
+
+    /// What of the advanced profile fits to the rest.
+    pub fn have(&mut self, advanced: Advanced) {
+        // One that does not read in time would refuse what the clients count on.
+        let may_be_slow = self.may_close.contains(&uri::OUT_OF_MEMORY) || self.impatient;
+        let authenticator = advanced.authenticator && advanced.logins && !may_be_slow;
+        // Who is asked must not be ended.
+        let kills_all = advanced.kills_all && !authenticator && !self.authorizer;
+        // What another has to allow when it is published is not taken.
+        let testaments_max = if self.authorizer { 0 } else { advanced.testaments_max };
+        self.advanced = Advanced { authenticator, kills_all, testaments_max, ..advanced };
+        self.advanced.set_limits(&mut self.limits);
+        if authenticator {
+            self.limits.invocations_per_session_max = 1000;
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use crosspoint::shard::{Held, MemoryLevel, Peaks, Shard, ShardParts, Turn};
 use crosspoint::wamp::MatchPolicy;
 use crosspoint::wamp::error::uri;
 
+use super::advanced::{AUTHENTICATOR, Advanced};
 use super::authorizer::{Authorizer, PROCEDURE};
 use super::client::{Client, REALMS, Stage, State, Trace};
 use super::history::{End, Happened, History, Kept, Violation, broken};
@@ -65,6 +66,11 @@ impl Totals {
         self.happened.timeouts += other.happened.timeouts;
         self.happened.disclosed += other.happened.disclosed;
         self.happened.rerouted += other.happened.rerouted;
+        self.happened.logins += other.happened.logins;
+        self.happened.denials += other.happened.denials;
+        self.happened.kills += other.happened.kills;
+        self.happened.takeovers += other.happened.takeovers;
+        self.happened.testaments += other.happened.testaments;
         self.steps += other.steps;
         self.sessions += other.sessions;
         self.closed_by_router += other.closed_by_router;
@@ -149,10 +155,11 @@ const LOOK_AGAIN_US: u64 = 1000;
 const STEPS_MAX: u64 = 400_000;
 
 impl Run {
-    pub fn new(seed: u64, wrong: Wrong) -> Self {
+    pub fn new(seed: u64, wrong: Wrong, advanced: Advanced) -> Self {
         let mut random = Random::new(seed, 0);
         let kernel = Net::new(Random::new(seed, 1));
-        let profile = Profile::draw(&mut random);
+        let mut profile = Profile::draw(&mut random);
+        profile.have(advanced);
         let cores = build_cores(&profile, &kernel, wrong, random.seed());
         let clients = (0..profile.clients)
             .map(|number| {
@@ -164,13 +171,15 @@ impl Run {
             .collect();
         let mut authorizers = Vec::new();
         for realm in &REALMS[..if profile.two_realms { 2 } else { 1 }] {
-            if profile.authorizer {
+            if profile.authorizer || profile.advanced.authenticator {
                 let core = random.below(profile.cores);
                 authorizers.push(Authorizer::new(core, realm, &mut kernel.borrow_mut()));
             }
         }
         let may_refuse = profile.may_close.contains(&uri::SLOW_CONSUMER);
-        let history = History::new(profile.slow == SlowPolicy::Drop, may_refuse, profile.reroutes);
+        let mut history = History::new(profile.slow == SlowPolicy::Drop, may_refuse, profile.reroutes);
+        history.may_take_over = profile.advanced.takes_over;
+        history.testaments_max = profile.limits.testaments_per_session_max;
         let weights = Vec::new();
         let trace = Trace::default();
         Self {
@@ -328,7 +337,12 @@ impl Run {
                 self.authorizers[number].act(net, &mut self.random)
             }
             Step::Time => {
-                let longest_us = if self.profile.impatient { 3_000_000 } else { 20_000 };
+                let longest_us = match () {
+                    () if self.profile.impatient => 3_000_000,
+                    // Who has to answer in time is counted in tenths of a second.
+                    () if self.profile.advanced.leaps() => 500_000,
+                    () => 20_000,
+                };
                 self.kernel.borrow_mut().now_us += self.random.between(1, longest_us) as u64;
                 Ok(())
             }
@@ -386,6 +400,7 @@ impl Run {
             is_impatient: self.profile.impatient,
             shares: self.profile.shares,
             reroutes: self.profile.reroutes,
+            advanced: self.profile.advanced,
             trace: &mut self.trace,
         };
         play(&mut self.clients[client], &mut stage)
@@ -562,7 +577,8 @@ impl Run {
     /// leap of time what was on its way all the while.
     fn check_retained(&self) -> Kept {
         let forgotten = |core: &RefCell<Core>| core.borrow().shard.counters().retained_forgotten;
-        if self.profile.impatient || self.cores.iter().any(|core| forgotten(core) > 0) {
+        let leaps = self.profile.impatient || self.profile.advanced.leaps();
+        if leaps || self.cores.iter().any(|core| forgotten(core) > 0) {
             return Ok(());
         }
         let first = self.cores[0].borrow();
@@ -598,7 +614,8 @@ impl Run {
             }
         }
         let authorizers = self.authorizers.iter().filter(|authorizer| authorizer.is_ready).count();
-        expected.registrations = registered.len() + authorizers;
+        // One to ask whether others may, and one who knows others.
+        expected.registrations = registered.len() + 2 * authorizers;
         subscribed.sort_unstable();
         subscribed.dedup();
         expected.subscriptions = subscribed.len();
@@ -742,7 +759,11 @@ pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 
             role.authorizer = Some(PROCEDURE.to_owned());
             role.permissions[0].uri = PROCEDURE.to_owned();
             role.permissions[0].match_policy = MatchPolicy::Exact;
+            let mut permission = role.permissions[0].clone();
+            permission.uri = AUTHENTICATOR.to_owned();
+            role.permissions.push(permission);
         }
+        profile.advanced.set_users(&mut realm);
         realm
     });
     let router_config =

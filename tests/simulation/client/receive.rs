@@ -2,11 +2,12 @@
 
 use crosspoint::wamp::codec::{DecodeLimits, Input, decode};
 use crosspoint::wamp::error::uri;
-use crosspoint::wamp::message::{Error, Message, MessageType, Unregistered};
-use crosspoint::wamp::{Arguments, RequestId, SessionId};
+use crosspoint::wamp::message::{Error, Message, MessageType, Unregistered, Welcome};
+use crosspoint::wamp::{Arguments, RequestId};
 
 use super::{Client, META, Pending, Stage, State};
-use crate::content::Content;
+use crate::content::{Content, TESTAMENT};
+use crate::history::kills::REASON;
 use crate::history::{End, Kept, Session, Violation, broken};
 use crate::transport::Framing;
 
@@ -22,9 +23,12 @@ impl Client {
         stage.trace.note(|| format!("{step:>6} client {number} hears {:.160}", format!("{message:?}")));
         match (&message, self.state) {
             (Message::Welcome(welcome), State::Hello) => {
-                self.receive_welcome(welcome.session, stage);
+                self.check_welcome(welcome)?;
+                self.receive_welcome(welcome, stage);
                 Ok(())
             }
+            (Message::Challenge(challenge), State::Hello) => self.receive_challenge(challenge, stage),
+            (Message::Challenge(_), State::Ending) if self.session.is_none() => Ok(()),
             // It hung up before it was let in.
             (Message::Welcome(_), State::Ending) if self.session.is_none() => Ok(()),
             (Message::Abort(abort), _) => self.receive_end(&abort.reason, stage),
@@ -43,11 +47,15 @@ impl Client {
         }
     }
 
-    fn receive_welcome(&mut self, id: SessionId, stage: &mut Stage<'_>) {
+    fn receive_welcome(&mut self, welcome: &Welcome<'_>, stage: &mut Stage<'_>) {
         self.forget_session();
         self.session = Some(stage.history.sessions.len());
-        let mut session = Session::new(self.realm, self.core, id.0, self.can_be_interrupted);
-        session.hello_at = self.hello_at;
+        let id = welcome.session.0;
+        let mut session = Session::new(self.realm, self.core, id, self.can_be_interrupted);
+        (session.hello_at, session.welcomed_at) = (self.hello_at, stage.step);
+        session.authid = welcome.details.authid.as_deref().unwrap_or_default().to_owned();
+        session.authrole = welcome.details.authrole.as_deref().unwrap_or_default().to_owned();
+        stage.history.happened.logins += u64::from(self.login.is_some());
         stage.history.sessions.push(session);
         self.state = State::Open;
     }
@@ -55,7 +63,11 @@ impl Client {
     /// The router ends the session.
     fn receive_end(&mut self, reason: &str, stage: &mut Stage<'_>) -> Kept {
         self.closed_by_router.push(reason.to_owned());
-        if !stage.may_close.contains(&reason) {
+        if self.session.is_none() && self.is_denied(reason) {
+            stage.history.happened.denials += 1;
+        } else if let Some(session) = self.session.filter(|_| reason.starts_with(REASON)) {
+            stage.history.receive_kill(session, reason)?;
+        } else if !stage.may_close.contains(&reason) {
             return broken("closed", format!("client {} was closed for {reason}", self.number));
         }
         self.end_session(stage, End::Lost);
@@ -75,6 +87,9 @@ impl Client {
             }
             Message::Event(event) => {
                 let content = Content::decode(event.payload);
+                if let Some(content) = content.filter(|content| content.kind == TESTAMENT) {
+                    return stage.history.receive_testament(session, event, content);
+                }
                 stage.history.receive_event(session, event.subscription.0, content, &event.details)
             }
             Message::Invocation(invocation) => {
@@ -101,6 +116,10 @@ impl Client {
                 Ok(())
             }
             Message::Published(published) => self.expect(published.request, &Pending::Publish),
+            Message::Result(result) if let Some(asked) = self.asked_with(result.request.0) => {
+                let answer = Self::arguments_of(&result.payload)?;
+                self.receive_word(session, asked, &Ok(answer), stage)
+            }
             Message::Result(result) => {
                 let content = Content::decode(result.payload);
                 if result.details.progress {
@@ -151,6 +170,9 @@ impl Client {
 
     fn receive_error(&mut self, session: usize, error: &Error<'_>, stage: &mut Stage<'_>) -> Kept {
         if error.request_type == MessageType::Call {
+            if let Some(asked) = self.asked_with(error.request.0) {
+                return self.receive_word(session, asked, &Err(&error.error), stage);
+            }
             let content = Content::decode(error.payload);
             let number = self.call_of(error.request)?;
             return stage.history.receive_answer(session, number, Some(&error.error), content);
@@ -178,7 +200,8 @@ impl Client {
         let log = &mut stage.history.sessions[session];
         if let Message::Unregistered(Unregistered { request: RequestId(0), details: Some(details) }) = message
         {
-            return log.lose_registration(details.registration.map_or(0, |id| id.0));
+            let registration = details.registration.map_or(0, |id| id.0);
+            return stage.history.receive_revocation(session, registration, details.reason.as_deref());
         }
         let request = match message {
             Message::Subscribed(subscribed) => subscribed.request,

@@ -8,8 +8,8 @@ use crosspoint::wamp::message::{
     Unsubscribe, Yield,
 };
 use crosspoint::wamp::options::{
-    AudienceOptions, CallOptions, CancelMode, CancelOptions, Passthru, PublishOptions, RegisterOptions, SubscribeOptions,
-    Text, YieldOptions,
+    AudienceOptions, CallOptions, CancelMode, CancelOptions, InvocationPolicy, Passthru, PublishOptions,
+    RegisterOptions, SubscribeOptions, Text, YieldOptions,
 };
 use crosspoint::wamp::{MatchPolicy, Payload, RegistrationId, RequestId, SessionId, SubscriptionId};
 
@@ -103,6 +103,7 @@ impl Client {
             events,
             joined: BTreeSet::new(),
             gone: BTreeSet::new(),
+            testaments: BTreeMap::new(),
         });
         let request = self.next_request(Some(Pending::Subscribe(held.len() - 1)));
         let options = SubscribeOptions { match_policy: policy, get_retained, ..SubscribeOptions::default() };
@@ -123,13 +124,19 @@ impl Client {
 
     pub(super) fn register(&mut self, session: usize, stage: &mut Stage<'_>) {
         // Most of what is shared is of few procedures, so that it has several callees.
-        let is_of_few = stage.shares && !stage.random.once_in(3);
-        let place = stage.random.below(if is_of_few { 4 } else { PATTERNS.len() });
+        let takes_over = stage.advanced.leaps();
+        let is_of_few = (stage.shares || takes_over) && !stage.random.once_in(3);
+        let few = if takes_over { 2 } else { 4 };
+        let place = stage.random.below(if is_of_few { few } else { PATTERNS.len() });
         let (policy, pattern) = PATTERNS[place];
         let mut options = RegisterOptions { match_policy: policy, ..RegisterOptions::default() };
         if stage.shares {
             let usual = POLICIES[place % POLICIES.len()];
             options.invoke = if stage.random.once_in(8) { *stage.random.pick(&POLICIES) } else { usual };
+            if takes_over && place < few {
+                // Only what is not shared can be taken over.
+                options.invoke = InvocationPolicy::Single;
+            }
             options.force_reregister = stage.random.once_in(12);
             if LIMITED.contains(&(policy, pattern)) {
                 options.concurrency = stage.random.between(1, 3) as u64;
