@@ -172,6 +172,7 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("logins denied", happened.denials),
         ("users that an authenticator was asked about", counters.authentications_asked),
         ("sessions ended by others", happened.kills),
+        ("meta events of subscriptions and registrations", happened.news),
         ("testaments received", happened.testaments),
         ("registrations taken over", happened.takeovers),
         ("registrations taken by force", counters.registrations_revoked),

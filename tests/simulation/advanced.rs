@@ -22,6 +22,8 @@ pub struct Advanced {
     pub kills_all: bool,
     /// Sessions leave testaments, at most so many; 0 is none.
     pub testaments_max: usize,
+    /// Somebody listens to what happens to subscriptions and registrations.
+    pub watches: bool,
 }
 
 impl Advanced {
@@ -33,13 +35,14 @@ impl Advanced {
             takes_over: random.once_in(2),
             kills: random.once_in(3),
             kills_all: random.once_in(2),
+            watches: random.once_in(3),
             testaments_max: *random.pick(&[0, 0, 2, 10]),
         }
     }
 
     /// Whether clients do any of it.
     pub fn any(&self) -> bool {
-        self.logins || self.kills || self.testaments_max > 0
+        self.logins || self.kills || self.testaments_max > 0 || self.watches
     }
 
     /// Whether some time has to pass for it.

@@ -30,8 +30,9 @@ pub const REALMS: [&str; 2] = ["realm1", "realm2"];
 /// What is published to and called.
 const URIS: [&str; 5] = ["a.b.c", "a.b.d", "a.x.c", "e.b.c", "a.b"];
 
-/// What the router says of sessions that come and go.
-const META: &str = "wamp.session.";
+/// What the router says of itself, and of sessions that come and go.
+const META: &str = "wamp.";
+const SESSIONS: &str = "wamp.session.";
 
 /// What is subscribed to and registered.
 const PATTERNS: [(MatchPolicy, &str); 16] = [

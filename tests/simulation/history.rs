@@ -9,6 +9,8 @@ pub mod kills;
 mod meta;
 #[path = "history/testaments.rs"]
 pub mod testaments;
+#[path = "history/watch.rs"]
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +20,7 @@ use crosspoint::wamp::options::{CancelMode, EventDetails, InvocationDetails};
 
 use self::kills::Kill;
 use self::testaments::Testament;
+use self::watch::Watched;
 use super::content::{CALL, Content, ERROR, EVENT, RESULT};
 
 /// A promise that was not kept.
@@ -62,6 +65,8 @@ pub struct Subscription {
     pub policy: MatchPolicy,
     pub id: u64,
     pub wants_retained: bool,
+    /// When it was asked for.
+    pub asked_at: u64,
     /// When SUBSCRIBED came; `None` before.
     pub since: Option<u64>,
     pub is_ending: bool,
@@ -73,6 +78,8 @@ pub struct Subscription {
     pub gone: BTreeSet<u64>,
     /// Numbers of the testaments received, by who left them.
     pub testaments: BTreeMap<usize, Vec<u64>>,
+    /// What was heard of subscriptions or registrations.
+    pub watched: Watched,
 }
 
 #[derive(Debug)]
@@ -82,6 +89,8 @@ pub struct Registration {
     /// Calls that it takes at a time; 0 is no limit.
     pub concurrency: u64,
     pub id: u64,
+    /// When it was asked for.
+    pub asked_at: u64,
     pub since: Option<u64>,
     pub is_ending: bool,
     pub is_over: bool,
@@ -230,6 +239,8 @@ pub struct Happened {
     pub kills: u64,
     pub takeovers: u64,
     pub testaments: u64,
+    /// Meta events of subscriptions and registrations.
+    pub news: u64,
 }
 
 /// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
@@ -678,6 +689,7 @@ impl History {
         self.check_meta_events()?;
         self.check_kills()?;
         self.check_testaments()?;
+        self.check_watchers()?;
         let mut missing = 0;
         for subscriber in 0..self.sessions.len() {
             for place in 0..self.sessions[subscriber].subscriptions.len() {

@@ -113,6 +113,10 @@ impl Profile {
         let testaments_max = if self.authorizer { 0 } else { advanced.testaments_max };
         self.advanced = Advanced { authenticator, kills_all, testaments_max, ..advanced };
         self.advanced.set_limits(&mut self.limits);
+        if self.advanced.leaps() && !self.impatient {
+            // Nobody is closed for what passed in leaps.
+            self.limits.slow_consumer_timeout = Duration::from_secs(3600);
+        }
         if authenticator {
             self.limits.invocations_per_session_max = 1000;
         }

@@ -71,6 +71,7 @@ impl Totals {
         self.happened.kills += other.happened.kills;
         self.happened.takeovers += other.happened.takeovers;
         self.happened.testaments += other.happened.testaments;
+        self.happened.news += other.happened.news;
         self.steps += other.steps;
         self.sessions += other.sessions;
         self.closed_by_router += other.closed_by_router;

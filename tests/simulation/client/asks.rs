@@ -1,9 +1,9 @@
 //! What a client asks of the router itself, by the meta API.
 
-use crosspoint::wamp::Arguments;
 use crosspoint::wamp::error::uri;
 use crosspoint::wamp::message::{Call as CallMessage, Message};
 use crosspoint::wamp::options::CallOptions;
+use crosspoint::wamp::{Arguments, MatchPolicy};
 use serde_json::{Value, json};
 
 use super::{Client, Pending, Stage, URIS};
@@ -11,6 +11,7 @@ use crate::advanced::PEOPLE;
 use crate::content::{Content, TESTAMENT};
 use crate::history::kills::{Kill, REASON, Whom};
 use crate::history::testaments::{Flushed, Testament};
+use crate::history::watch::{REGISTRATIONS, SUBSCRIPTIONS};
 use crate::history::{End, Kept, Violation, broken};
 
 /// What was asked.
@@ -33,6 +34,9 @@ impl Client {
         let advanced = stage.advanced;
         if advanced.kills && stage.random.once_in(6) {
             self.kill(session, stage);
+        } else if advanced.watches && stage.random.once_in(4) {
+            let what = *stage.random.pick(&[SUBSCRIPTIONS, REGISTRATIONS]);
+            self.subscribe_to(session, MatchPolicy::Prefix, what, stage);
         } else if advanced.testaments_max > 0 && stage.random.once_in(4) {
             if stage.random.once_in(6) {
                 self.flush_testaments(session, stage);

@@ -13,7 +13,7 @@ use crosspoint::wamp::options::{
 };
 use crosspoint::wamp::{MatchPolicy, Payload, RegistrationId, RequestId, SessionId, SubscriptionId};
 
-use super::{Client, LIMITED, META, PATTERNS, POLICIES, Pending, Stage, URIS};
+use super::{Client, LIMITED, PATTERNS, POLICIES, Pending, SESSIONS, Stage, URIS};
 use crate::content::{CALL, Content, ERROR, EVENT, RESULT, part_of};
 use crate::history::{Call, Invocation, Manner, Publication, Registration, Subscription, matches};
 
@@ -85,7 +85,17 @@ impl Client {
     pub(super) fn subscribe(&mut self, session: usize, stage: &mut Stage<'_>) {
         let watches = stage.random.once_in(12);
         let any = *stage.random.pick(&PATTERNS);
-        let (policy, pattern) = if watches { (MatchPolicy::Prefix, META) } else { any };
+        let (policy, pattern) = if watches { (MatchPolicy::Prefix, SESSIONS) } else { any };
+        self.subscribe_to(session, policy, pattern, stage);
+    }
+
+    pub(super) fn subscribe_to(
+        &mut self,
+        session: usize,
+        policy: MatchPolicy,
+        pattern: &'static str,
+        stage: &mut Stage<'_>,
+    ) {
         let held = &mut stage.history.sessions[session].subscriptions;
         if held.iter().any(|held| !held.is_over && (held.policy, held.pattern) == (policy, pattern)) {
             return;
@@ -96,6 +106,7 @@ impl Client {
             pattern,
             policy,
             wants_retained: get_retained,
+            asked_at: stage.step,
             id: 0,
             since: None,
             is_ending: false,
@@ -104,6 +115,7 @@ impl Client {
             joined: BTreeSet::new(),
             gone: BTreeSet::new(),
             testaments: BTreeMap::new(),
+            watched: BTreeMap::new(),
         });
         let request = self.next_request(Some(Pending::Subscribe(held.len() - 1)));
         let options = SubscribeOptions { match_policy: policy, get_retained, ..SubscribeOptions::default() };
@@ -150,6 +162,7 @@ impl Client {
             policy,
             concurrency: options.concurrency,
             id: 0,
+            asked_at: stage.step,
             since: None,
             is_ending: false,
             is_over: false,

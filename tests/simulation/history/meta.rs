@@ -9,6 +9,9 @@ impl History {
     /// A meta event arrives: each session comes once, goes once, and in that order; nobody hears of its own coming (R11).
     pub fn receive_meta_event(&mut self, subscriber: usize, event: &Event<'_>, args: &[Value]) -> Kept {
         let topic = event.details.topic.as_deref().unwrap_or_default();
+        if !topic.starts_with("wamp.session.") {
+            return self.receive_news(subscriber, event.subscription.0, topic, args);
+        }
         let realm = self.sessions[subscriber].realm;
         let own = self.sessions[subscriber].id;
         let is_join = topic.ends_with("on_join");
