@@ -1,5 +1,171 @@
 //! Databases: their procedures are procedures of a realm, and what they publish are events of it.
 //!
-//! Everything here blocks, on threads of its own: nothing of it ever runs on a core.
+//! Everything here blocks, on threads of its own: nothing of it ever runs on a core. A core gives queries away and takes what
+//! comes of them by rings (`pool.rs`); what speaks to a server is a driver.
 
+pub mod pool;
 pub mod postgres;
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::router::database::{Procedure, Query};
+use crate::wamp::codec::{Composer, OwnedPayload, Serializer};
+use crate::wamp::error::uri;
+
+pub use pool::{DatabaseEnd, Pool, PoolOptions};
+
+/// How a kind of database is spoken to. One for each database of the configuration.
+pub trait Driver: Send + Sync + 'static {
+    /// How many connections there are for each kind of work. Most databases have one kind.
+    fn lanes(&self) -> Vec<usize>;
+
+    /// Which kind of work a procedure is: an index into [`Self::lanes`].
+    fn lane_of(&self, procedure: &Procedure) -> usize;
+
+    /// Connects for one kind of work.
+    ///
+    /// # Errors
+    /// Why not, for people. It takes no longer than a stated time.
+    fn connect(&self, lane: usize) -> Result<Box<dyn Connection>, Problem>;
+}
+
+/// One connection to a database, used by one thread at a time.
+pub trait Connection: Send {
+    /// Runs one call to its end: as one transaction, or not at all.
+    ///
+    /// # Errors
+    /// What its caller is to be told.
+    fn call(&mut self, query: &Query, results: &mut Results<'_>) -> Result<OwnedPayload, CallError>;
+
+    /// What stops a call of this connection, from another thread.
+    fn canceller(&self) -> Arc<dyn Cancel>;
+
+    /// Whether nothing can be called by it any more.
+    fn is_broken(&self) -> bool;
+
+    /// All procedures that the database offers. A connection of the first kind of work is asked.
+    ///
+    /// # Errors
+    /// Why they cannot be found, for people.
+    fn discover(&mut self) -> Result<Vec<Arc<Procedure>>, Problem>;
+
+    /// Whether what it offers may have changed since the last time; also finds out whether the database is still there.
+    ///
+    /// # Errors
+    /// It is not.
+    fn has_changed(&mut self) -> Result<bool, Problem>;
+}
+
+/// Stops what a connection runs.
+pub trait Cancel: Send + Sync {
+    /// May come too late, or to nothing; but once it returns, nothing that the connection runs later is stopped by it.
+    fn cancel(&self);
+}
+
+/// Why a database cannot be used, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(pub String);
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// What becomes of a call that fails.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallError {
+    /// An error URI.
+    pub uri: Box<str>,
+    /// The arguments of the ERROR, in the serializer of the caller.
+    pub payload: OwnedPayload,
+}
+
+impl CallError {
+    /// With one argument, a text.
+    #[must_use]
+    pub fn new(serializer: Serializer, uri: &str, text: &str) -> Self {
+        let mut args = Composer::new(serializer);
+        args.open_list();
+        args.text(text);
+        args.close();
+        Self { uri: uri.into(), payload: OwnedPayload::new(serializer, args.finish(), Vec::new()) }
+    }
+
+    /// Nobody waits for the call any more.
+    #[must_use]
+    pub fn cancelled(serializer: Serializer) -> Self {
+        Self::new(serializer, uri::CANCELED, "the call was cancelled")
+    }
+
+    /// It has taken longer than it may.
+    #[must_use]
+    pub fn timed_out(serializer: Serializer) -> Self {
+        Self::new(serializer, uri::TIMEOUT, "the database did not answer in time")
+    }
+
+    /// There is no database to call.
+    #[must_use]
+    pub fn unavailable(serializer: Serializer, text: &str) -> Self {
+        Self::new(serializer, uri::UNAVAILABLE, text)
+    }
+}
+
+/// Why the parts of a result need not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Nobody waits for them any more.
+    Cancelled,
+    /// The caller has not taken them in the time of the call.
+    TimedOut,
+}
+
+/// Where the parts of a result go, and what there is to mind while a call runs.
+pub struct Results<'a> {
+    pub(crate) call: &'a pool::Running,
+}
+
+impl fmt::Debug for Results<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Results").finish_non_exhaustive()
+    }
+}
+
+impl Results<'_> {
+    /// Sends a part of a result, as soon as the caller has taken the one before.
+    ///
+    /// # Errors
+    /// The call is to end.
+    pub fn part(&mut self, payload: OwnedPayload) -> Result<(), Stopped> {
+        self.call.part(payload)
+    }
+
+    /// Whether nobody waits for the call any more.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.call.is_cancelled()
+    }
+
+    /// When the call is to have ended.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.call.deadline()
+    }
+
+    /// How long it may still take; `None` is as long as it wants.
+    #[must_use]
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// What a driver keeps of a procedure, out of the [`Procedure`] that it made.
+#[must_use]
+pub fn own<T: Any + Send + Sync>(procedure: &Procedure) -> Option<&T> {
+    procedure.driver.downcast_ref()
+}

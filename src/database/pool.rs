@@ -1,0 +1,615 @@
+//! The threads of one database, and the rings between them and the cores.
+//!
+//! A thread has a connection, takes one query after the other, and answers the core that it came from. A full queue, and a
+//! database that is away, are answers and no waits. One more thread, the keeper, connects again, asks what the database
+//! offers, and cancels.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::{CallError, Cancel, Connection, Driver, Problem, Results, Stopped};
+use crate::router::database::{DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber};
+use crate::router::peer::RealmIndex;
+use crate::shard::mesh::CoreWaker;
+use crate::shard::queries::Databases;
+use crate::wamp::codec::OwnedPayload;
+
+/// A cancel that came between two steps of a server is lost: it is sent again this often, until the call is over.
+const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+
+/// The first pause before a database that is away is tried again, and the longest. Each is doubled and varied by a quarter.
+const RETRY_FIRST: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(15);
+
+/// How long a thread sleeps that nobody knows of.
+const UNLISTED_SLEEP: Duration = Duration::from_millis(20);
+
+/// What queries hold beside their arguments, in bytes.
+const QUERY_OVERHEAD_BYTES: usize = 256;
+
+/// The bounds of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolOptions {
+    /// Queries that may wait for each kind of work.
+    pub queue_max: usize,
+    /// What all that wait may hold, in bytes.
+    pub queue_bytes_max: usize,
+    /// How often the database is asked whether what it offers has changed.
+    pub refresh: Duration,
+}
+
+/// What becomes of a pool, for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// It offers so many procedures.
+    Offers(usize),
+    /// It cannot be used; it is tried again.
+    Away(Problem),
+}
+
+/// Called by the keeper, once for each change.
+pub type Notify = Box<dyn Fn(&Notice) + Send>;
+
+/// A query on its way.
+struct Job {
+    core: usize,
+    query: Query,
+    call: Arc<Call>,
+}
+
+/// What a core and a thread share of one query.
+#[derive(Default)]
+struct Call {
+    cancelled: AtomicBool,
+    /// Parts of its result that may come.
+    credit: AtomicU32,
+    /// Who waits for that.
+    thread: OnceLock<Thread>,
+    /// What stops it, while it runs. Whoever cancels holds the lock while it does, so that the connection takes nothing new
+    /// before that is over: a late cancel never stops the next query.
+    running: Mutex<Option<Arc<dyn Cancel>>>,
+    /// When it is to have ended.
+    deadline: OnceLock<Instant>,
+}
+
+impl Call {
+    fn set_running(&self, cancel: Option<Arc<dyn Cancel>>) {
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
+    }
+}
+
+/// One kind of work.
+struct Lane {
+    jobs: ArrayQueue<Job>,
+    /// Threads that sleep, by number, and some that have woken since.
+    idle: ArrayQueue<usize>,
+    threads: Box<[Worker]>,
+}
+
+/// A thread that runs queries.
+#[derive(Default)]
+struct Worker {
+    thread: OnceLock<Thread>,
+    /// It is among the idle ones, and has not been woken.
+    is_asleep: AtomicBool,
+}
+
+/// What one core hears of.
+struct Desk {
+    events: ArrayQueue<DatabaseEvent>,
+    waker: CoreWaker,
+}
+
+struct Shared {
+    driver: Arc<dyn Driver>,
+    index: DatabaseIndex,
+    realm: RealmIndex,
+    options: PoolOptions,
+    lanes: Box<[Lane]>,
+    desks: Box<[Desk]>,
+    /// Of one core, until it has taken their last events.
+    queries_max: usize,
+    waiting_bytes: AtomicUsize,
+    is_away: AtomicBool,
+    is_stopping: AtomicBool,
+    cancels: ArrayQueue<Arc<Call>>,
+    keeper: OnceLock<Thread>,
+}
+
+impl Shared {
+    /// There is room for it, see [`Pool::start`]; were there none, a thread waits for it and not a core.
+    fn say(&self, core: usize, event: DatabaseEvent) {
+        let Some(desk) = self.desks.get(core) else { return };
+        let mut event = event;
+        while let Err(refused) = desk.events.push(event) {
+            if self.is_stopping() {
+                return;
+            }
+            event = refused;
+            desk.waker.wake();
+            thread::sleep(Duration::from_millis(1));
+        }
+        desk.waker.wake();
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// The next query, or `None` at the end.
+    fn take_job(&self, lane: &Lane, own: usize) -> Option<Job> {
+        loop {
+            if let Some(job) = lane.jobs.pop() {
+                self.waiting_bytes.fetch_sub(bytes_of(&job.query), Ordering::Relaxed);
+                return Some(job);
+            }
+            if self.is_stopping() {
+                return None;
+            }
+            // Said first and looked at again: who puts one in later finds this one among those that sleep.
+            let is_asleep = &lane.threads[own].is_asleep;
+            let is_listed = is_asleep.swap(true, Ordering::SeqCst) || lane.idle.push(own).is_ok();
+            if lane.jobs.is_empty() && !self.is_stopping() {
+                // There is room for twice as many as there are; whoever is not listed looks again by itself.
+                if is_listed { thread::park() } else { thread::park_timeout(UNLISTED_SLEEP) }
+            } else {
+                is_asleep.store(false, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn wake_one(lane: &Lane) {
+        while let Some(number) = lane.idle.pop() {
+            let Some(worker) = lane.threads.get(number) else { continue };
+            if worker.is_asleep.swap(false, Ordering::SeqCst) {
+                if let Some(thread) = worker.thread.get() {
+                    thread.unpark();
+                }
+                return;
+            }
+        }
+    }
+}
+
+fn bytes_of(query: &Query) -> usize {
+    query.payload.as_payload().len() + QUERY_OVERHEAD_BYTES
+}
+
+/// A query that a thread runs.
+pub(crate) struct Running {
+    shared: Arc<Shared>,
+    core: usize,
+    number: QueryNumber,
+    call: Arc<Call>,
+}
+
+impl Running {
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.call.cancelled.load(Ordering::Acquire) || self.shared.is_stopping()
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.call.deadline.get().copied()
+    }
+
+    pub(crate) fn part(&self, payload: OwnedPayload) -> Result<(), Stopped> {
+        loop {
+            if self.is_cancelled() {
+                return Err(Stopped::Cancelled);
+            }
+            let credit = &self.call.credit;
+            if credit
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credit| credit.checked_sub(1))
+                .is_ok()
+            {
+                self.shared.say(self.core, DatabaseEvent::Part(self.number, payload));
+                return Ok(());
+            }
+            match self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Err(Stopped::TimedOut),
+                Some(left) => thread::park_timeout(left),
+                None => thread::park(),
+            }
+        }
+    }
+}
+
+/// The threads of one database.
+pub struct Pool {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("threads", &self.threads.len()).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    /// Starts the threads of a database, for cores with these doorbells. It counts as away until it has been reached.
+    ///
+    /// # Errors
+    /// There is no thread to be had.
+    pub fn start(
+        driver: Arc<dyn Driver>,
+        (realm, index): (RealmIndex, DatabaseIndex),
+        options: PoolOptions,
+        wakers: Vec<CoreWaker>,
+        notify: Notify,
+    ) -> io::Result<Self> {
+        let sizes = driver.lanes();
+        let connections: usize = sizes.iter().sum();
+        let queries_max = options.queue_max * sizes.len() + connections;
+        // Every query has one last event, every running one a part as well, and the keeper says one thing at a time.
+        let events_max = queries_max + connections + 1;
+        let lane = |size: &usize| Lane {
+            jobs: ArrayQueue::new(options.queue_max.max(1)),
+            idle: ArrayQueue::new((*size).max(1) * 2),
+            threads: (0..*size).map(|_| Worker::default()).collect(),
+        };
+        let desk = |waker| Desk { events: ArrayQueue::new(events_max), waker };
+        let desks: Box<[_]> = wakers.into_iter().map(desk).collect();
+        let shared = Arc::new(Shared {
+            lanes: sizes.iter().map(lane).collect(),
+            driver,
+            index,
+            realm,
+            options,
+            waiting_bytes: AtomicUsize::new(0),
+            is_away: AtomicBool::new(true),
+            is_stopping: AtomicBool::new(false),
+            // Each query is cancelled once at most.
+            cancels: ArrayQueue::new(queries_max * desks.len()),
+            desks,
+            queries_max,
+            keeper: OnceLock::new(),
+        });
+        let mut pool = Self { shared: Arc::clone(&shared), threads: Vec::new() };
+        let name = |what: &str, number: usize| format!("db{}-{what}{number}", index.0);
+        for (lane, size) in sizes.into_iter().enumerate() {
+            for number in 0..size {
+                let shared = Arc::clone(&shared);
+                let thread = thread::Builder::new().name(name(["", "r", "x"][lane.min(2)], number));
+                pool.threads.push(thread.spawn(move || work(&shared, lane, number))?);
+            }
+        }
+        let keeper = thread::Builder::new().name(name("keeper", 0));
+        pool.threads.push(keeper.spawn(move || Keeper::new(shared, notify).keep())?);
+        Ok(pool)
+    }
+
+    /// One core's end.
+    #[must_use]
+    pub fn end(&self, core: usize) -> PoolEnd {
+        PoolEnd { shared: Arc::clone(&self.shared), core, calls: HashMap::new() }
+    }
+
+    /// Ends the threads: what waits is dropped, what runs is cancelled.
+    pub fn stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::SeqCst);
+        for lane in &self.shared.lanes {
+            lane.threads.iter().filter_map(|worker| worker.thread.get()).for_each(Thread::unpark);
+        }
+        if let Some(keeper) = self.shared.keeper.get() {
+            keeper.unpark();
+        }
+    }
+
+    /// Waits until they have ended.
+    pub fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The life of a thread that runs queries.
+fn work(shared: &Arc<Shared>, lane: usize, own: usize) {
+    let of_lane = &shared.lanes[lane];
+    let _ = of_lane.threads[own].thread.set(thread::current());
+    let mut connection: Option<Box<dyn Connection>> = None;
+    while let Some(Job { core, query, call }) = shared.take_job(of_lane, own) {
+        let _ = call.thread.set(thread::current());
+        let number = query.number;
+        let running = Running { shared: Arc::clone(shared), core, number, call };
+        let event = match run(&running, &query, lane, &mut connection) {
+            Ok(payload) => DatabaseEvent::Done(number, payload),
+            Err(CallError { uri, payload }) => DatabaseEvent::Failed(number, uri, payload),
+        };
+        shared.say(core, event);
+    }
+}
+
+fn run(
+    running: &Running,
+    query: &Query,
+    lane: usize,
+    connection: &mut Option<Box<dyn Connection>>,
+) -> Result<OwnedPayload, CallError> {
+    let shared = &running.shared;
+    if running.is_cancelled() {
+        return Err(CallError::cancelled(query.serializer));
+    }
+    if running.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+        return Err(CallError::timed_out(query.serializer));
+    }
+    if shared.is_away.load(Ordering::Relaxed) {
+        return Err(CallError::unavailable(query.serializer, "the database is away"));
+    }
+    let mut connected = match connection.take() {
+        Some(connected) => connected,
+        None => match shared.driver.connect(lane) {
+            Ok(connected) => connected,
+            Err(Problem(_)) => {
+                shared.set_away();
+                return Err(CallError::unavailable(query.serializer, "the database is away"));
+            }
+        },
+    };
+    running.call.set_running(Some(connected.canceller()));
+    // Who cancelled it before that found nothing to stop.
+    let result = if running.is_cancelled() {
+        Err(CallError::cancelled(query.serializer))
+    } else {
+        connected.call(query, &mut Results { call: running })
+    };
+    // Waits for a cancel that is under way.
+    running.call.set_running(None);
+    if connected.is_broken() {
+        // Whether the database is away as a whole is the keeper's to find out.
+        shared.wake_keeper();
+    } else {
+        *connection = Some(connected);
+    }
+    result
+}
+
+impl Shared {
+    fn set_away(&self) {
+        self.is_away.store(true, Ordering::Relaxed);
+        self.wake_keeper();
+    }
+
+    fn wake_keeper(&self) {
+        if let Some(keeper) = self.keeper.get() {
+            keeper.unpark();
+        }
+    }
+}
+
+/// Connects again, asks what there is, cancels.
+struct Keeper {
+    shared: Arc<Shared>,
+    notify: Notify,
+    connection: Option<Box<dyn Connection>>,
+    /// What was said last.
+    said: Option<Notice>,
+    /// Calls that are to be stopped, and have not ended.
+    cancelling: Vec<Arc<Call>>,
+    retry: Duration,
+}
+
+impl Keeper {
+    fn new(shared: Arc<Shared>, notify: Notify) -> Self {
+        Self { shared, notify, connection: None, said: None, cancelling: Vec::new(), retry: RETRY_FIRST }
+    }
+
+    fn keep(mut self) {
+        let _ = self.shared.keeper.set(thread::current());
+        let mut due = Instant::now();
+        while !self.shared.is_stopping() {
+            self.cancel();
+            let now = Instant::now();
+            if now >= due || self.connection.is_some() && self.shared.is_away.load(Ordering::Relaxed) {
+                due = now + self.look_after();
+            }
+            let wait = due.saturating_duration_since(Instant::now());
+            let wait = if self.cancelling.is_empty() { wait } else { wait.min(CANCEL_AGAIN) };
+            thread::park_timeout(wait);
+        }
+        for call in std::iter::from_fn(|| self.shared.cancels.pop()) {
+            self.cancelling.push(call);
+        }
+        self.cancel();
+    }
+
+    fn cancel(&mut self) {
+        self.cancelling.extend(std::iter::from_fn(|| self.shared.cancels.pop()));
+        self.cancelling.retain(|call| {
+            let running = call.running.lock().unwrap_or_else(PoisonError::into_inner);
+            // Not begun: it ends before it begins. Over: there is nothing to stop.
+            let Some(cancel) = running.as_ref() else { return false };
+            cancel.cancel();
+            true
+        });
+    }
+
+    /// Looks whether the database is there, and what it offers; when it is to be done again.
+    fn look_after(&mut self) -> Duration {
+        match self.look() {
+            Ok(()) => {
+                self.retry = RETRY_FIRST;
+                self.shared.options.refresh
+            }
+            Err(problem) => {
+                self.connection = None;
+                self.shared.is_away.store(true, Ordering::Relaxed);
+                self.say(Notice::Away(problem));
+                let wait = self.retry;
+                self.retry = (wait * 2).min(RETRY_MAX);
+                varied(wait)
+            }
+        }
+    }
+
+    fn look(&mut self) -> Result<(), Problem> {
+        let is_new = self.connection.is_none();
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(self.shared.driver.connect(0)?),
+        };
+        let is_back = is_new || self.shared.is_away.load(Ordering::Relaxed);
+        if !connection.has_changed()? && !is_back {
+            return Ok(());
+        }
+        let procedures: Arc<[Arc<Procedure>]> = connection.discover()?.into();
+        let count = procedures.len();
+        let (realm, index) = (self.shared.realm, self.shared.index);
+        // Who hears of the offer may call at once.
+        self.shared.is_away.store(false, Ordering::Relaxed);
+        for core in 0..self.shared.desks.len() {
+            self.shared.say(core, DatabaseEvent::Offer(realm, index, Arc::clone(&procedures)));
+        }
+        self.say(Notice::Offers(count));
+        Ok(())
+    }
+
+    fn say(&mut self, notice: Notice) {
+        if self.said.as_ref() != Some(&notice) {
+            (self.notify)(&notice);
+            self.said = Some(notice);
+        }
+    }
+}
+
+/// So that routers that lost a database at the same moment do not all come back at the same moment.
+fn varied(wait: Duration) -> Duration {
+    let nanoseconds = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos());
+    wait.mul_f64(0.75 + f64::from(nanoseconds % 1024) / 2048.0)
+}
+
+/// What one core gives to a database, and gets back.
+pub struct PoolEnd {
+    shared: Arc<Shared>,
+    core: usize,
+    /// Ends with the last event of each.
+    calls: HashMap<QueryNumber, Arc<Call>>,
+}
+
+impl PoolEnd {
+    fn query(&mut self, query: Query) -> bool {
+        let shared = &self.shared;
+        let lane = &shared.lanes[shared.driver.lane_of(&query.procedure).min(shared.lanes.len() - 1)];
+        let bytes = bytes_of(&query);
+        if shared.is_away.load(Ordering::Relaxed) || self.calls.len() >= shared.queries_max {
+            return false;
+        }
+        if shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > shared.options.queue_bytes_max {
+            shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        let call = Arc::new(Call { credit: AtomicU32::new(1), ..Call::default() });
+        if query.timeout_ms > 0 {
+            let _ = call.deadline.set(Instant::now() + Duration::from_millis(query.timeout_ms));
+        }
+        let number = query.number;
+        if lane.jobs.push(Job { core: self.core, query, call: Arc::clone(&call) }).is_err() {
+            shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return false;
+        }
+        self.calls.insert(number, call);
+        Shared::wake_one(lane);
+        true
+    }
+
+    fn more(&self, query: QueryNumber) {
+        if let Some(call) = self.calls.get(&query) {
+            call.credit.fetch_add(1, Ordering::AcqRel);
+            if let Some(thread) = call.thread.get() {
+                thread.unpark();
+            }
+        }
+    }
+
+    fn cancel(&self, query: QueryNumber) {
+        let Some(call) = self.calls.get(&query) else { return };
+        if !call.cancelled.swap(true, Ordering::AcqRel) {
+            let _ = self.shared.cancels.push(Arc::clone(call));
+            self.shared.wake_keeper();
+            if let Some(thread) = call.thread.get() {
+                thread.unpark();
+            }
+        }
+    }
+
+    fn take(&mut self) -> Option<DatabaseEvent> {
+        let event = self.shared.desks.get(self.core)?.events.pop()?;
+        if let DatabaseEvent::Done(number, _) | DatabaseEvent::Failed(number, ..) = &event {
+            self.calls.remove(number);
+        }
+        Some(event)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.shared.desks.get(self.core).is_none_or(|desk| desk.events.is_empty())
+    }
+}
+
+/// One core's end of all databases, by their number.
+pub struct DatabaseEnd {
+    pools: Vec<PoolEnd>,
+    /// Who is asked first, so that one that says much lets the others speak.
+    first: usize,
+}
+
+impl fmt::Debug for DatabaseEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseEnd").field("pools", &self.pools.len()).finish_non_exhaustive()
+    }
+}
+
+impl DatabaseEnd {
+    /// Of these, in the order of their numbers.
+    #[must_use]
+    pub fn new(pools: Vec<PoolEnd>) -> Self {
+        Self { pools, first: 0 }
+    }
+}
+
+impl Databases for DatabaseEnd {
+    fn query(&mut self, query: Query) -> bool {
+        self.pools.get_mut(usize::from(query.database.0)).is_some_and(|pool| pool.query(query))
+    }
+
+    fn more(&mut self, database: DatabaseIndex, query: QueryNumber) {
+        if let Some(pool) = self.pools.get(usize::from(database.0)) {
+            pool.more(query);
+        }
+    }
+
+    fn cancel(&mut self, database: DatabaseIndex, query: QueryNumber) {
+        if let Some(pool) = self.pools.get(usize::from(database.0)) {
+            pool.cancel(query);
+        }
+    }
+
+    fn take(&mut self) -> Option<DatabaseEvent> {
+        let count = self.pools.len();
+        let first = self.first;
+        self.first = if first + 1 >= count { 0 } else { first + 1 };
+        (0..count).find_map(|after| self.pools[(first + after) % count].take())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pools.iter().all(PoolEnd::is_empty)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+use std::sync::Condvar;
+use std::sync::atomic::AtomicU64;
+
+use super::*;
+use crate::router::database::Caller;
+use crate::shard::mesh::{self, Doorbell, MeshEnd, SharedDoorbell};
+use crate::wamp::SessionId;
+use crate::wamp::codec::Serializer;
+use crate::wamp::error::uri;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A core that sleeps until it is rung.
+#[derive(Default)]
+struct Bell(Mutex<u32>, Condvar);
+
+impl Doorbell for Bell {
+    fn ring(&self) {
+        *self.0.lock().unwrap() += 1;
+        self.1.notify_all();
+    }
+}
+
+/// What the one server of all connections does, and is told.
+#[derive(Default)]
+struct Server {
+    is_down: AtomicBool,
+    /// Connections, ever.
+    connections: AtomicUsize,
+    calls: AtomicU64,
+    /// Calls that were stopped although they did not wait to be.
+    innocent: AtomicU64,
+    /// Calls of `wait` that wait.
+    waiting: AtomicUsize,
+}
+
+struct Fake {
+    server: Arc<Server>,
+    threads: usize,
+}
+
+struct FakeConnection {
+    server: Arc<Server>,
+    cancel: Arc<FakeCancel>,
+    is_broken: bool,
+}
+
+#[derive(Default)]
+struct FakeCancel {
+    is_calling: AtomicBool,
+    is_cancelled: AtomicBool,
+}
+
+impl Cancel for FakeCancel {
+    /// Stops whatever runs when it gets there, as a server does.
+    fn cancel(&self) {
+        thread::sleep(Duration::from_millis(1));
+        if self.is_calling.load(Ordering::SeqCst) {
+            self.is_cancelled.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Driver for Fake {
+    fn lanes(&self) -> Vec<usize> {
+        vec![self.threads]
+    }
+
+    fn lane_of(&self, _procedure: &Procedure) -> usize {
+        0
+    }
+
+    fn connect(&self, _lane: usize) -> Result<Box<dyn Connection>, Problem> {
+        if self.server.is_down.load(Ordering::SeqCst) {
+            return Err(Problem("nobody listens".to_owned()));
+        }
+        self.server.connections.fetch_add(1, Ordering::SeqCst);
+        let cancel = Arc::new(FakeCancel::default());
+        Ok(Box::new(FakeConnection { server: Arc::clone(&self.server), cancel, is_broken: false }))
+    }
+}
+
+fn nothing() -> OwnedPayload {
+    OwnedPayload::new(Serializer::Json, Vec::new(), Vec::new())
+}
+
+impl Connection for FakeConnection {
+    fn call(&mut self, query: &Query, results: &mut Results<'_>) -> Result<OwnedPayload, CallError> {
+        self.server.calls.fetch_add(1, Ordering::SeqCst);
+        self.cancel.is_cancelled.store(false, Ordering::SeqCst);
+        self.cancel.is_calling.store(true, Ordering::SeqCst);
+        let result = self.run(query, results);
+        self.cancel.is_calling.store(false, Ordering::SeqCst);
+        if self.cancel.is_cancelled.load(Ordering::SeqCst) && !results.is_cancelled() {
+            self.server.innocent.fetch_add(1, Ordering::SeqCst);
+        }
+        result
+    }
+
+    fn canceller(&self) -> Arc<dyn Cancel> {
+        Arc::clone(&self.cancel) as Arc<dyn Cancel>
+    }
+
+    fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    fn discover(&mut self) -> Result<Vec<Arc<Procedure>>, Problem> {
+        Ok(vec![procedure("p")])
+    }
+
+    fn has_changed(&mut self) -> Result<bool, Problem> {
+        if self.server.is_down.load(Ordering::SeqCst) {
+            return Err(Problem("the server is gone".to_owned()));
+        }
+        Ok(false)
+    }
+}
+
+impl FakeConnection {
+    fn run(&mut self, query: &Query, results: &mut Results<'_>) -> Result<OwnedPayload, CallError> {
+        match &*query.procedure.uri {
+            "wait" => {
+                self.server.waiting.fetch_add(1, Ordering::SeqCst);
+                while !self.cancel.is_cancelled.load(Ordering::SeqCst) {
+                    if results.time_left().is_some_and(|left| left.is_zero()) {
+                        self.server.waiting.fetch_sub(1, Ordering::SeqCst);
+                        return Err(CallError::timed_out(query.serializer));
+                    }
+                    thread::sleep(Duration::from_micros(50));
+                }
+                self.server.waiting.fetch_sub(1, Ordering::SeqCst);
+                Err(CallError::cancelled(query.serializer))
+            }
+            "parts" => {
+                for _ in 0..3 {
+                    results.part(nothing()).map_err(|stopped| match stopped {
+                        Stopped::Cancelled => CallError::cancelled(query.serializer),
+                        Stopped::TimedOut => CallError::timed_out(query.serializer),
+                    })?;
+                }
+                Ok(nothing())
+            }
+            "lose" => {
+                self.is_broken = true;
+                Err(CallError::unavailable(query.serializer, "the connection was lost"))
+            }
+            _ => {
+                thread::sleep(Duration::from_micros(query.number.0 % 7 * 100));
+                Ok(nothing())
+            }
+        }
+    }
+}
+
+fn procedure(uri: &str) -> Arc<Procedure> {
+    Arc::new(Procedure { uri: uri.into(), driver: Arc::new(()), timeout_ms: 0 })
+}
+
+/// Some cores without a router.
+struct Stand {
+    server: Arc<Server>,
+    pool: Pool,
+    bells: Vec<Arc<Bell>>,
+    ends: Vec<(MeshEnd<u32>, PoolEnd)>,
+    last: u64,
+    notices: Arc<Mutex<Vec<Notice>>>,
+}
+
+impl Stand {
+    fn new(cores: usize, threads: usize, queue_max: usize) -> Self {
+        let server = Arc::new(Server::default());
+        let bells: Vec<_> = (0..cores).map(|_| Arc::new(Bell::default())).collect();
+        let doorbells = bells.iter().map(|bell| Arc::clone(bell) as SharedDoorbell).collect();
+        let meshes = mesh::connect::<u32>(4, doorbells);
+        let wakers = (0..cores).map(|core| meshes[0].waker(core)).collect();
+        let driver = Arc::new(Fake { server: Arc::clone(&server), threads });
+        let refresh = Duration::from_millis(20);
+        let options = PoolOptions { queue_max, queue_bytes_max: 1 << 20, refresh };
+        let notices = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&notices);
+        let notify = Box::new(move |notice: &Notice| heard.lock().unwrap().push(notice.clone()));
+        let names = (RealmIndex(0), DatabaseIndex(0));
+        let pool = Pool::start(driver, names, options, wakers, notify).unwrap();
+        let ends = meshes.into_iter().enumerate().map(|(core, mesh)| (mesh, pool.end(core))).collect();
+        let mut stand = Self { server, pool, bells, ends, last: 0, notices };
+        for core in 0..cores {
+            let event = stand.next(core);
+            assert!(matches!(event, DatabaseEvent::Offer(_, _, ref all) if *all[0].uri == *"p"), "{event:?}");
+        }
+        stand
+    }
+
+    fn query(&mut self, core: usize, uri: &str, timeout_ms: u64) -> Option<QueryNumber> {
+        self.last += 1;
+        let caller = Caller { session: SessionId(1), authid: "a".into(), authrole: "r".into() };
+        let query = Query {
+            number: QueryNumber(self.last),
+            database: DatabaseIndex(0),
+            procedure: procedure(uri),
+            payload: nothing(),
+            serializer: Serializer::Json,
+            timeout_ms,
+            receive_progress: true,
+            caller,
+        };
+        self.ends[core].1.query(query).then_some(QueryNumber(self.last))
+    }
+
+    /// What a core hears next; it sleeps until it is rung.
+    fn next(&mut self, core: usize) -> DatabaseEvent {
+        let (mesh, end) = &mut self.ends[core];
+        loop {
+            if let Some(event) = end.take() {
+                return event;
+            }
+            if mesh.may_sleep(|| end.is_empty()) {
+                let bell = &self.bells[core];
+                let rung = bell.0.lock().unwrap();
+                let (mut rung, timeout) =
+                    bell.1.wait_timeout_while(rung, PATIENCE, |rung| *rung == 0).unwrap();
+                // A ring that was lost would let this time out.
+                assert!(!timeout.timed_out(), "nobody rang");
+                *rung = 0;
+                mesh.awake();
+            }
+        }
+    }
+
+    fn fails(&mut self, core: usize) -> (QueryNumber, Box<str>) {
+        match self.next(core) {
+            DatabaseEvent::Failed(number, uri, _) => (number, uri),
+            event => panic!("{event:?}"),
+        }
+    }
+
+    fn until(&self, is: impl Fn(&Server) -> bool) {
+        let begin = Instant::now();
+        while !is(&self.server) {
+            assert!(begin.elapsed() < PATIENCE);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn every_query_of_every_core_is_answered_once() {
+    let mut stand = Stand::new(2, 3, 64);
+    let mut asked = [0, 0];
+    let mut answered = [0, 0];
+    while answered.iter().sum::<usize>() < 2_000 {
+        for core in 0..2 {
+            while asked[core] < 1_000 && stand.query(core, "p", 0).is_some() {
+                asked[core] += 1;
+            }
+            if answered[core] < asked[core] {
+                let event = stand.next(core);
+                assert!(matches!(event, DatabaseEvent::Done(..)), "{event:?}");
+                answered[core] += 1;
+            }
+        }
+    }
+    assert_eq!(stand.server.calls.load(Ordering::SeqCst), 2_000);
+    assert!(stand.ends.iter().all(|(_, end)| end.calls.is_empty() && end.is_empty()));
+    assert_eq!(stand.pool.shared.waiting_bytes.load(Ordering::SeqCst), 0);
+    stand.pool.stop();
+    stand.pool.join();
+}
+
+#[test]
+fn a_full_queue_is_an_answer() {
+    let mut stand = Stand::new(1, 1, 2);
+    let first = stand.query(0, "wait", 0).unwrap();
+    stand.until(|server| server.waiting.load(Ordering::SeqCst) == 1);
+    assert!(stand.query(0, "p", 0).is_some());
+    assert!(stand.query(0, "p", 0).is_some());
+    assert!(stand.query(0, "p", 0).is_none());
+    stand.ends[0].1.cancel(first);
+    assert_eq!(stand.fails(0), (first, uri::CANCELED.into()));
+    for _ in 0..2 {
+        assert!(matches!(stand.next(0), DatabaseEvent::Done(..)));
+    }
+}
+
+#[test]
+fn what_waits_is_bounded_in_bytes() {
+    let mut stand = Stand::new(1, 1, 1_000_000);
+    let first = stand.query(0, "wait", 0).unwrap();
+    stand.until(|server| server.waiting.load(Ordering::SeqCst) == 1);
+    let taken = (0..100_000).take_while(|_| stand.query(0, "p", 0).is_some()).count();
+    assert_eq!(taken, (1 << 20) / QUERY_OVERHEAD_BYTES);
+    stand.ends[0].1.cancel(first);
+}
+
+#[test]
+fn a_late_cancel_stops_no_other() {
+    let mut stand = Stand::new(1, 2, 64);
+    let mut cancelled = 0;
+    for round in 0..400 {
+        let numbers = [stand.query(0, "p", 0).unwrap(), stand.query(0, "p", 0).unwrap()];
+        if round % 3 > 0 {
+            thread::sleep(Duration::from_micros(round % 11 * 60));
+        }
+        stand.ends[0].1.cancel(numbers[0]);
+        for _ in 0..2 {
+            cancelled += usize::from(matches!(stand.next(0), DatabaseEvent::Failed(..)));
+        }
+    }
+    assert_eq!(stand.server.innocent.load(Ordering::SeqCst), 0, "{cancelled} were cancelled in time");
+}
+
+#[test]
+fn what_is_cancelled_before_it_begins_never_begins() {
+    let mut stand = Stand::new(1, 1, 8);
+    let first = stand.query(0, "wait", 0).unwrap();
+    stand.until(|server| server.waiting.load(Ordering::SeqCst) == 1);
+    let second = stand.query(0, "p", 0).unwrap();
+    stand.ends[0].1.cancel(second);
+    stand.ends[0].1.cancel(first);
+    assert_eq!(stand.fails(0).0, first);
+    assert_eq!(stand.fails(0), (second, uri::CANCELED.into()));
+    assert_eq!(stand.server.calls.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_part_waits_until_the_one_before_is_taken() {
+    let mut stand = Stand::new(1, 1, 8);
+    let number = stand.query(0, "parts", 0).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(stand.next(0), DatabaseEvent::Part(of, _) if of == number));
+        thread::sleep(Duration::from_millis(5));
+        assert!(stand.ends[0].1.is_empty(), "a part came that nobody asked for");
+        stand.ends[0].1.more(number);
+    }
+    assert!(matches!(stand.next(0), DatabaseEvent::Part(..)));
+    assert!(matches!(stand.next(0), DatabaseEvent::Done(..)));
+
+    // Nobody takes the second: its time goes by, or somebody cancels.
+    let late = stand.query(0, "parts", 30).unwrap();
+    assert!(matches!(stand.next(0), DatabaseEvent::Part(..)));
+    assert_eq!(stand.fails(0), (late, uri::TIMEOUT.into()));
+    let unwanted = stand.query(0, "parts", 0).unwrap();
+    assert!(matches!(stand.next(0), DatabaseEvent::Part(..)));
+    stand.ends[0].1.cancel(unwanted);
+    assert_eq!(stand.fails(0), (unwanted, uri::CANCELED.into()));
+}
+
+#[test]
+fn a_database_that_is_away_answers_at_once_and_comes_back() {
+    let mut stand = Stand::new(1, 2, 8);
+    stand.server.is_down.store(true, Ordering::SeqCst);
+    let begin = Instant::now();
+    while let Some(number) = stand.query(0, "lose", 0) {
+        assert_eq!(stand.fails(0), (number, uri::UNAVAILABLE.into()));
+        assert!(begin.elapsed() < PATIENCE);
+    }
+    let away = |notices: &Mutex<Vec<Notice>>| {
+        notices.lock().unwrap().iter().filter(|notice| matches!(notice, Notice::Away(_))).count()
+    };
+    stand.until(|_| away(&stand.notices) > 0);
+    stand.server.is_down.store(false, Ordering::SeqCst);
+    // It offers again what it has.
+    assert!(matches!(stand.next(0), DatabaseEvent::Offer(..)));
+    stand.until(|_| !stand.pool.shared.is_away.load(Ordering::SeqCst));
+    assert!(stand.query(0, "p", 0).is_some());
+    assert!(matches!(stand.next(0), DatabaseEvent::Done(..)));
+}
+
+#[test]
+fn the_end_cancels_what_runs() {
+    let mut stand = Stand::new(1, 2, 8);
+    stand.query(0, "parts", 0).unwrap();
+    assert!(matches!(stand.next(0), DatabaseEvent::Part(..)));
+    stand.pool.stop();
+    stand.pool.join();
+}
