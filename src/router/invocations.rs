@@ -709,3 +709,46 @@ impl Router {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::own_calls::own_caller;
+    use super::super::peer::{CoreId, RealmIndex};
+    use super::*;
+
+    /// A call to all nodes of a registration is a call of the router to each, and all of them may end at once.
+    #[test]
+    fn calls_of_the_router_are_found_among_very_many() {
+        let mut invocations = Invocations::new(3);
+        let requests = (1..=200_000).map(RequestId);
+        for request in requests.clone() {
+            let head = CallHead {
+                realm: RealmIndex(0),
+                caller: own_caller(CoreId(1), request),
+                request,
+                charge: Charge::default(),
+                ticket: Ticket::NONE,
+                terms: None,
+            };
+            invocations.insert(SessionKey { slot: 1, generation: 1 }, request, &head);
+        }
+        let longest = |invocations: &Invocations| {
+            let lengths = invocations.by_caller.values().map(|first| {
+                let next = |index: &u32| {
+                    let next = invocations.entries[*index as usize].next;
+                    (next != NONE).then_some(next)
+                };
+                std::iter::successors(Some(*first), next).count()
+            });
+            lengths.max().unwrap_or_default()
+        };
+        assert!(longest(&invocations) <= 4, "{}", longest(&invocations));
+        for request in requests {
+            let caller = own_caller(CoreId(1), request);
+            let index = invocations.find(caller, request).unwrap();
+            assert_eq!(invocations.remove(index).request, request);
+            assert_eq!(invocations.find(caller, request), None);
+        }
+        assert!(invocations.is_empty());
+    }
+}

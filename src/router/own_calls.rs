@@ -11,8 +11,8 @@ use hashbrown::HashMap;
 use super::Router;
 use super::effects::Effects;
 use super::peer::{
-    CallHead, CancelReason, Charge, Outcome, Parcel, PeerMessage, RealmIndex, ReplyHead, SessionKey, Sitting,
-    Ticket,
+    CallHead, CancelReason, Charge, CoreId, Outcome, Parcel, PeerMessage, RealmIndex, ReplyHead, SessionKey,
+    Sitting, Ticket,
 };
 use crate::wamp::error::uri;
 use crate::wamp::options::CancelMode;
@@ -86,16 +86,18 @@ impl OwnCalls {
     }
 }
 
+/// Who makes a call of a core's router. It has many names: what cores know of one caller's calls is a list that they walk,
+/// and of these there may be hundreds of thousands.
+pub(super) fn own_caller(core: CoreId, request: RequestId) -> Sitting {
+    Sitting { core, number: request.0 as u16, key: OWN_KEY }
+}
+
 /// Whether this is the router of a core, not one of its sessions.
 pub(super) fn is_own(caller: Sitting) -> bool {
     caller.key == OWN_KEY
 }
 
 impl Router {
-    fn own_sitting(&self) -> Sitting {
-        Sitting { core: self.core, number: 0, key: OWN_KEY }
-    }
-
     /// A call of this router's begins: who calls, and which call it is. The rest is the caller's to do.
     pub(super) fn begin_own_call(
         &mut self,
@@ -107,7 +109,7 @@ impl Router {
         self.own_calls.last = request;
         self.own_calls.open.insert(request, OwnCall { realm, deadline_us, purpose });
         self.own_calls.deadlines.insert((deadline_us, request));
-        (self.own_sitting(), request)
+        (own_caller(self.core, request), request)
     }
 
     /// Calls a procedure of a realm. It may be answered before this returns.
@@ -148,7 +150,7 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         if let Some(call) = self.own_calls.remove(request) {
-            self.send_cancel_because(call.realm, self.own_sitting(), request, how, effects);
+            self.send_cancel_because(call.realm, own_caller(self.core, request), request, how, effects);
         }
     }
 
@@ -180,7 +182,7 @@ impl Router {
         {
             let Some(call) = self.own_calls.remove(request) else { return };
             let how = (CancelMode::KillNoWait, CancelReason::Timeout);
-            self.send_cancel_because(call.realm, self.own_sitting(), request, how, effects);
+            self.send_cancel_because(call.realm, own_caller(self.core, request), request, how, effects);
             self.handle_own_answer(call.purpose, &Answer::Timeout, effects);
         }
     }
