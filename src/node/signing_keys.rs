@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::cores::Core;
 use crate::config::Config;
-use crate::config::authentication::SECRET_BYTES_MAX;
+use crate::config::authentication::{SECRET_BYTES_MAX, Secret};
 use crate::router::peer::RealmIndex;
 use crate::token::Keys;
 
@@ -30,7 +30,7 @@ struct KeyFile {
     name: String,
     path: PathBuf,
     /// What the realm takes beside.
-    secret: Option<String>,
+    secret: Option<Secret>,
     /// What was read last, good or not.
     text: String,
 }
@@ -43,7 +43,7 @@ impl SigningKeyFiles {
                 realm: RealmIndex(index),
                 name: realm.name.clone(),
                 path: token.keys_file.clone()?,
-                secret: token.secret.as_ref().map(|secret| secret.expose().to_owned()),
+                secret: token.secret.clone(),
                 text: token.keys.to_string(),
             })
         });
@@ -66,7 +66,7 @@ impl SigningKeyFiles {
             match Keys::parse(&file.text) {
                 Ok(mut keys) => {
                     if let Some(secret) = &file.secret {
-                        keys = keys.with_secret(secret);
+                        keys = keys.with_secret(secret.expose());
                     }
                     let keys = Arc::new(keys);
                     for core in cores {
@@ -88,4 +88,18 @@ fn read(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     File::open(path)?.take(SECRET_BYTES_MAX as u64).read_to_string(&mut text)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_of_tokens_is_shown_nowhere() {
+        let text = "[[realm]]\nname = \"realm1\"\n[[realm.role]]\nname = \"anonymous\"\n\
+                    [realm.token]\nsecret = \"do not show this\"\nkeys_file = \"/keys\"\n";
+        let config = crate::config::parse("", text, &[]).unwrap();
+        let shown = format!("{:?}", SigningKeyFiles::new(&config));
+        assert!(shown.contains("/keys") && !shown.contains("do not"), "{shown}");
+    }
 }
