@@ -572,6 +572,13 @@ pub(super) fn check(realm: &Realm, fields: &mut Fields<'_, '_>) {
     check_users(realm, &realm.users, fields);
 }
 
+/// Why no two users have the same key.
+const KEY_NAMES_USER: &str = "a client that sends no authid is found by its key";
+
+fn key_is_taken(owner: &str) -> String {
+    format!("the user `{owner}` has this key already")
+}
+
 /// What must hold between users that stand in one table, and the roles of their realm.
 fn check_users(realm: &Realm, users: &[User], fields: &mut Fields<'_, '_>) {
     let list = fields.path.key("user");
@@ -585,9 +592,7 @@ fn check_users(realm: &Realm, users: &[User], fields: &mut Fields<'_, '_>) {
         let owner = *owners.entry(key).or_insert(user);
         if owner != user {
             let path = list.index(user).key("authorized_keys").index(place);
-            let hint = "a client that sends no authid is found by its key";
-            let problem = format!("the user `{}` has this key already", users[owner].authid);
-            fields.reader.problem(&path, problem, Some(hint.to_owned()));
+            fields.reader.problem(&path, key_is_taken(&users[owner].authid), Some(KEY_NAMES_USER.to_owned()));
         }
     }
     if !fields.is_sound("role") {

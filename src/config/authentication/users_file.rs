@@ -1,6 +1,8 @@
 //! Users in a file of their own, beside the configuration: other people may look after them.
 
-use super::{USERS_MAX, User, check_users};
+use std::collections::BTreeMap;
+
+use super::{KEY_NAMES_USER, USERS_MAX, User, check_users, key_is_taken};
 use crate::config::Realm;
 use crate::config::errors::{ConfigErrors, Problems};
 use crate::config::kinds::several;
@@ -42,10 +44,19 @@ impl Realm {
         let mut fields = Fields::of(&mut reader, &path, Some(table));
         check_users(self, &users, &mut fields);
         let list = path.key("user");
+        let keys =
+            self.users.iter().flat_map(|user| user.authorized_keys.iter().map(|key| (*key, &*user.authid)));
+        let owners: BTreeMap<_, _> = keys.collect();
         for (index, user) in users.iter().enumerate() {
             if self.users.iter().any(|known| known.authid == user.authid) {
                 let problem = format!("the user `{}` is in the configuration already", user.authid);
                 reader.problem(&list.index(index).key("authid"), problem, None);
+            }
+            for (place, key) in user.authorized_keys.iter().enumerate() {
+                if let Some(owner) = owners.get(key) {
+                    let path = list.index(index).key("authorized_keys").index(place);
+                    reader.problem(&path, key_is_taken(owner), Some(KEY_NAMES_USER.to_owned()));
+                }
             }
         }
         self.users.extend(reader.into_result(users)?);
@@ -68,6 +79,25 @@ mod tests {
         let users: Vec<_> = config.realms[0].users.iter().map(|user| user.authid.as_str()).collect();
         assert_eq!(users, ["joe", "bob"]);
         assert_eq!(config.realms[0].users[1].ticket.as_ref().unwrap().expose(), "of bob");
+    }
+
+    /// A key names its user to a client that sends no authid.
+    #[test]
+    fn a_key_of_a_configured_user_is_nobody_elses() {
+        let key = "01".repeat(32);
+        let mut config =
+            with_users(&JOE.replace("ticket = \"secret\"", &format!("authorized_keys = [\"{key}\"]")));
+        let other = "02".repeat(32);
+        let text = format!(
+            "[[user]]\nauthid = \"eve\"\nrole = \"anonymous\"\nauthorized_keys = [\"{other}\", \"{key}\"]\n"
+        );
+        let errors = config.realms[0].add_users("users.toml", &text).unwrap_err().to_string();
+        assert!(
+            errors.contains("users.toml:4") && errors.contains("the user `joe` has this key already"),
+            "{errors}"
+        );
+        assert_eq!(config.realms[0].users.len(), 1);
+        config.realms[0].add_users("users.toml", &text.replace(&format!(", \"{key}\""), "")).unwrap();
     }
 
     #[test]
