@@ -156,11 +156,14 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         let nonce = self.random.nonce();
+        // With SCRAM the client signs the name that it gave, of which the authenticator may have made another.
+        let is_scram = matches!(newcomer.method, AuthMethod::WampScram | AuthMethod::Scram);
+        let said = newcomer.authid.as_deref().filter(|_| is_scram);
         let facts = Facts {
             now: self.now,
             nonce: &nonce,
             session: newcomer.id,
-            authid: &answered.user.authid,
+            authid: said.unwrap_or(&answered.user.authid),
             role: &self.realms[usize::from(newcomer.realm.0)].roles[usize::from(role)].name,
             extra,
         };
