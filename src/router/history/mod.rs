@@ -81,6 +81,10 @@ struct Record {
 
 impl Record {
     fn push(&mut self, kept: Kept) {
+        // Everything else would have to go for it, and then it as well.
+        if kept.bytes() > self.bytes_max {
+            return;
+        }
         self.bytes += kept.bytes();
         self.events.push_back(kept);
         while self.events.len() > self.limit || self.bytes > self.bytes_max {
