@@ -91,10 +91,12 @@ impl AllCalls {
 
 /// Why a call is refused for what it says of nodes.
 #[cold]
-pub(super) fn refused_runmode(options: &CallOptions<'_>, is_reserved: bool) -> Option<Refusal> {
+pub(super) fn refused_runmode(options: &CallOptions<'_>, has_no_nodes: bool) -> Option<Refusal> {
     let has_key = options.rkey.is_some();
     Some(match options.runmode.as_deref()? {
-        _ if is_reserved => (uri::FEATURE_NOT_SUPPORTED, "a procedure of the router has no nodes"),
+        _ if has_no_nodes => {
+            (uri::FEATURE_NOT_SUPPORTED, "a procedure of the router or of a database has no nodes")
+        }
         "partition" if has_key => return None,
         "partition" => (uri::INVALID_ARGUMENT, "CALL.Options.rkey is missing: runmode is `partition`"),
         "all" if has_key => (uri::INVALID_ARGUMENT, "CALL.Options.rkey names one node, and runmode is `all`"),

@@ -732,7 +732,7 @@ impl Router {
         let is_retained = publication.head.attributes.is_some() && self.retain(publication, effects);
         let delivery = Delivery { eras: Some(eras), is_retained, ..Delivery::of(publication) };
         self.fan_out(delivery, None, effects);
-        // The router itself is not charged, and there is nobody to hold for a slow reader.
+        // Of meta events that come of an end nobody is charged, and there is nobody to hold for a slow reader.
         if charge.bytes > 0 {
             effects.credit(publication.head.publisher, charge, CreditTime::AfterFlush);
         }

@@ -106,13 +106,14 @@ impl Router {
             self.refuse_call(key, request, uri::DISCLOSE_ME_DISALLOWED, DISCLOSE_ME_DENIED, effects);
             return Ok(());
         }
+        let of_database = self.realm_and_session(key).0.callable.get(procedure).cloned();
         if message.options.runmode.is_some()
-            && let Some((error, text)) = refused_runmode(&message.options, is_reserved(procedure))
+            && let Some((error, text)) =
+                refused_runmode(&message.options, is_reserved(procedure) || of_database.is_some())
         {
             self.refuse_call(key, request, error, text, effects);
             return Ok(());
         }
-        let of_database = self.realm_and_session(key).0.callable.get(procedure).cloned();
         if (is_reserved(procedure) || of_database.is_some())
             && (message.options.progress || message.options.passthru.is_used())
         {

@@ -33,8 +33,8 @@ use super::database::{DatabaseIndex, give_back};
 use super::effects::{CreditTime, Effects};
 use super::inputs::{InputRoute, InputRoutes};
 use super::peer::{
-    CallHead, CancelReason, CoreId, Outcome, Parcel, PeerMessage, RealmIndex, RegisterLetter,
-    RegisterOutcome, ReplyHead, Revocation, Sitting, Ticket,
+    CallHead, CancelReason, Charge, CoreId, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, Payment, PeerMessage,
+    RealmIndex, RegisterLetter, RegisterOutcome, ReplyHead, Revocation, Sitting, Ticket,
 };
 use super::sharding::KeyHash;
 use super::terms::Input;
@@ -332,7 +332,7 @@ impl Router {
             request,
             outcome: Outcome::Error,
             callee: None,
-            charge: super::peer::Charge::default(),
+            charge: Charge::default(),
             passthru: Passthru::default(),
         };
         let payload = Payload { args: &args, ..Payload::EMPTY };
@@ -364,12 +364,14 @@ impl Router {
                 return;
             }
         }
+        let before = home.changes.len();
         let outcome = home.register(&letter, &mut revoked);
+        let is_credited = letter.has_waited || self.changes_are_paid(before, letter.callee);
         self.announce_disclosing(letter.realm, effects);
         for revoked in revoked {
             self.tell_revoked(revoked, FORCED, effects);
         }
-        self.reply_to_registrar(letter.callee, letter.request, outcome, letter.has_waited, effects);
+        self.reply_to_registrar(letter.callee, letter.request, outcome, is_credited, effects);
     }
 
     /// At home: an UNREGISTER, from any core.
@@ -382,9 +384,22 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         let Some(mut home) = self.home(realm) else { return };
+        let before = home.changes.len();
         let outcome = home.unregister(callee, registration);
+        let is_credited = self.changes_are_paid(before, callee);
         self.announce_disclosing(realm, effects);
-        self.reply_to_registrar(callee, request, outcome, false, effects);
+        self.reply_to_registrar(callee, request, outcome, is_credited, effects);
+    }
+
+    /// At home: what a REGISTER or UNREGISTER was charged goes back when the meta events that come of it have left (R8),
+    /// if any do. The last of them has it.
+    fn changes_are_paid(&mut self, before: usize, callee: Sitting) -> bool {
+        let Some((_, last)) = self.meta.changes.get_mut(before..).and_then(<[_]>::last_mut) else {
+            return false;
+        };
+        let charge = Charge { bytes: MESSAGE_OVERHEAD_BYTES, paused: false };
+        last.payment = Some(Payment { session: callee.session(), charge });
+        true
     }
 
     /// At home: takes a registration from one callee, or from all of them. Those that can be told are told why; who had
@@ -425,13 +440,13 @@ impl Router {
         callee: Sitting,
         request: RequestId,
         outcome: RegisterOutcome,
-        has_waited: bool,
+        is_credited: bool,
         effects: &mut impl Effects,
     ) {
         if callee.core == self.core {
-            self.finish_register(callee, request, outcome, has_waited, effects);
+            self.finish_register(callee, request, outcome, is_credited, effects);
         } else {
-            let reply = PeerMessage::RegisterReply { callee, request, outcome, has_waited };
+            let reply = PeerMessage::RegisterReply { callee, request, outcome, is_credited };
             effects.peer(callee.core, reply);
         }
     }

@@ -289,13 +289,13 @@ impl Router {
         callee: Sitting,
         request: RequestId,
         outcome: RegisterOutcome,
-        has_waited: bool,
+        is_credited: bool,
         effects: &mut impl Effects,
     ) {
         if self.is_broken(Fault::SkipHome) {
             self.note_registration(callee.key, request, outcome);
         }
-        if !has_waited {
+        if !is_credited {
             let charge = Charge { bytes: MESSAGE_OVERHEAD_BYTES, paused: false };
             effects.credit(callee.session(), charge, CreditTime::Now);
         }

@@ -529,8 +529,8 @@ impl Router {
             PeerMessage::Unregister { realm, callee, request, registration } => {
                 self.unregister_at_home(realm, callee, request, registration, effects);
             }
-            PeerMessage::RegisterReply { callee, request, outcome, has_waited } => {
-                self.finish_register(callee, request, outcome, has_waited, effects);
+            PeerMessage::RegisterReply { callee, request, outcome, is_credited } => {
+                self.finish_register(callee, request, outcome, is_credited, effects);
             }
             PeerMessage::Probe { callee, registration } => self.probe_callee(callee, registration, effects),
             PeerMessage::Probed { realm, callee, registration, is_there } => {

@@ -66,6 +66,24 @@ pub struct Charge {
     pub paused: bool,
 }
 
+/// What a session that is not the sender of a message was charged for it, and who it is: it caused it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Payment {
+    pub session: SessionRef,
+    pub charge: Charge,
+}
+
+impl Payment {
+    /// Takes one of so many parts out of it.
+    #[must_use]
+    pub fn part(&mut self, of: u32) -> Self {
+        let bytes = self.charge.bytes / of.max(1);
+        self.charge.bytes -= bytes;
+        Self { charge: Charge { bytes, ..self.charge }, ..*self }
+    }
+}
+
 /// What every entry of a ring costs on top of its payload, in bytes: its place in the ring and its heads.
 pub const MESSAGE_OVERHEAD_BYTES: u32 = 160;
 
@@ -625,8 +643,8 @@ pub enum PeerMessage {
         request: RequestId,
         /// The answer.
         outcome: RegisterOutcome,
-        /// It has waited, and its credit went back then.
-        has_waited: bool,
+        /// Its credit went back already, or home sees to that.
+        is_credited: bool,
     },
     /// From the dealer to the callee's core: is it there? Another session of its authid wants what it holds.
     Probe {

@@ -680,7 +680,12 @@ impl World {
         if self.held != Held::None {
             return;
         }
-        // R8: nothing is on its way, so nothing is owed.
+        // R8: nothing is on its way, so nothing is owed; but of many sessions that one ends some are left for the next turn.
+        let now_us = self.now.monotonic_us;
+        let goes_on = |core: &Core| core.router.next_deadline().is_some_and(|at_us| at_us <= now_us);
+        if self.cores.iter().any(goes_on) {
+            return;
+        }
         let mut owed: BTreeMap<SessionRef, i64> = BTreeMap::new();
         for (session, bytes) in self.cores.iter().flat_map(|core| &core.recorder.accounts) {
             *owed.entry(*session).or_default() += bytes;

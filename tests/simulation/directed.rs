@@ -46,25 +46,30 @@ fn limits() -> Limits {
 
 impl Scene {
     fn new(limits: Limits) -> Self {
-        Self::build(limits, false)
+        Self::build(limits, false, 1)
     }
 
     /// Whoever registers `sim.authorize` is asked about everything else.
     fn asked(limits: Limits) -> Self {
-        Self::build(limits, true)
+        Self::build(limits, true, 1)
     }
 
-    fn build(limits: Limits, authorizer: bool) -> Self {
+    /// Clients on the first core; the realm is at home on the second, which has a turn when it is given one.
+    fn apart(limits: Limits) -> Self {
+        Self::build(limits, false, 2)
+    }
+
+    fn build(limits: Limits, authorizer: bool, cores: usize) -> Self {
         let mut random = Random::new(0, 0);
         let kernel = Net::new(Random::new(0, 1));
         let profile = Profile {
-            cores: 1,
+            cores,
             clients: 0,
             actions: 0,
             limits,
             tuning: Tuning::default(),
             slow: SlowPolicy::Close,
-            home: 0,
+            home: cores - 1,
             two_realms: false,
             impatient: false,
             memory_runs_short: false,
@@ -83,17 +88,35 @@ impl Scene {
 
     /// One turn; false when the shard fell asleep instead.
     fn turn(&mut self) -> bool {
-        let mut core = self.cores[0].borrow_mut();
+        self.turn_of(0)
+    }
+
+    fn turn_of(&mut self, core: usize) -> bool {
+        let mut core = self.cores[core].borrow_mut();
         core.turn();
         !core.is_asleep
     }
 
     /// Turns until nothing is left to do.
     fn settle(&mut self) {
+        self.settle_core(0);
+    }
+
+    fn settle_core(&mut self, core: usize) {
         // It wakes up first, if it sleeps. One wait may report a part of what is ready.
-        self.turn();
-        let is_quiet = |scene: &mut Self| !scene.turn() && !scene.kernel.borrow().wakes(0);
+        self.turn_of(core);
+        let is_quiet = |scene: &mut Self| !scene.turn_of(core) && !scene.kernel.borrow().wakes(core);
         assert!((0..TURNS_MAX).any(|_| is_quiet(self)), "it goes on for ever");
+    }
+
+    /// Turns of all cores until they have nothing to say to each other.
+    fn settle_all(&mut self) {
+        let is_awake = |scene: &Self| (0..scene.cores.len()).any(|core| scene.kernel.borrow().wakes(core));
+        let settled = (0..TURNS_MAX).any(|_| {
+            (0..self.cores.len()).for_each(|core| self.settle_core(core));
+            !is_awake(self)
+        });
+        assert!(settled, "it goes on for ever");
     }
 
     fn pass(&mut self, time: Duration) {
@@ -402,4 +425,61 @@ fn a_session_with_too_many_requests_behind_a_decision_is_not_read() {
         asked = scene.hear(&mut authorizer).len();
     }
     assert_eq!(scene.hear(&mut publisher).len(), 200);
+}
+
+#[test]
+fn who_subscribes_and_unsubscribes_waits_for_the_core_that_is_told() {
+    let mut limits = limits();
+    limits.credit_bytes_per_session = 8 * 1024;
+    let mut scene = Scene::apart(limits);
+    let mut listener = scene.join(Framing::RawSocket, WIDE);
+    scene.say(&mut listener, r#"[32,1,{},"wamp.subscription.on_create"]"#);
+    scene.settle_all();
+    let topic = scene.hear(&mut listener);
+    assert!(topic.len() == 1 && topic[0].starts_with("[33,1,"), "{topic:?}");
+    let mut busy = scene.join(Framing::RawSocket, WIDE);
+    scene.settle_all();
+    // The id of a subscription is the same each time.
+    scene.say(&mut busy, r#"[32,1,{},"topic"]"#);
+    scene.settle_all();
+    let subscribed = scene.hear(&mut busy).remove(0);
+    let id = subscribed.trim_start_matches("[33,1,").trim_end_matches(']').to_owned();
+    for pair in 1..=200 {
+        scene.say(&mut busy, &format!(r#"[34,{},{id}]"#, 2 * pair));
+        scene.say(&mut busy, &format!(r#"[32,{},{{}},"topic"]"#, 2 * pair + 1));
+    }
+    // The realm's home has no turn: it has the share of this session, and no more.
+    let before = scene.counters().peer_messages;
+    scene.settle();
+    let told = scene.counters().peer_messages - before;
+    assert!((40..60).contains(&told), "{told} messages wait for it");
+    assert_eq!(scene.hear(&mut busy).len(), told as usize);
+    assert_eq!(scene.counters().paused_credit, 1);
+    scene.settle_all();
+    assert_eq!(scene.hear(&mut busy).len() + told as usize, 400);
+    assert_eq!(scene.hear(&mut listener).len(), 201);
+}
+
+#[test]
+fn who_asks_for_lists_leaves_room_for_others_who_ask() {
+    let mut scene = Scene::apart(limits());
+    let mut busy = scene.join(Framing::RawSocket, WIDE);
+    let mut other = scene.join(Framing::RawSocket, WIDE);
+    (1..=100).for_each(|request| {
+        scene.say(&mut busy, &format!(r#"[48,{request},{{}},"wamp.session.list"]"#));
+    });
+    scene.settle();
+    scene.say(&mut other, r#"[48,1,{},"wamp.session.count"]"#);
+    let before = scene.counters();
+    scene.settle();
+    // As many wait as one session may have, and then one more.
+    assert_eq!((before.meta_calls, scene.counters().meta_calls), (17, 18));
+    assert_eq!(scene.counters().paused_credit, 1);
+    assert_eq!(scene.hear(&mut other), [""; 0]);
+    scene.settle_all();
+    assert_eq!(scene.hear(&mut other), ["[50,1,{},[2]]"]);
+    let lists = scene.hear(&mut busy);
+    assert_eq!(lists.len(), 100);
+    assert!(lists.iter().all(|list| list.starts_with("[50,")), "{lists:?}");
+    assert_eq!(scene.counters().limit_reached, 0);
 }

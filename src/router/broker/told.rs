@@ -1,9 +1,9 @@
 //! What the meta API asks of the broker, and what the router publishes by itself.
 
 use super::super::Router;
-use super::super::effects::Effects;
+use super::super::effects::{CreditTime, Effects};
 use super::super::meta::Cause;
-use super::super::peer::{Charge, PublicationHead, RealmIndex, SessionKey, SessionRef};
+use super::super::peer::{Charge, Payment, PublicationHead, RealmIndex, SessionKey, SessionRef};
 use super::super::uri_map::EntryKey;
 use super::{Broker, Delivery};
 use crate::wamp::options::MatchPolicy;
@@ -67,20 +67,21 @@ impl Broker {
 }
 
 impl Router {
-    /// Publishes as the router itself, whom nobody has to allow it and nobody charges for it.
+    /// Publishes as the router itself, whom nobody has to allow it. Who caused it has paid for it, as a publisher does, and
+    /// is held for slow readers like one.
     pub(in crate::router) fn publish_as_router(
         &mut self,
         realm: RealmIndex,
         topic: &str,
         payload: Payload<'_>,
-        cause: Option<Cause>,
+        (cause, payment): (Option<Cause>, Option<Payment>),
         effects: &mut impl Effects,
     ) {
         let nobody = SessionRef { core: self.core, key: SessionKey { slot: u32::MAX, generation: 0 } };
         let publication = self.random.publication_id();
         let head = PublicationHead {
             realm,
-            publisher: nobody,
+            publisher: payment.map_or(nobody, |payment| payment.session),
             publication,
             audience: None,
             attributes: None,
@@ -89,7 +90,13 @@ impl Router {
         let wanted = self.interested_cores(realm, topic, effects);
         let delivery = Delivery { head: &head, topic, payload, eras: None, is_retained: false };
         self.fan_out(delivery, None, effects);
-        self.send_publication(wanted, head, topic, payload, Charge::default(), effects);
+        let mut part = Charge::default();
+        if let Some(Payment { session, charge }) = payment {
+            part = Charge { bytes: charge.bytes / (1 + wanted.count()), ..charge };
+            let own = Charge { bytes: charge.bytes - part.bytes * wanted.count(), ..charge };
+            effects.credit(session, own, CreditTime::AfterFlush);
+        }
+        self.send_publication(wanted, head, topic, payload, part, effects);
     }
 
     /// Whether another core may have subscribers of a topic.

@@ -577,8 +577,14 @@ impl Router {
                     }
                 }
                 Work::Again(letter) => self.route_call_or(LEFT, Parcel::Owned(letter), effects),
-                Work::Register(letter) => self.register_at_home(*letter, effects),
-                Work::Offer(realm, database) => self.offer_again(realm, database, effects),
+                Work::Register(letter) => {
+                    self.register_at_home(*letter, effects);
+                    self.tell_registration_changes(effects);
+                }
+                Work::Offer(realm, database) => {
+                    self.offer_again(realm, database, effects);
+                    self.tell_registration_changes(effects);
+                }
                 Work::Fail(caller, request, (error, text)) => {
                     self.answer_call(caller, request, error, text, effects);
                 }

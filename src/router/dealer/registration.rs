@@ -155,7 +155,7 @@ impl Home<'_> {
     /// For the meta API.
     pub(super) fn tell(&mut self, session: SessionId, registration: RegistrationId, kind: ChangeKind) {
         if self.is_told {
-            self.changes.push((self.realm, Change { session, registration, kind }));
+            self.changes.push((self.realm, Change { session, registration, kind, payment: None }));
         }
     }
 

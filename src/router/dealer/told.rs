@@ -3,7 +3,7 @@
 use super::Dealer;
 use super::registration::{Registration, Serves};
 use crate::router::effects::Effects;
-use crate::router::peer::Sitting;
+use crate::router::peer::{Payment, Sitting};
 use crate::wamp::options::InvocationPolicy;
 use crate::wamp::uri::is_reserved;
 use crate::wamp::{MatchPolicy, RegistrationId, SessionId};
@@ -14,6 +14,8 @@ pub(in crate::router) struct Change {
     pub(in crate::router) session: SessionId,
     pub(in crate::router) registration: RegistrationId,
     pub(in crate::router) kind: ChangeKind,
+    /// What the callee that did it was charged.
+    pub(in crate::router) payment: Option<Payment>,
 }
 
 /// What happened.

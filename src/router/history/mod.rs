@@ -17,8 +17,8 @@ use super::authorizer::Another;
 use super::broker::Broker;
 use super::effects::Effects;
 use super::peer::{
-    Attributes, Audience, Charge, Letter, Outcome, Parcel, PeerMessage, PublicationHead, RealmIndex,
-    ReplyHead, SessionKey, Sitting,
+    Attributes, Audience, Charge, Letter, MESSAGE_OVERHEAD_BYTES, Outcome, Parcel, PeerMessage,
+    PublicationHead, RealmIndex, ReplyHead, SessionKey, Sitting,
 };
 use super::uri_map::UriMap;
 use super::{NOT_ALLOWED, Router};
@@ -173,7 +173,12 @@ pub struct HistoryAsk {
     /// Who asks: others than these may have been meant.
     authid: Box<str>,
     role: u16,
+    /// What the caller was charged (R8): the answer may be as long as a message.
+    charge: Charge,
 }
+
+/// Of one session so many questions may wait before it is not read.
+const ASKS_PER_SESSION: usize = 4;
 
 impl HistoryAsk {
     /// What it holds of a ring beside itself, in bytes.
@@ -227,8 +232,16 @@ impl Router {
         let caller = self.sitting(key);
         let home = self.realm_and_session(key).0.home;
         match self.history_ask(key, request, payload) {
-            Ok(ask) if home == self.core => self.answer_history(&ask, effects),
-            Ok(ask) => effects.peer(home, PeerMessage::AskHistory(Box::new(ask))),
+            Ok(mut ask) => {
+                let bytes = (self.limits.credit_bytes_per_session / ASKS_PER_SESSION)
+                    .max(ask.bytes() + MESSAGE_OVERHEAD_BYTES as usize) as u32;
+                ask.charge = Charge { bytes, paused: effects.charge(key, bytes) };
+                if home == self.core {
+                    self.answer_history(&ask, effects);
+                } else {
+                    effects.peer(home, PeerMessage::AskHistory(Box::new(ask)));
+                }
+            }
             Err((error, text)) => self.answer_call(caller, request, error, text, effects),
         }
     }
@@ -257,6 +270,7 @@ impl Router {
             query,
             authid: session.authid().into(),
             role: session.role,
+            charge: Charge::default(),
         })
     }
 
@@ -293,17 +307,25 @@ impl Router {
 
     /// At home.
     pub(super) fn answer_history(&mut self, ask: &HistoryAsk, effects: &mut impl Effects) {
+        let &HistoryAsk { caller, request, charge, .. } = ask;
+        // Who asked is charged until the answer is there, whatever it is.
+        let callee = Some(caller.session());
+        let head = |outcome| {
+            let passthru = Passthru::default();
+            ReplyHead { caller, request, outcome, callee, charge, passthru }
+        };
         match self.found_events(ask, effects) {
-            Err((error, text)) => self.answer_call(ask.caller, ask.request, error, text, effects),
+            Err((error, text)) => {
+                let args = super::text_args(text);
+                let payload = Payload { args: &args, ..Payload::EMPTY };
+                let reply = Parcel::Borrowed { head: head(Outcome::Error), uri: error, payload };
+                self.send_reply(reply, effects);
+            }
             Ok((args, is_limit_reached)) => {
-                let (caller, request, outcome) = (ask.caller, ask.request, Outcome::Result);
-                let charge = Charge::default();
-                let passthru = Passthru::default();
-                let head = ReplyHead { caller, request, outcome, callee: None, charge, passthru };
                 let kwargs = format!("{{\"is_limit_reached\":{is_limit_reached}}}");
                 let payload =
                     Payload { serializer: Serializer::Json, args: &args, kwargs: kwargs.as_bytes() };
-                self.send_reply(Parcel::Borrowed { head, uri: "", payload }, effects);
+                self.send_reply(Parcel::Borrowed { head: head(Outcome::Result), uri: "", payload }, effects);
             }
         }
     }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 use super::Procedure;
 use super::session::KillOrder;
 use crate::router::Router;
-use crate::router::effects::Effects;
-use crate::router::peer::{CoreId, PeerMessage, RealmIndex, Sitting};
+use crate::router::effects::{CreditTime, Effects};
+use crate::router::peer::{Charge, CoreId, MESSAGE_OVERHEAD_BYTES, PeerMessage, RealmIndex, Sitting};
 use crate::wamp::error::uri;
 use crate::wamp::options::MatchPolicy;
 use crate::wamp::{RegistrationId, RequestId, SessionId, SubscriptionId};
@@ -179,7 +179,12 @@ struct Gather {
     missing: u16,
     findings: Findings,
     deadline_us: u64,
+    /// What the caller was charged (R8): a share of what it may owe, so that it is not read while it waits for many.
+    charge: Charge,
 }
+
+/// Of one session so many may wait before it is not read.
+const GATHERS_PER_SESSION: usize = 16;
 
 /// The calls of this core that wait for others, by number: the order in which they began, and in which they time out.
 /// An entry ends with the last answer, and at its deadline.
@@ -216,6 +221,10 @@ impl Router {
             return;
         }
         let realm = self.sessions.at(caller.key.slot).realm;
+        // What it costs to gather is seen when it is done.
+        let bytes = (self.limits.credit_bytes_per_session / GATHERS_PER_SESSION)
+            .max(question.bytes() + MESSAGE_OVERHEAD_BYTES as usize) as u32;
+        let charge = Charge { bytes, paused: effects.charge(caller.key, bytes) };
         self.meta.gathers.last_number += 1;
         let number = self.meta.gathers.last_number;
         let gather = Gather {
@@ -225,6 +234,7 @@ impl Router {
             missing: if question.is_for_home() { 1 } else { self.cores },
             findings: Findings::default(),
             deadline_us: self.now.monotonic_us + self.limits.gather_timeout.as_micros() as u64,
+            charge,
         };
         self.meta.gathers.open.insert(number, gather);
         let home = self.realms[usize::from(realm.0)].home;
@@ -298,6 +308,7 @@ impl Router {
     }
 
     fn finish_gather(&mut self, gather: Gather, effects: &mut impl Effects) {
+        effects.credit(gather.caller.session(), gather.charge, CreditTime::Now);
         let is_partial = gather.missing > 0;
         let mut answer = gather.procedure.answer(gather.findings, is_partial);
         if is_partial && answer.is_err() {

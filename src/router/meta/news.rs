@@ -11,8 +11,11 @@ use hashbrown::HashMap;
 use serde_json::json;
 
 use super::super::Router;
-use super::super::effects::Effects;
-use super::super::peer::{Body, CoreId, PeerMessage, RealmIndex, SessionKey};
+use super::super::effects::{CreditTime, Effects};
+use super::super::peer::{
+    Body, Charge, CoreId, MESSAGE_OVERHEAD_BYTES, Payment, PeerMessage, RealmIndex, SessionKey, SessionRef,
+};
+use super::super::session::State;
 use crate::wamp::codec::timestamp_text;
 use crate::wamp::options::MatchPolicy;
 use crate::wamp::{Arguments, SessionId, SubscriptionId};
@@ -48,6 +51,8 @@ pub struct News {
     session: SessionId,
     /// In microseconds since 1970.
     at_us: u64,
+    /// What the session was charged that did it (R8). One that has ended is not: it does nothing more.
+    payment: Option<Payment>,
     kind: NewsKind,
 }
 
@@ -65,10 +70,16 @@ pub(in crate::router) enum NewsKind {
 impl News {
     /// What it holds of a ring, in bytes.
     pub(in crate::router) fn bytes(&self) -> usize {
-        match &self.kind {
-            NewsKind::Event(body) => body.len(),
-            NewsKind::Subscribed { first: Some((_, topic)), .. } => topic.len(),
-            NewsKind::Subscribed { first: None, .. } | NewsKind::Unsubscribed { .. } => 0,
+        self.kind.bytes()
+    }
+}
+
+impl NewsKind {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Event(body) => body.len(),
+            Self::Subscribed { first: Some((_, topic)), .. } => topic.len(),
+            Self::Subscribed { first: None, .. } | Self::Unsubscribed { .. } => 0,
         }
     }
 }
@@ -152,12 +163,18 @@ impl Router {
     pub(super) fn tell_home(
         &mut self,
         realm: RealmIndex,
-        session: SessionId,
+        (key, session): (SessionKey, SessionId),
         kind: NewsKind,
         effects: &mut impl Effects,
     ) {
         let cause = self.own_cause();
-        let news = News { realm, cause, session, at_us: self.for_people_us(), kind };
+        let is_open = self.sessions.at(key.slot).state == State::Open;
+        let payment = is_open.then(|| {
+            let bytes = kind.bytes() as u32 + MESSAGE_OVERHEAD_BYTES;
+            let charge = Charge { bytes, paused: effects.charge(key, bytes) };
+            Payment { session: SessionRef { core: self.core, key }, charge }
+        });
+        let news = News { realm, cause, session, at_us: self.for_people_us(), payment, kind };
         let home = self.realms[usize::from(realm.0)].home;
         if home == self.core {
             self.handle_news(&news, effects);
@@ -182,7 +199,7 @@ impl Router {
         }
         if is_first || self.is_wanted(realm, "wamp.subscription.on_subscribe", effects) {
             let first = is_first.then(|| (policy, topic.into()));
-            self.tell_home(realm, id, NewsKind::Subscribed { subscription, first }, effects);
+            self.tell_home(realm, (key, id), NewsKind::Subscribed { subscription, first }, effects);
         } else {
             // It happened, whether somebody hears of it or not.
             self.take_sequence();
@@ -203,63 +220,76 @@ impl Router {
             return;
         }
         if is_last || self.is_wanted(realm, "wamp.subscription.on_unsubscribe", effects) {
-            self.tell_home(realm, id, NewsKind::Unsubscribed { subscription, is_last }, effects);
+            self.tell_home(realm, (key, id), NewsKind::Unsubscribed { subscription, is_last }, effects);
         }
     }
 
     /// At home: something happened on some core.
     pub(in crate::router) fn handle_news(&mut self, news: &News, effects: &mut impl Effects) {
-        let News { realm: index, cause, session, .. } = *news;
-        let realm = &mut self.realms[usize::from(news.realm.0)];
+        let News { realm: index, cause, session, mut payment, .. } = *news;
+        let realm = &mut self.realms[usize::from(index.0)];
         match &news.kind {
             NewsKind::Event(body) => {
                 effects.counters().meta_events += 1;
-                self.publish_as_router(news.realm, body.uri(), body.payload(), news.cause, effects);
+                self.publish_as_router(index, body.uri(), body.payload(), (cause, payment), effects);
             }
             NewsKind::Subscribed { subscription, first } => {
                 let id = subscription.0;
-                let Some(directory) = realm.directory.as_mut() else { return };
+                let directory = realm.directory.as_mut();
+                let is_created = directory
+                    .is_some_and(|directory| first.is_some() && directory.add(*subscription, news.at_us));
                 if let Some((policy, topic)) = first
-                    && directory.add(*subscription, news.at_us)
+                    && is_created
                 {
-                    self.publish_meta_event(index, cause, "wamp.subscription.on_create", effects, || {
+                    let half = payment.as_mut().map(|payment| payment.part(2));
+                    let source = (cause, half);
+                    self.publish_meta_event(index, source, "wamp.subscription.on_create", effects, || {
                         let created = timestamp_text(news.at_us);
                         let (policy, topic) = (policy.as_str(), &**topic);
                         let details = json!({"id": id, "created": created, "uri": topic, "match": policy});
                         vec![session.0.into(), details]
                     });
                 }
-                self.publish_meta_event(index, cause, "wamp.subscription.on_subscribe", effects, || {
+                let source = (cause, payment);
+                self.publish_meta_event(index, source, "wamp.subscription.on_subscribe", effects, || {
                     vec![session.0.into(), id.into()]
                 });
             }
             NewsKind::Unsubscribed { subscription, is_last } => {
                 let id = subscription.0;
-                let Some(directory) = realm.directory.as_mut() else { return };
-                let is_deleted = *is_last && directory.remove(*subscription);
+                let directory = realm.directory.as_mut();
+                let is_deleted =
+                    directory.is_some_and(|directory| *is_last && directory.remove(*subscription));
                 let arguments = || vec![session.0.into(), id.into()];
-                self.publish_meta_event(index, cause, "wamp.subscription.on_unsubscribe", effects, arguments);
+                let half = payment.as_mut().filter(|_| is_deleted).map(|payment| payment.part(2));
+                let source = (cause, payment);
+                let topic = "wamp.subscription.on_unsubscribe";
+                self.publish_meta_event(index, source, topic, effects, arguments);
                 if is_deleted {
-                    self.publish_meta_event(index, cause, "wamp.subscription.on_delete", effects, arguments);
+                    let source = (cause, half);
+                    self.publish_meta_event(index, source, "wamp.subscription.on_delete", effects, arguments);
                 }
             }
         }
     }
 
-    /// At home: publishes a meta event, which is made only if somebody gets it.
+    /// At home: publishes a meta event, which is made only if somebody gets it. What was paid for it goes back.
     pub(super) fn publish_meta_event(
         &mut self,
         realm: RealmIndex,
-        cause: Option<Cause>,
+        (cause, payment): (Option<Cause>, Option<Payment>),
         topic: &str,
         effects: &mut impl Effects,
         arguments: impl FnOnce() -> Vec<serde_json::Value>,
     ) {
         if !self.is_wanted(realm, topic, effects) {
+            if let Some(Payment { session, charge }) = payment {
+                effects.credit(session, charge, CreditTime::Now);
+            }
             return;
         }
         effects.counters().meta_events += 1;
         let written = Arguments::from(arguments()).write();
-        self.publish_as_router(realm, topic, written.as_payload(), cause, effects);
+        self.publish_as_router(realm, topic, written.as_payload(), (cause, payment), effects);
     }
 }

@@ -42,7 +42,7 @@ impl Router {
     }
 
     fn tell_registration_change(&mut self, realm: RealmIndex, change: &Change, effects: &mut impl Effects) {
-        let &Change { session, registration, ref kind } = change;
+        let &Change { session, registration, ref kind, payment } = change;
         let topic = match kind {
             ChangeKind::Created { .. } => "wamp.registration.on_create",
             ChangeKind::Registered => "wamp.registration.on_register",
@@ -50,7 +50,7 @@ impl Router {
             ChangeKind::Deleted => "wamp.registration.on_delete",
         };
         let cause = self.own_cause();
-        self.publish_meta_event(realm, cause, topic, effects, || {
+        self.publish_meta_event(realm, (cause, payment), topic, effects, || {
             let second = match *kind {
                 ChangeKind::Created { ref uri, policy, invoke, created_us } => {
                     details(registration, Told { uri, policy, invoke, created_us })

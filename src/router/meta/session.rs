@@ -156,7 +156,7 @@ impl Router {
         let (realm, session) = self.realm_and_session(key);
         let written = Arguments::from(vec![details(session, realm).into()]).write();
         let event = NewsKind::Event(Body::new(TOPIC, written.as_payload()));
-        self.tell_home(realm_index, id, event, effects);
+        self.tell_home(realm_index, (key, id), event, effects);
     }
 
     /// A session has ended; what it was is still there.
@@ -174,7 +174,7 @@ impl Router {
         let role = &*realm.roles[usize::from(role)].name;
         let written = Arguments::from(vec![id.0.into(), session.authid().into(), role.into()]).write();
         let event = NewsKind::Event(Body::new(TOPIC, written.as_payload()));
-        self.tell_home(realm_index, id, event, effects);
+        self.tell_home(realm_index, (key, id), event, effects);
     }
 
     pub(super) fn count_sessions(&self, realm: RealmIndex, roles: Option<&[Box<str>]>) -> Findings {
