@@ -355,12 +355,8 @@ impl Router {
         let Some(mut home) = self.home(letter.realm) else { return };
         match home.takeover_of(&letter) {
             Takeover::No => {}
-            Takeover::Ask(holder, id) => {
-                self.ask_holder(Some(holder), id, letter, effects);
-                return;
-            }
-            Takeover::Asked(id) => {
-                self.ask_holder(None, id, letter, effects);
+            Takeover::Of { holder, id, is_asked } => {
+                self.wait_for_holder((holder, id), is_asked, letter, effects);
                 return;
             }
         }

@@ -28,6 +28,8 @@ pub(in crate::router) enum Aim {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) nkey: Box<str>,
+    /// Who its first callee is; `None` for an anonymous session. Only of that one may it be taken over.
+    pub(super) authid: Option<Box<str>>,
     /// In the order in which they registered. Ends with the last of them.
     pub(super) callees: BTreeSet<Sequence>,
     /// `roundrobin`: the one that was chosen last.
@@ -66,8 +68,13 @@ impl Nodes {
         self.by_hash.len()
     }
 
-    pub(super) fn add(&mut self, node: KeyHash, nkey: &str, sequence: Sequence) {
-        let new = || Node { nkey: nkey.into(), callees: BTreeSet::new(), last: Sequence(u64::MAX) };
+    pub(super) fn add(&mut self, node: KeyHash, nkey: &str, authid: Option<&str>, sequence: Sequence) {
+        let new = || Node {
+            nkey: nkey.into(),
+            authid: authid.map(Box::from),
+            callees: BTreeSet::new(),
+            last: Sequence(u64::MAX),
+        };
         self.by_hash.entry(node).or_insert_with(new).callees.insert(sequence);
     }
 

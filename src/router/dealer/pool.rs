@@ -228,7 +228,7 @@ impl Pool {
         let node = letter.nkey.as_deref().map(|nkey| (node_hash(hasher, nkey), nkey));
         if let Some((node, nkey)) = node {
             let nodes = self.nodes.get_or_insert_with(|| Box::new(Nodes::new(hasher.clone())));
-            nodes.add(node, nkey, sequence);
+            nodes.add(node, nkey, letter.authid.as_deref(), sequence);
         }
         let callee = Callee {
             sitting: letter.callee,

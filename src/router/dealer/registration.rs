@@ -221,7 +221,7 @@ impl Home<'_> {
         if all.is_empty() {
             self.dealer.by_callee.remove(&callee);
         }
-        self.leave(held);
+        self.leave(callee, held);
         Some(Revoked { callee, registration: id, uri_bytes: held.uri_bytes })
     }
 
@@ -245,12 +245,12 @@ impl Home<'_> {
         // What it waited for may have ended by the same input, and its turn not have come.
         self.work.retain(|work| !matches!(work, Work::Register(letter) if letter.callee == callee));
         for held in self.dealer.by_callee.remove(&callee).unwrap_or_default() {
-            self.leave(held);
+            self.leave(callee, held);
         }
     }
 
     /// A callee leaves a registration, which ends with the last of them.
-    fn leave(&mut self, held: Held) {
+    fn leave(&mut self, callee: Sitting, held: Held) {
         let id = self.dealer.registrations.get(held.entry).map(|registration| registration.id);
         if let Some(id) = id {
             self.tell(held.session, id, ChangeKind::Unregistered);
@@ -266,6 +266,9 @@ impl Home<'_> {
                 is_last
             }
         };
+        if let Some(id) = id {
+            self.end_takeover(id, callee);
+        }
         if !is_last {
             return;
         }
@@ -277,7 +280,6 @@ impl Home<'_> {
         let uri = uri.map(|(uri, _)| Box::from(uri));
         if let Some(registration) = self.dealer.registrations.remove(held.entry) {
             self.dealer.by_id.remove(&registration.id);
-            self.end_takeover(registration.id);
             self.tell(held.session, registration.id, ChangeKind::Deleted);
             if let Some(uri) = uri {
                 self.freed(uri);
@@ -298,7 +300,7 @@ impl Dealer {
     }
 
     /// The node that a callee says it is of.
-    fn node_of(&self, letter: &RegisterLetter) -> Option<KeyHash> {
+    pub(super) fn node_of(&self, letter: &RegisterLetter) -> Option<KeyHash> {
         letter.nkey.as_deref().map(|nkey| node_hash(&self.node_hasher, nkey))
     }
 

@@ -12,7 +12,9 @@ use super::registration::{Registration, Serves};
 use super::{Dealer, Revoked};
 use crate::router::Router;
 use crate::router::effects::Effects;
-use crate::router::peer::{PeerMessage, RealmIndex, RegisterLetter, RegisterOutcome, SessionKey, Sitting};
+use crate::router::peer::{
+    CoreId, PeerMessage, RealmIndex, RegisterLetter, RegisterOutcome, SessionKey, Sitting,
+};
 use crate::wamp::RegistrationId;
 
 /// Why a callee lost its registration to its successor.
@@ -21,40 +23,43 @@ const TAKEN_OVER: &str = "crosspoint.reason.taken_over";
 /// The REGISTERs of a realm that wait for the holder of what they want.
 #[derive(Debug)]
 pub(super) struct Takeovers {
-    /// In the order in which they came. Ends with the holder's answer, the registration, and who asked.
-    by_registration: HashMap<RegistrationId, Vec<RegisterLetter>, FixedState>,
+    /// In the order in which they came. Ends with the holder's answer, when it loses what it holds, and with who asked.
+    by_holder: HashMap<(RegistrationId, Sitting), Vec<RegisterLetter>, FixedState>,
     /// The same, so that the end of who asked finds them.
-    by_callee: BTreeSet<(Sitting, RegistrationId)>,
+    by_callee: BTreeSet<(Sitting, RegistrationId, Sitting)>,
 }
 
 impl Takeovers {
     pub(super) fn new(hasher: FixedState) -> Self {
-        Self { by_registration: HashMap::with_hasher(hasher), by_callee: BTreeSet::new() }
+        Self { by_holder: HashMap::with_hasher(hasher), by_callee: BTreeSet::new() }
     }
 
     /// How many wait.
     pub(super) fn len(&self) -> usize {
-        debug_assert_eq!(self.by_registration.is_empty(), self.by_callee.is_empty());
-        self.by_registration.values().map(Vec::len).sum()
+        debug_assert_eq!(self.by_holder.is_empty(), self.by_callee.is_empty());
+        self.by_holder.values().map(Vec::len).sum()
     }
 
-    fn take(&mut self, id: RegistrationId) -> Vec<RegisterLetter> {
-        let letters = self.by_registration.remove(&id).unwrap_or_default();
+    fn take(&mut self, id: RegistrationId, holder: Sitting) -> Vec<RegisterLetter> {
+        let letters = self.by_holder.remove(&(id, holder)).unwrap_or_default();
         for letter in &letters {
-            self.by_callee.remove(&(letter.callee, id));
+            self.by_callee.remove(&(letter.callee, id, holder));
         }
         letters
     }
 
     /// Who asked is gone.
     pub(super) fn forget(&mut self, callee: Sitting) {
-        let of_callee = (callee, RegistrationId(0))..=(callee, RegistrationId(u64::MAX));
-        while let Some(&(callee, id)) = self.by_callee.range(of_callee.clone()).next() {
-            self.by_callee.remove(&(callee, id));
-            if let Some(letters) = self.by_registration.get_mut(&id) {
+        let key = SessionKey { slot: 0, generation: 0 };
+        let least = (callee, RegistrationId(0), Sitting { core: CoreId(0), number: 0, key });
+        while let Some(&(asker, id, holder)) = self.by_callee.range(least..).next()
+            && asker == callee
+        {
+            self.by_callee.remove(&(callee, id, holder));
+            if let Some(letters) = self.by_holder.get_mut(&(id, holder)) {
                 letters.retain(|letter| letter.callee != callee);
                 if letters.is_empty() {
-                    self.by_registration.remove(&id);
+                    self.by_holder.remove(&(id, holder));
                 }
             }
         }
@@ -65,10 +70,8 @@ impl Takeovers {
 pub(super) enum Takeover {
     /// It does not.
     No,
-    /// This holder has to be asked.
-    Ask(Sitting, RegistrationId),
-    /// It has been asked.
-    Asked(RegistrationId),
+    /// The word of this holder, which may have been asked already.
+    Of { holder: Sitting, id: RegistrationId, is_asked: bool },
 }
 
 impl Home<'_> {
@@ -81,51 +84,61 @@ impl Home<'_> {
         let Some(registration) = entry.and_then(|entry| self.dealer.registrations.get(entry)) else {
             return Takeover::No;
         };
-        match self.dealer.sole_holder(registration) {
-            Some(holder) if registration.authid.as_deref() == Some(authid) && holder != letter.callee => {
-                let is_asked = self.dealer.takeovers.by_registration.contains_key(&registration.id);
-                if is_asked {
-                    Takeover::Asked(registration.id)
-                } else {
-                    Takeover::Ask(holder, registration.id)
-                }
+        match self.dealer.sole_holder(registration, letter) {
+            Some((holder, whose)) if whose == Some(authid) && holder != letter.callee => {
+                let id = registration.id;
+                let is_asked = self.dealer.takeovers.by_holder.contains_key(&(id, holder));
+                Takeover::Of { holder, id, is_asked }
             }
             _ => Takeover::No,
         }
     }
 
-    pub(super) fn wait_for_holder(&mut self, id: RegistrationId, mut letter: RegisterLetter) {
+    pub(super) fn wait_for_holder(
+        &mut self,
+        id: RegistrationId,
+        holder: Sitting,
+        mut letter: RegisterLetter,
+    ) {
         letter.has_waited = true;
         let takeovers = &mut self.dealer.takeovers;
-        takeovers.by_callee.insert((letter.callee, id));
-        takeovers.by_registration.entry(id).or_default().push(letter);
+        takeovers.by_callee.insert((letter.callee, id, holder));
+        takeovers.by_holder.entry((id, holder)).or_default().push(letter);
     }
 
-    /// A registration is over: who waited for it may try again.
-    pub(super) fn end_takeover(&mut self, id: RegistrationId) {
+    /// A callee holds a registration no longer: who waited for it may try again.
+    pub(super) fn end_takeover(&mut self, id: RegistrationId, holder: Sitting) {
         if self.dealer.takeovers.by_callee.is_empty() {
             return;
         }
         // Before the calls that waited there are routed anew: they shall find it.
         let ahead = self.work.iter().take_while(|work| matches!(work, Work::Register(_))).count();
-        for (place, letter) in (ahead..).zip(self.dealer.takeovers.take(id)) {
+        for (place, letter) in (ahead..).zip(self.dealer.takeovers.take(id, holder)) {
             self.work.insert(place, Work::Register(letter.into()));
         }
     }
 }
 
 impl Dealer {
-    /// Who holds a registration that is not shared.
-    fn sole_holder(&self, registration: &Registration) -> Option<Sitting> {
+    /// Who holds what a callee wants of a registration that is not shared, and its authid.
+    fn sole_holder<'a>(
+        &'a self,
+        registration: &'a Registration,
+        letter: &RegisterLetter,
+    ) -> Option<(Sitting, Option<&'a str>)> {
+        let authid = registration.authid.as_deref();
         match registration.serves {
-            Serves::One(callee) => Some(callee),
+            Serves::One(callee) => Some((callee, authid)),
             Serves::Database(_) => None,
             Serves::Pool(pool) => {
-                let pool = self.pools.get(&pool).filter(|pool| {
-                    // Nodes stand beside each other, whoever they are.
-                    registration.is_exclusive() && pool.nodes().is_none()
-                })?;
-                pool.callees().next().map(|callee| callee.sitting)
+                let pool = self.pools.get(&pool).filter(|_| registration.is_exclusive())?;
+                // Nodes stand beside each other, whoever they are.
+                let Some(nodes) = pool.nodes() else {
+                    return pool.callees().next().map(|callee| (callee.sitting, authid));
+                };
+                let node = nodes.get(self.node_of(letter)?)?;
+                let callee = pool.callee(*node.callees.first()?)?;
+                Some((callee.sitting, node.authid.as_deref()))
             }
         }
     }
@@ -133,25 +146,28 @@ impl Dealer {
 
 impl Router {
     /// At home: a REGISTER waits until its procedure's holder is found there, or not.
-    pub(super) fn ask_holder(
+    pub(super) fn wait_for_holder(
         &mut self,
-        holder: Option<Sitting>,
-        id: RegistrationId,
+        (holder, id): (Sitting, RegistrationId),
+        is_asked: bool,
         letter: RegisterLetter,
         effects: &mut impl Effects,
     ) {
         let (realm, callee, request) = (letter.realm, letter.callee, letter.request);
         let has_waited = letter.has_waited;
         let Some(mut home) = self.home(realm) else { return };
-        home.wait_for_holder(id, letter);
+        home.wait_for_holder(id, holder, letter);
         // Its credit must not wait for another client (R8).
         if !has_waited {
             self.reply_to_registrar(callee, request, RegisterOutcome::Waits, false, effects);
         }
-        match holder {
-            Some(holder) if holder.core == self.core => self.probe_callee(holder, id, effects),
-            Some(callee) => effects.peer(callee.core, PeerMessage::Probe { callee, registration: id }),
-            None => {}
+        if is_asked {
+            return;
+        }
+        if holder.core == self.core {
+            self.probe_callee(holder, id, effects);
+        } else {
+            effects.peer(holder.core, PeerMessage::Probe { callee: holder, registration: id });
         }
     }
 
@@ -204,7 +220,7 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         let Some(home) = self.home(realm) else { return };
-        if !home.dealer.takeovers.by_registration.contains_key(&registration) {
+        if !home.dealer.takeovers.by_holder.contains_key(&(registration, callee)) {
             // Nobody wants it any longer.
             return;
         }
@@ -216,7 +232,7 @@ impl Router {
             return;
         }
         let Some(home) = self.home(realm) else { return };
-        for letter in home.dealer.takeovers.take(registration) {
+        for letter in home.dealer.takeovers.take(registration, callee) {
             let outcome = RegisterOutcome::AlreadyExists { uri_bytes: letter.uri_bytes() };
             self.reply_to_registrar(letter.callee, letter.request, outcome, true, effects);
         }
