@@ -90,6 +90,12 @@ impl Section for Listener {
 impl Listener {
     /// A browser sends a cookie whatever page it shows: so which pages may connect must be known.
     fn check_cookie(&self, fields: &mut Fields<'_, '_>) {
+        let names_cookies =
+            self.authmethods.as_ref().is_some_and(|methods| methods.contains(&AuthMethod::Cookie));
+        if names_cookies && !fields.has("cookie") && fields.is_sound("authmethods") {
+            let hint = "add a table [listener.cookie]: it may be empty";
+            fields.problem("authmethods", "nobody gets a cookie at this listener", hint);
+        }
         if self.cookie.is_none() || !fields.is_sound("cookie") {
             return;
         }

@@ -298,6 +298,8 @@ fn listener() -> impl Strategy<Value = Listener> {
                     http_only: compression,
                     secure: batched,
                 });
+                let authmethods =
+                    authmethods.filter(|methods| cookie.is_some() || !methods.contains(&AuthMethod::Cookie));
                 Listener {
                     address,
                     mode,

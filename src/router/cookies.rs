@@ -346,3 +346,87 @@ impl Router {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE_US: u64 = 60_000_000;
+
+    fn cookies(logins_max: usize, logins_per_user_max: usize) -> Cookies {
+        let limits = Limits {
+            cookie_logins_max: logins_max,
+            cookie_logins_per_user_max: logins_per_user_max,
+            ..Limits::default()
+        };
+        Cookies::new(&[], &limits, 7)
+    }
+
+    fn digest(number: u8) -> CookieDigest {
+        Cookie::new([number; 32]).digest()
+    }
+
+    fn at(monotonic_us: u64) -> Now {
+        Now { monotonic_us, wall_us: 0 }
+    }
+
+    fn logged_in(number: u8, authid: &str, until_us: u64) -> LoggedIn {
+        let login = Login {
+            realm: RealmIndex(0),
+            role: 0,
+            authid: authid.into(),
+            method: AuthMethod::Ticket,
+            authextra: Box::default(),
+            session_expires_us: u64::MAX,
+        };
+        LoggedIn { digest: digest(number), until_us, login }
+    }
+
+    #[test]
+    fn those_that_end_first_are_forgotten() {
+        let mut cookies = cookies(4, 2);
+        let known = |cookies: &Cookies| -> Vec<u8> {
+            (0..9).filter(|number| cookies.login(digest(*number), at(0)).is_some()).collect()
+        };
+        for (number, authid, until_us) in [(0, "joe", 30), (1, "joe", 10), (2, "mary", 5)] {
+            assert_eq!(cookies.insert(logged_in(number, authid, until_us)), 0);
+        }
+        assert_eq!(cookies.insert(logged_in(3, "joe", 20)), 1);
+        assert_eq!(known(&cookies), [0, 2, 3], "joe has as many as he may");
+        assert_eq!(cookies.insert(logged_in(4, "jo", 40)), 0);
+        assert_eq!(cookies.insert(logged_in(5, "eve", 50)), 1);
+        assert_eq!(known(&cookies), [0, 3, 4, 5], "mary's ended first of all");
+        // One that ends before all others does not stay itself.
+        assert_eq!(cookies.insert(logged_in(6, "bob", 1)), 1);
+        assert_eq!(known(&cookies), [0, 3, 4, 5]);
+        cookies.expire(30);
+        assert_eq!((known(&cookies), cookies.next_deadline_us()), (vec![4, 5], Some(40)));
+        cookies.expire(50);
+        assert_eq!((cookies.logins(), cookies.next_deadline_us()), (0, None));
+    }
+
+    #[test]
+    fn what_was_logged_out_stays_so() {
+        let mut cookies = cookies(9, 9);
+        let now = at(100);
+        cookies.insert(logged_in(0, "joe", 100 * MINUTE_US));
+        cookies.log_out(digest(0), now);
+        cookies.log_out(digest(1), now);
+        for number in [0, 1] {
+            // Word of the login comes late, or twice.
+            cookies.insert(logged_in(number, "joe", 100 * MINUTE_US));
+            assert!(cookies.login(digest(number), now).is_none());
+        }
+        // A logout has no place among the user's logins, and is forgotten in the end.
+        assert_eq!(cookies.of_user(RealmIndex(0), "joe"), []);
+        cookies.expire(100 + LOGGED_OUT_US);
+        assert_eq!(cookies.logins(), 0);
+    }
+
+    #[test]
+    fn a_login_that_is_over_is_none() {
+        let mut cookies = cookies(9, 9);
+        cookies.insert(logged_in(0, "joe", 10));
+        assert!(cookies.login(digest(0), at(9)).is_some() && cookies.login(digest(0), at(10)).is_none());
+    }
+}
