@@ -351,6 +351,39 @@ fn distinct_uris_without_end() {
     }
 }
 
+/// A question of sixty bytes makes home write a message as long as there may be: that counts in the turn of who asked, whether
+/// it was for nothing or not.
+#[test]
+fn what_a_history_tells_counts_as_work() {
+    let config = "| [limits]\n| message_bytes_max = \"20 KiB\"\n\
+                  | [[realm]]\n| name = \"realm1\"\n| [[realm.role]]\n| name = \"anonymous\"\n\
+                  | [[realm.role.permission]]\n| uri = \"\"\n| match = \"prefix\"\n| allow = \"all\"\n\
+                  | [[realm.history]]\n| uri = \"com.a\"\n";
+    for cores in 1..=2 {
+        let setup =
+            Setup { cores, home: cores - 1, placement: vec![0], backwards: false, fault: Fault::None };
+        let mut world = World::new(&config_of(&Script::parse("history", config)), setup);
+        world.open(0, Serializer::Json, 0);
+        send(&mut world, &format!("[1, \"realm1\", {PLAIN_ROLES}]"));
+        send(&mut world, r#"[32, 1, {}, "com.a"]"#);
+        let answers = received(&mut world);
+        let Some(Received::Message(subscribed)) = answers.last() else { panic!("{answers:?}") };
+        let subscription = serde_json::from_slice::<Value>(subscribed).unwrap()[2].clone();
+        let mut ask = |request: u32, expected: u64| {
+            send(&mut world, &format!("[16, {request}, {{}}, \"com.a\", [\"{}\"]]", "x".repeat(8_000)));
+            let before = world.searched();
+            let call =
+                format!("[48, {}, {{}}, \"wamp.subscription.get_events\", [{subscription}]]", request + 1);
+            send(&mut world, &call);
+            assert_eq!(answer(&mut world)[0], expected);
+            world.searched() - before
+        };
+        let (one, two, too_many) = (ask(2, 50), ask(4, 50), ask(6, 8));
+        assert!(one >= 250 && two >= 500 && too_many >= 750, "{one}, {two}, {too_many}");
+        close(world);
+    }
+}
+
 /// URIs that are far too long are refused like any other, by every request that has one.
 #[test]
 fn long_uris() {

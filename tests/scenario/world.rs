@@ -65,6 +65,8 @@ struct Recorder {
     /// The address of all has failed to log in too often.
     is_barred: bool,
     databases: Databases,
+    /// Work that no message shows.
+    searched: usize,
 }
 
 impl Recorder {
@@ -160,7 +162,9 @@ impl Effects for Recorder {
         (true, 0)
     }
 
-    fn searched(&mut self, _shapes: usize) {}
+    fn searched(&mut self, shapes: usize) {
+        self.searched += shapes;
+    }
 
     fn peer(&mut self, to: CoreId, message: PeerMessage) {
         assert_ne!(to, self.core, "a message to oneself is a call inside the router");
@@ -416,6 +420,7 @@ impl World {
                 checks_are_full: false,
                 is_barred: false,
                 databases: Databases::default(),
+                searched: 0,
                 share: config.limits.credit_bytes_per_session as i64,
             },
             generations: Vec::new(),
@@ -730,6 +735,11 @@ impl World {
             }
         }
         received
+    }
+
+    /// Work that no message shows, on all cores.
+    pub(crate) fn searched(&self) -> usize {
+        self.cores.iter().map(|core| core.recorder.searched).sum()
     }
 
     /// The entries of all tables of all cores.

@@ -34,6 +34,10 @@ pub(super) const GET_EVENTS: &str = "wamp.subscription.get_events";
 /// What an event costs beside what it holds.
 const EVENT_OVERHEAD_BYTES: usize = 128;
 
+/// So many bytes of an answer are as much work as a look at an event: one as long as a message may be is one session's work of a
+/// turn.
+const BYTES_A_LOOK: usize = 32;
+
 /// An event that is kept.
 #[derive(Debug)]
 struct Kept {
@@ -314,7 +318,10 @@ impl Router {
             let passthru = Passthru::default();
             ReplyHead { caller, request, outcome, callee, charge, passthru }
         };
-        match self.found_events(ask, effects) {
+        let mut work = 0;
+        let found = self.found_events(ask, &mut work, effects);
+        effects.searched(work);
+        match found {
             Err((error, text)) => {
                 let args = super::text_args(text);
                 let payload = Payload { args: &args, ..Payload::EMPTY };
@@ -330,8 +337,14 @@ impl Router {
         }
     }
 
-    /// The events that were asked for, as a list in JSON or nothing, and whether there are more than the limit.
-    fn found_events(&self, ask: &HistoryAsk, effects: &mut impl Effects) -> Result<(Vec<u8>, bool), Refusal> {
+    /// The events that were asked for, as a list in JSON or nothing, and whether there are more than the limit. `work` is
+    /// what it took, also where it comes to nothing.
+    fn found_events(
+        &self,
+        ask: &HistoryAsk,
+        work: &mut usize,
+        effects: &mut impl Effects,
+    ) -> Result<(Vec<u8>, bool), Refusal> {
         const FORGOTTEN: Refusal =
             (uri::INVALID_ARGUMENT, "a publication that is named is not in the history, or not any more");
         const TOO_LONG: Refusal = (
@@ -344,6 +357,7 @@ impl Router {
             return Ok((Vec::new(), false));
         };
         let role = &realm.roles[usize::from(ask.role)].name;
+        *work += record.events.len();
         let chosen = ask.query.select(record.events.iter()).map_err(|_| FORGOTTEN)?;
         let mut left = ask.query.limit.unwrap_or(u64::MAX);
         let mut encoder = Encoder::new();
@@ -364,6 +378,7 @@ impl Router {
                 effects.counters().events_not_representable += 1;
                 continue;
             };
+            *work += 1 + event.len() / BYTES_A_LOOK;
             if list.len() + event.len() > self.limits.message_bytes_max {
                 return Err(TOO_LONG);
             }
@@ -375,7 +390,6 @@ impl Router {
             count += 1;
         }
         list.push(b']');
-        effects.searched(record.events.len() + count);
         Ok((if count == 0 { Vec::new() } else { list }, is_limit_reached))
     }
 }
