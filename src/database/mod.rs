@@ -2,9 +2,11 @@
 //!
 //! Everything here blocks, on threads of its own: nothing of it ever runs on a core. A core gives queries away and takes what
 //! comes of them by rings (`pool.rs`); what speaks to a server is a driver.
+#![allow(clippy::disallowed_methods, reason = "threads that wait, and have clocks of their own")]
 
 pub mod pool;
 pub mod postgres;
+pub mod sqlite;
 
 use std::any::Any;
 use std::fmt;
@@ -50,13 +52,22 @@ pub trait Connection: Send {
     ///
     /// # Errors
     /// Why they cannot be found, for people.
-    fn discover(&mut self) -> Result<Vec<Arc<Procedure>>, Problem>;
+    fn discover(&mut self) -> Result<Discovered, Problem>;
 
     /// Whether what it offers may have changed since the last time; also finds out whether the database is still there.
     ///
     /// # Errors
     /// It is not.
     fn has_changed(&mut self) -> Result<bool, Problem>;
+}
+
+/// What a database offers.
+#[derive(Clone, Debug, Default)]
+pub struct Discovered {
+    /// Its procedures, each URI once.
+    pub procedures: Vec<Arc<Procedure>>,
+    /// What is not offered, and why; for people.
+    pub problems: Vec<String>,
 }
 
 /// Stops what a connection runs.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{CallError, Cancel, Connection, Driver, Problem, Results, Stopped};
+use super::{CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Stopped};
 use crate::router::database::{DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber};
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
@@ -48,8 +48,8 @@ pub struct PoolOptions {
 /// What becomes of a pool, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// It offers so many procedures.
-    Offers(usize),
+    /// It offers so many procedures; what it does not offer, and why.
+    Offers(usize, Vec<String>),
     /// It cannot be used; it is tried again.
     Away(Problem),
 }
@@ -466,15 +466,16 @@ impl Keeper {
         if !connection.has_changed()? && !is_back {
             return Ok(());
         }
-        let procedures: Arc<[Arc<Procedure>]> = connection.discover()?.into();
+        let Discovered { procedures, problems } = connection.discover()?;
+        let procedures: Arc<[Arc<Procedure>]> = procedures.into();
         let count = procedures.len();
         let (realm, index) = (self.shared.realm, self.shared.index);
+        self.say(Notice::Offers(count, problems));
         // Who hears of the offer may call at once.
         self.shared.is_away.store(false, Ordering::Relaxed);
         for core in 0..self.shared.desks.len() {
             self.shared.say(core, DatabaseEvent::Offer(realm, index, Arc::clone(&procedures)));
         }
-        self.say(Notice::Offers(count));
         Ok(())
     }
 

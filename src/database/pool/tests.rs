@@ -105,8 +105,8 @@ impl Connection for FakeConnection {
         self.is_broken
     }
 
-    fn discover(&mut self) -> Result<Vec<Arc<Procedure>>, Problem> {
-        Ok(vec![procedure("p")])
+    fn discover(&mut self) -> Result<Discovered, Problem> {
+        Ok(Discovered { procedures: vec![procedure("p")], problems: Vec::new() })
     }
 
     fn has_changed(&mut self) -> Result<bool, Problem> {

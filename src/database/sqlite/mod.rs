@@ -1,0 +1,323 @@
+//! SQLite, in the process: one connection that writes, and some that read.
+//!
+//! Procedures are SQL of the configuration. Each call is one transaction; what only reads runs on connections that cannot
+//! write. A call is stopped by `sqlite3_interrupt`, its time is watched by SQLite's progress handler.
+
+mod errors;
+mod values;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::fallible_iterator::FallibleIterator as _;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::{Batch, InterruptHandle, OpenFlags, Statement};
+
+use self::errors::{Failure, LastRaised, of_raised, of_sqlite};
+use self::values::{Arguments, Writer};
+use super::{CallError, Cancel, Connection, Discovered, Driver, Problem, Results, own};
+use crate::router::database::{Caller, Procedure, Query};
+use crate::wamp::codec::OwnedPayload;
+
+/// The lanes of this driver.
+const WRITES: usize = 0;
+const READS: usize = 1;
+
+/// How many instructions of SQLite's machine run between two looks at the clock: some tens of microseconds.
+const STEPS_A_LOOK: i32 = 4096;
+
+/// How long a connection waits for another process that writes, if a call says nothing shorter.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Statements that a connection keeps prepared.
+const STATEMENTS_KEPT: usize = 128;
+
+/// What the result of a procedure looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// All rows, as a list of objects: the one argument. Without columns, how many rows were changed.
+    #[default]
+    Rows,
+    /// The first row as an object, or null.
+    Row,
+    /// The first column of the first row, or null.
+    Value,
+    /// Nothing.
+    Nothing,
+}
+
+/// A procedure of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Declared {
+    pub uri: String,
+    pub sql: String,
+    pub shape: Shape,
+    /// 0 is none.
+    pub timeout_ms: u64,
+}
+
+/// A database file.
+#[derive(Clone, Debug)]
+pub struct Sqlite {
+    /// Where it is; it is created if it is not there.
+    pub path: PathBuf,
+    /// How many connections read.
+    pub readers: usize,
+    /// What it offers.
+    pub procedures: Vec<Declared>,
+    /// The longest result, or part of one, in bytes.
+    pub result_bytes_max: usize,
+}
+
+/// What this driver keeps of a procedure.
+#[derive(Debug)]
+struct Prepared {
+    sql: String,
+    shape: Shape,
+    is_read_only: bool,
+    /// It is one statement, which a connection may keep prepared.
+    is_single: bool,
+}
+
+impl Driver for Sqlite {
+    fn lanes(&self) -> Vec<usize> {
+        vec![1, self.readers.max(1)]
+    }
+
+    fn lane_of(&self, procedure: &Procedure) -> usize {
+        let is_read_only = own::<Prepared>(procedure).is_some_and(|prepared| prepared.is_read_only);
+        if is_read_only { READS } else { WRITES }
+    }
+
+    fn connect(&self, lane: usize) -> Result<Box<dyn Connection>, Problem> {
+        let problem = |error: rusqlite::Error| {
+            Problem(format!("the database file {} cannot be opened: {error}", self.path.display()))
+        };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let mut connection = rusqlite::Connection::open_with_flags(&self.path, flags).map_err(problem)?;
+        let caller = Arc::new(Mutex::new(None));
+        let deadline = Arc::new(Mutex::new(None));
+        let raised = LastRaised::default();
+        set_up(&mut connection, lane, (&caller, &raised), &deadline).map_err(problem)?;
+        let interrupt = Arc::new(Interrupt(connection.get_interrupt_handle()));
+        Ok(Box::new(Open {
+            connection,
+            caller,
+            deadline,
+            raised,
+            interrupt,
+            declared: self.procedures.clone(),
+            result_bytes_max: self.result_bytes_max,
+            schema_version: None,
+        }))
+    }
+}
+
+fn set_up(
+    connection: &mut rusqlite::Connection,
+    lane: usize,
+    (caller, raised): (&Arc<Mutex<Option<Caller>>>, &LastRaised),
+    deadline: &Arc<Mutex<Option<Instant>>>,
+) -> rusqlite::Result<()> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    // Readers and the writer do not wait for each other.
+    connection.pragma_update(None, "journal_mode", "wal")?;
+    connection.pragma_update(None, "synchronous", "normal")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    if lane == READS {
+        connection.pragma_update(None, "query_only", true)?;
+    }
+    errors::define(connection, Arc::clone(raised))?;
+    values::define_identity(connection, Arc::clone(caller))?;
+    let deadline = Arc::clone(deadline);
+    let is_over = move || {
+        let deadline = *deadline.lock().unwrap_or_else(PoisonError::into_inner);
+        deadline.is_some_and(|deadline| deadline <= Instant::now())
+    };
+    connection.progress_handler(STEPS_A_LOOK, Some(is_over))?;
+    // From here on: no other files, and none of the switches that were set above.
+    connection.authorizer(Some(|context: AuthContext<'_>| match context.action {
+        AuthAction::Attach { .. } | AuthAction::Detach { .. } => Authorization::Deny,
+        AuthAction::Pragma { pragma_value: Some(_), pragma_name } if !is_harmless(pragma_name) => {
+            Authorization::Deny
+        }
+        _ => Authorization::Allow,
+    }))
+}
+
+/// Pragmas whose value is what they look at.
+fn is_harmless(pragma: &str) -> bool {
+    ["table_info", "table_xinfo", "table_list", "index_list", "index_info", "foreign_key_list"]
+        .contains(&pragma)
+}
+
+struct Interrupt(InterruptHandle);
+
+impl Cancel for Interrupt {
+    fn cancel(&self) {
+        // Without a statement under way it is forgotten before the next one begins.
+        self.0.interrupt();
+    }
+}
+
+/// An open connection.
+struct Open {
+    connection: rusqlite::Connection,
+    caller: Arc<Mutex<Option<Caller>>>,
+    deadline: Arc<Mutex<Option<Instant>>>,
+    raised: LastRaised,
+    interrupt: Arc<Interrupt>,
+    declared: Vec<Declared>,
+    result_bytes_max: usize,
+    schema_version: Option<i64>,
+}
+
+impl Open {
+    fn schema_version(&self) -> rusqlite::Result<i64> {
+        self.connection.query_row("pragma schema_version", [], |row| row.get(0))
+    }
+
+    /// Looks at a procedure: what it is, or what is wrong with it.
+    fn prepare(&self, declared: &Declared) -> Result<Prepared, String> {
+        let mut batch = Batch::new(&self.connection, &declared.sql);
+        let (mut count, mut is_read_only) = (0, true);
+        while let Some(statement) = batch.next().map_err(|error| error.to_string())? {
+            count += 1;
+            is_read_only &= statement.readonly();
+            values::check_parameters(&statement)?;
+        }
+        if count == 0 {
+            return Err("there is no statement in it".to_owned());
+        }
+        let (sql, shape) = (declared.sql.clone(), declared.shape);
+        Ok(Prepared { sql, shape, is_read_only, is_single: count == 1 })
+    }
+
+    fn run(
+        &mut self,
+        prepared: &Prepared,
+        query: &Query,
+        results: &mut Results<'_>,
+    ) -> Result<OwnedPayload, Failure> {
+        let arguments = Arguments::read(query)?;
+        let is_alone = prepared.is_single && prepared.is_read_only;
+        if !is_alone {
+            // Whoever is going to write says so at once: one that reads first could not go on once another has written.
+            let begin = if prepared.is_read_only { "begin" } else { "begin immediate" };
+            self.connection.prepare_cached(begin)?.execute([])?;
+        }
+        let result = self.run_statements(prepared, &arguments, query, results);
+        if is_alone {
+            return result;
+        }
+        match result {
+            Ok(payload) => {
+                self.connection.prepare_cached("commit")?.execute([])?;
+                Ok(payload)
+            }
+            failed => {
+                self.roll_back();
+                failed
+            }
+        }
+    }
+
+    /// Some errors have rolled back already.
+    fn roll_back(&self) {
+        if !self.connection.is_autocommit() {
+            let _ = self.connection.execute_batch("rollback");
+        }
+    }
+
+    fn run_statements(
+        &self,
+        prepared: &Prepared,
+        arguments: &Arguments<'_>,
+        query: &Query,
+        results: &mut Results<'_>,
+    ) -> Result<OwnedPayload, Failure> {
+        let mut used = arguments.unused();
+        let mut writer = Writer::new(query, prepared.shape, self.result_bytes_max);
+        if prepared.is_single {
+            let mut statement = self.connection.prepare_cached(&prepared.sql)?;
+            arguments.bind(&mut statement, &mut used)?;
+            arguments.refuse_unused(&used)?;
+            return writer.write(&self.connection, &mut statement, results);
+        }
+        // The last one has the result; what the others give is read and dropped.
+        let mut batch = Batch::new(&self.connection, &prepared.sql);
+        let mut last: Option<Statement<'_>> = None;
+        while let Some(mut statement) = batch.next()? {
+            if let Some(mut before) = last.take() {
+                let mut rows = before.raw_query();
+                while rows.next()?.is_some() {}
+            }
+            arguments.bind(&mut statement, &mut used)?;
+            last = Some(statement);
+        }
+        arguments.refuse_unused(&used)?;
+        let Some(mut last) = last else { return Ok(writer.nothing()) };
+        writer.write(&self.connection, &mut last, results)
+    }
+}
+
+impl Connection for Open {
+    fn call(&mut self, query: &Query, results: &mut Results<'_>) -> Result<OwnedPayload, CallError> {
+        let Some(prepared) = own::<Prepared>(&query.procedure) else {
+            return Err(CallError::unavailable(query.serializer, "the procedure is of another database"));
+        };
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = Some(query.caller.clone());
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = results.deadline();
+        let result = self.run(prepared, query, results);
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.caller.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if result.is_err() {
+            self.roll_back();
+        }
+        let raised = self.raised.lock().unwrap_or_else(PoisonError::into_inner).take();
+        result.map_err(|failure| match raised {
+            Some(raised) => of_raised(&raised, query.serializer),
+            None => of_sqlite(failure, query, results),
+        })
+    }
+
+    fn canceller(&self) -> Arc<dyn Cancel> {
+        Arc::clone(&self.interrupt) as Arc<dyn Cancel>
+    }
+
+    fn is_broken(&self) -> bool {
+        // A transaction that could not even be rolled back.
+        !self.connection.is_autocommit()
+    }
+
+    fn discover(&mut self) -> Result<Discovered, Problem> {
+        let mut discovered = Discovered::default();
+        for declared in &self.declared {
+            match self.prepare(declared) {
+                Ok(prepared) => discovered.procedures.push(Arc::new(Procedure {
+                    uri: declared.uri.as_str().into(),
+                    driver: Arc::new(prepared),
+                    timeout_ms: declared.timeout_ms,
+                })),
+                Err(problem) => {
+                    discovered
+                        .problems
+                        .push(format!("the procedure {} is not offered: {problem}", declared.uri));
+                }
+            }
+        }
+        self.schema_version = self.schema_version().ok();
+        Ok(discovered)
+    }
+
+    fn has_changed(&mut self) -> Result<bool, Problem> {
+        let version = self.schema_version().map_err(|error| Problem(error.to_string()))?;
+        Ok(self.schema_version != Some(version))
+    }
+}

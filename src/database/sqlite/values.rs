@@ -1,0 +1,339 @@
+//! Arguments into SQLite, rows out of it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Statement;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::{Value as SqliteValue, ValueRef};
+
+use super::Shape;
+use super::errors::Failure;
+use crate::database::Results;
+use crate::router::database::{Caller, Query};
+use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload, data, entries, to_json};
+use crate::wamp::message::Value;
+
+/// The most arguments of a call: SQLite itself takes no more parameters.
+const ARGUMENTS_MAX: usize = 32_766;
+
+/// So many rows, or bytes, are one part of a result.
+const ROWS_A_PART: usize = 500;
+const BYTES_A_PART: usize = 64 * 1024;
+
+/// Defines `wamp(name)`: who calls, null where nobody does.
+pub(super) fn define_identity(
+    connection: &rusqlite::Connection,
+    caller: Arc<Mutex<Option<Caller>>>,
+) -> rusqlite::Result<()> {
+    connection.create_scalar_function("wamp", 1, FunctionFlags::SQLITE_UTF8, move |context| {
+        let name = context.get::<String>(0)?;
+        let caller = caller.lock().unwrap_or_else(PoisonError::into_inner);
+        let caller = caller.as_ref();
+        Ok(match name.as_str() {
+            "session" => caller.map_or(SqliteValue::Null, |it| SqliteValue::Integer(it.session.0 as i64)),
+            "authid" => caller.map_or(SqliteValue::Null, |it| SqliteValue::Text(it.authid.clone().into())),
+            "authrole" => {
+                caller.map_or(SqliteValue::Null, |it| SqliteValue::Text(it.authrole.clone().into()))
+            }
+            _ => {
+                let text = format!("wamp('{name}'): there are 'session', 'authid' and 'authrole'");
+                return Err(rusqlite::Error::UserFunctionError(text.into()));
+            }
+        })
+    })
+}
+
+/// Where the value of a parameter comes from.
+enum Source<'s> {
+    Position(usize),
+    Name(&'s str),
+}
+
+/// A parameter's name without its sign; `?3` and `?` are positions.
+fn source<'s>(statement: &'s Statement<'_>, index: usize) -> Source<'s> {
+    match statement.parameter_name(index) {
+        Some(name) if !name.starts_with('?') => Source::Name(&name[1..]),
+        _ => Source::Position(index - 1),
+    }
+}
+
+/// Whether callers can know what a statement wants.
+pub(super) fn check_parameters(statement: &Statement<'_>) -> Result<(), String> {
+    let count = statement.parameter_count();
+    if count > ARGUMENTS_MAX {
+        return Err(format!("it has {count} parameters, and {ARGUMENTS_MAX} are the most"));
+    }
+    Ok(())
+}
+
+/// The arguments of a call.
+#[derive(Debug)]
+pub(super) struct Arguments<'a> {
+    args: Vec<Datum<'a>>,
+    kwargs: Vec<(std::borrow::Cow<'a, str>, Datum<'a>)>,
+}
+
+/// Which of them no statement has used so far.
+#[derive(Debug)]
+pub(super) struct Unused {
+    args: Vec<bool>,
+    kwargs: Vec<bool>,
+}
+
+impl<'a> Arguments<'a> {
+    pub(super) fn read(query: &'a Query) -> Result<Self, Failure> {
+        let payload = query.payload.as_payload();
+        let serializer = payload.serializer;
+        let unreadable = || Failure::Arguments("an argument has a value that no database knows".to_owned());
+        let args = if payload.args.is_empty() {
+            Vec::new()
+        } else {
+            data(Value { serializer, bytes: payload.args }, ARGUMENTS_MAX).ok_or_else(unreadable)?
+        };
+        let kwargs = if payload.kwargs.is_empty() {
+            Vec::new()
+        } else {
+            entries(Value { serializer, bytes: payload.kwargs }, ARGUMENTS_MAX).ok_or_else(unreadable)?
+        };
+        Ok(Self { args, kwargs })
+    }
+
+    pub(super) fn unused(&self) -> Unused {
+        Unused { args: vec![true; self.args.len()], kwargs: vec![true; self.kwargs.len()] }
+    }
+
+    /// Gives a statement what it wants: a named parameter the argument of this name, or else the one in its place.
+    pub(super) fn bind(&self, statement: &mut Statement<'_>, unused: &mut Unused) -> Result<(), Failure> {
+        for index in 1..=statement.parameter_count() {
+            let value = match source(statement, index) {
+                Source::Name(name) => match self.kwargs.iter().rposition(|(key, _)| key == name) {
+                    Some(place) => {
+                        unused.kwargs[place] = false;
+                        sqlite_value(&self.kwargs[place].1).map_err(|text| wrong(name, &text))?
+                    }
+                    None => self
+                        .positional(index - 1, unused)
+                        .ok_or_else(|| Failure::Arguments(format!("the argument `{name}` is missing")))??,
+                },
+                Source::Position(place) => self
+                    .positional(place, unused)
+                    .ok_or_else(|| Failure::Arguments(format!("the argument {} is missing", place + 1)))??,
+            };
+            statement.raw_bind_parameter(index, value)?;
+        }
+        Ok(())
+    }
+
+    fn positional(&self, place: usize, unused: &mut Unused) -> Option<Result<SqliteValue, Failure>> {
+        let datum = self.args.get(place)?;
+        unused.args[place] = false;
+        Some(sqlite_value(datum).map_err(|text| wrong(&format!("{}", place + 1), &text)))
+    }
+
+    /// What nothing asked for is a mistake of the caller.
+    pub(super) fn refuse_unused(&self, unused: &Unused) -> Result<(), Failure> {
+        if let Some(place) = unused.kwargs.iter().position(|unused| *unused) {
+            let name = &self.kwargs[place].0;
+            return Err(Failure::Arguments(format!("there is no parameter `{name}`")));
+        }
+        if let Some(place) = unused.args.iter().position(|unused| *unused) {
+            return Err(Failure::Arguments(format!("argument {}: there are fewer parameters", place + 1)));
+        }
+        Ok(())
+    }
+}
+
+fn wrong(name: &str, text: &str) -> Failure {
+    Failure::Arguments(format!("the argument `{name}`: {text}"))
+}
+
+/// SQLite knows integers of 64 bits, doubles, texts and blobs. Truth is 1 and 0, lists and objects are JSON.
+fn sqlite_value(datum: &Datum<'_>) -> Result<SqliteValue, String> {
+    Ok(match datum {
+        Datum::Null => SqliteValue::Null,
+        Datum::Boolean(value) => SqliteValue::Integer((*value).into()),
+        Datum::Unsigned(value) => SqliteValue::Integer(
+            i64::try_from(*value).map_err(|_| format!("{value} is beyond the integers of SQLite"))?,
+        ),
+        Datum::Negative(value) => SqliteValue::Integer(*value),
+        Datum::Float(value) => SqliteValue::Real(*value),
+        Datum::Literal(literal) => {
+            let is_integer = !literal.contains(['.', 'e', 'E']);
+            let value: f64 = literal.parse().map_err(|_| format!("{literal} is no number"))?;
+            if is_integer && value != 0.0 {
+                return Err(format!("{literal} is beyond the integers of SQLite"));
+            }
+            SqliteValue::Real(value)
+        }
+        Datum::Text(text) => SqliteValue::Text(text.clone().into_owned()),
+        Datum::Bytes(bytes) => SqliteValue::Blob(bytes.clone().into_owned()),
+        Datum::List(value) | Datum::Map(value) => {
+            let json = to_json(*value, &mut Encoder::new()).map_err(|error| error.to_string())?;
+            SqliteValue::Text(json.into_owned())
+        }
+    })
+}
+
+/// How the values of a column are to be understood.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Understood {
+    AsTheyAre,
+    Boolean,
+    Json,
+}
+
+/// Writes the result of a call.
+#[derive(Debug)]
+pub(super) struct Writer<'q> {
+    query: &'q Query,
+    shape: Shape,
+    bytes_max: usize,
+}
+
+impl<'q> Writer<'q> {
+    pub(super) fn new(query: &'q Query, shape: Shape, bytes_max: usize) -> Self {
+        Self { query, shape, bytes_max }
+    }
+
+    /// A result without arguments.
+    pub(super) fn nothing(&self) -> OwnedPayload {
+        OwnedPayload::new(self.query.serializer, Vec::new(), Vec::new())
+    }
+
+    /// Runs a statement whose parameters are bound.
+    pub(super) fn write(
+        &mut self,
+        connection: &rusqlite::Connection,
+        statement: &mut Statement<'_>,
+        results: &mut Results<'_>,
+    ) -> Result<OwnedPayload, Failure> {
+        let columns: Vec<(String, Understood)> =
+            statement.columns().map(|it| (it.name().to_owned(), understood(it.decl_type()))).collect();
+        if columns.is_empty() {
+            let before = connection.total_changes();
+            statement.raw_execute()?;
+            let changes = connection.total_changes() - before;
+            return Ok(match self.shape {
+                Shape::Rows | Shape::Value => self.one(|args| args.unsigned(changes)),
+                Shape::Row | Shape::Nothing => self.nothing(),
+            });
+        }
+        let mut rows = statement.raw_query();
+        match self.shape {
+            Shape::Rows => self.all(&columns, &mut rows, results),
+            Shape::Row | Shape::Value => {
+                let mut args = Composer::new(self.query.serializer);
+                args.open_list();
+                match rows.next()? {
+                    None => args.null(),
+                    Some(row) if self.shape == Shape::Row => write_row(&mut args, &columns, row)?,
+                    Some(row) => write_value(&mut args, columns[0].1, row.get_ref(0)?)?,
+                }
+                args.close();
+                // What it changes is changed by the last step.
+                while rows.next()?.is_some() {}
+                self.bounded(&args)?;
+                Ok(OwnedPayload::new(self.query.serializer, args.finish(), Vec::new()))
+            }
+            Shape::Nothing => {
+                while rows.next()?.is_some() {}
+                Ok(self.nothing())
+            }
+        }
+    }
+
+    fn all(
+        &self,
+        columns: &[(String, Understood)],
+        rows: &mut rusqlite::Rows<'_>,
+        results: &mut Results<'_>,
+    ) -> Result<OwnedPayload, Failure> {
+        let serializer = self.query.serializer;
+        let open = |args: &mut Composer| {
+            args.open_list();
+            args.open_list();
+        };
+        let mut args = Composer::new(serializer);
+        open(&mut args);
+        let (mut in_part, mut count) = (0, 0_u64);
+        while let Some(row) = rows.next()? {
+            write_row(&mut args, columns, row)?;
+            self.bounded(&args)?;
+            (in_part, count) = (in_part + 1, count + 1);
+            if self.query.receive_progress && (in_part >= ROWS_A_PART || args.len() >= BYTES_A_PART) {
+                args.close();
+                args.close();
+                let part = OwnedPayload::new(serializer, args.take(), Vec::new());
+                results.part(part).map_err(Failure::Stopped)?;
+                open(&mut args);
+                in_part = 0;
+            }
+        }
+        args.close();
+        args.close();
+        let mut kwargs = Composer::new(serializer);
+        if self.query.receive_progress {
+            kwargs.open_map();
+            kwargs.key("rows");
+            kwargs.unsigned(count);
+            kwargs.close();
+        }
+        Ok(OwnedPayload::new(serializer, args.finish(), kwargs.finish()))
+    }
+
+    fn one(&self, write: impl FnOnce(&mut Composer)) -> OwnedPayload {
+        let mut args = Composer::new(self.query.serializer);
+        args.open_list();
+        write(&mut args);
+        args.close();
+        OwnedPayload::new(self.query.serializer, args.finish(), Vec::new())
+    }
+
+    fn bounded(&self, args: &Composer) -> Result<(), Failure> {
+        if args.len() > self.bytes_max { Err(Failure::TooLong) } else { Ok(()) }
+    }
+}
+
+fn understood(declared: Option<&str>) -> Understood {
+    match declared {
+        Some(declared)
+            if declared.eq_ignore_ascii_case("boolean") || declared.eq_ignore_ascii_case("bool") =>
+        {
+            Understood::Boolean
+        }
+        Some(declared) if declared.eq_ignore_ascii_case("json") => Understood::Json,
+        _ => Understood::AsTheyAre,
+    }
+}
+
+fn write_row(
+    args: &mut Composer,
+    columns: &[(String, Understood)],
+    row: &rusqlite::Row<'_>,
+) -> Result<(), Failure> {
+    args.open_map();
+    for (index, (name, understood)) in columns.iter().enumerate() {
+        args.key(name);
+        write_value(args, *understood, row.get_ref(index)?)?;
+    }
+    args.close();
+    Ok(())
+}
+
+fn write_value(args: &mut Composer, understood: Understood, value: ValueRef<'_>) -> Result<(), Failure> {
+    match value {
+        ValueRef::Null => args.null(),
+        ValueRef::Integer(value @ (0 | 1)) if understood == Understood::Boolean => args.boolean(value == 1),
+        ValueRef::Integer(value) => args.signed(value),
+        ValueRef::Real(value) => args.float(value),
+        ValueRef::Text(text) => {
+            let text = String::from_utf8_lossy(text);
+            // What is declared as JSON and is none is a text.
+            if understood != Understood::Json || args.json(&text).is_err() {
+                args.text(&text);
+            }
+        }
+        ValueRef::Blob(bytes) => args.bytes(bytes),
+    }
+    Ok(())
+}

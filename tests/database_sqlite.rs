@@ -1,0 +1,362 @@
+//! Calls of procedures in SQLite, by its threads.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "tests wait")]
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crosspoint::database::pool::Notice;
+use crosspoint::database::sqlite::{Declared, Shape, Sqlite};
+use crosspoint::wamp::codec::Serializer;
+use serde_json::{Value, json};
+
+#[path = "database/stand.rs"]
+mod stand;
+
+use stand::{End, Heard, How, Stand};
+
+/// A database in a file of its own, which goes with it.
+struct File(PathBuf);
+
+impl File {
+    fn new() -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let number = LAST.fetch_add(1, Ordering::Relaxed);
+        let name = format!("crosspoint-sqlite-{}-{number}.db", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn execute(&self, sql: &str) {
+        rusqlite::Connection::open(&self.0).unwrap().execute_batch(sql).unwrap();
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", self.0.display()));
+        }
+    }
+}
+
+fn declared(uri: &str, shape: Shape, sql: &str) -> Declared {
+    Declared { uri: uri.to_owned(), sql: sql.to_owned(), shape, timeout_ms: 0 }
+}
+
+fn stand(file: &File, procedures: &[(&str, Shape, &str)]) -> Stand {
+    let procedures = procedures.iter().map(|(uri, shape, sql)| declared(uri, *shape, sql)).collect();
+    let driver = Sqlite { path: file.0.clone(), readers: 2, procedures, result_bytes_max: 1 << 20 };
+    Stand::new(driver)
+}
+
+const ENDLESS: &str =
+    "with recursive c(n) as (select 1 union all select n + 1 from c) select count(*) from c";
+
+#[test]
+fn values_both_ways_in_every_serializer() {
+    let file = File::new();
+    file.execute("create table t (i integer, r real, s text, b blob, yes boolean, j json)");
+    let mut stand = stand(
+        &file,
+        &[
+            ("echo", Shape::Row, "select :v as v, typeof(:v) as t"),
+            ("put", Shape::Rows, "insert into t values (:i, :r, :s, :b, :yes, :j)"),
+            ("get", Shape::Row, "select * from t"),
+        ],
+    );
+    for serializer in Serializer::ALL {
+        stand.serializer = serializer;
+        for (value, kind, back) in [
+            (json!(null), "null", json!(null)),
+            (json!(true), "integer", json!(1)),
+            (json!(9_223_372_036_854_775_807_u64), "integer", json!(9_223_372_036_854_775_807_u64)),
+            (json!(-5), "integer", json!(-5)),
+            (json!(1.5), "real", json!(1.5)),
+            (json!("grün"), "text", json!("grün")),
+            (json!("\0AQID"), "blob", json!("\0AQID")),
+            (json!([1, "x"]), "text", json!("[1,\"x\"]")),
+            (json!({"a": [1]}), "text", json!("{\"a\":[1]}")),
+        ] {
+            assert_eq!(
+                stand.result("echo", json!([value])),
+                json!([{"v": back, "t": kind}]),
+                "{serializer:?}"
+            );
+        }
+        let (uri, text) = stand.error("echo", json!([18_446_744_073_709_551_615_u64]), json!({}));
+        assert_eq!(uri, "wamp.error.invalid_argument");
+        assert_eq!(text, "the argument `1`: 18446744073709551615 is beyond the integers of SQLite");
+    }
+    let row = json!({"i": 1, "r": 2.5, "s": "x", "b": "\0AQID", "yes": true, "j": {"k": [1, null]}});
+    assert_eq!(stand.call("put", json!([]), row.clone()), End::Result(json!([1]), Value::Null));
+    for serializer in Serializer::ALL {
+        stand.serializer = serializer;
+        assert_eq!(stand.result("get", json!([])), json!([row]), "{serializer:?}");
+    }
+}
+
+#[test]
+fn shapes_of_results() {
+    let file = File::new();
+    file.execute("create table t (n integer primary key); insert into t values (1), (2), (3)");
+    let all = "select n, n * n as square from t order by n";
+    let mut stand = stand(
+        &file,
+        &[
+            ("rows", Shape::Rows, all),
+            ("row", Shape::Row, all),
+            ("value", Shape::Value, all),
+            ("nothing", Shape::Nothing, all),
+            ("none", Shape::Row, "select n from t where n > 3"),
+            ("no_value", Shape::Value, "select n from t where n > 3"),
+            ("changed", Shape::Rows, "update t set n = n + 10"),
+            ("returned", Shape::Rows, "insert into t values (:n) returning n"),
+            ("script", Shape::Value, "insert into t values (:n); select count(*) from t where n = :n"),
+        ],
+    );
+    let squares = json!([[{"n": 1, "square": 1}, {"n": 2, "square": 4}, {"n": 3, "square": 9}]]);
+    assert_eq!(stand.result("rows", json!([])), squares);
+    assert_eq!(stand.result("row", json!([])), json!([{"n": 1, "square": 1}]));
+    assert_eq!(stand.result("value", json!([])), json!([1]));
+    assert_eq!(stand.result("nothing", json!([])), Value::Null);
+    assert_eq!(stand.result("none", json!([])), json!([null]));
+    assert_eq!(stand.result("no_value", json!([])), json!([null]));
+    assert_eq!(stand.result("changed", json!([])), json!([3]));
+    assert_eq!(stand.result("returned", json!([7])), json!([[{"n": 7}]]));
+    assert_eq!(stand.result("script", json!([8])), json!([1]));
+    assert_eq!(stand.result("none", json!([])), json!([{"n": 7}]));
+}
+
+#[test]
+fn arguments_by_name_and_by_position() {
+    let file = File::new();
+    let mut stand = stand(
+        &file,
+        &[
+            ("named", Shape::Value, "select :a || '-' || :b"),
+            ("numbered", Shape::Value, "select ?2 || '-' || ?1"),
+            ("plain", Shape::Value, "select ? || '-' || ?"),
+        ],
+    );
+    assert_eq!(stand.result("named", json!(["x", "y"])), json!(["x-y"]));
+    assert_eq!(
+        stand.call("named", json!([]), json!({"b": "y", "a": "x"})),
+        End::Result(json!(["x-y"]), Value::Null)
+    );
+    assert_eq!(
+        stand.call("named", json!(["x"]), json!({"b": "y"})),
+        End::Result(json!(["x-y"]), Value::Null)
+    );
+    assert_eq!(stand.result("numbered", json!(["x", "y"])), json!(["y-x"]));
+    assert_eq!(stand.result("plain", json!(["x", "y"])), json!(["x-y"]));
+    for (uri, args, kwargs, text) in [
+        ("named", json!(["x"]), json!({}), "the argument `b` is missing"),
+        ("plain", json!(["x"]), json!({}), "the argument 2 is missing"),
+        ("named", json!(["x", "y", "z"]), json!({}), "argument 3: there are fewer parameters"),
+        ("named", json!(["x", "y"]), json!({"c": 1}), "there is no parameter `c`"),
+        // Given twice.
+        ("named", json!(["x", "y"]), json!({"a": "x"}), "argument 1: there are fewer parameters"),
+    ] {
+        let error = stand.error(uri, args, kwargs);
+        assert_eq!(error, ("wamp.error.invalid_argument".to_owned(), text.to_owned()));
+    }
+}
+
+#[test]
+fn a_call_is_one_transaction_or_nothing() {
+    let file = File::new();
+    file.execute("create table t (n integer primary key, m integer check (m < 10))");
+    let mut stand = stand(
+        &file,
+        &[
+            ("two", Shape::Nothing, "insert into t values (:n, 1); insert into t values (:n + 1, :m)"),
+            ("count", Shape::Value, "select count(*) from t"),
+        ],
+    );
+    assert_eq!(stand.error("two", json!([1, 10]), json!({})).0, "wamp.error.invalid_argument");
+    assert_eq!(stand.result("count", json!([])), json!([0]));
+    stand.result("two", json!([1, 1]));
+    assert_eq!(stand.error("two", json!([2, 1]), json!({})).0, "crosspoint.error.sql.constraint_unique");
+    assert_eq!(stand.result("count", json!([])), json!([2]));
+}
+
+#[test]
+fn errors_have_their_uris() {
+    let file = File::new();
+    file.execute(
+        "create table t (n integer not null unique, m integer references t (n));
+         create trigger no before insert on t when new.n = 13 begin select raise(abort, 'not 13'); end;
+         create trigger own before insert on t when new.n = 14 begin select wamp_error('com.shop.no', 'not 14'); end;",
+    );
+    let mut stand = stand(
+        &file,
+        &[
+            ("put", Shape::Nothing, "insert into t values (:n, :m)"),
+            ("raise", Shape::Value, "select wamp_error(:uri, 'why')"),
+            ("who", Shape::Value, "select wamp(:what)"),
+        ],
+    );
+    let mut error = |uri: &str, args: Value| stand.error(uri, args, json!({}));
+    assert_eq!(error("put", json!([null, null])).0, "wamp.error.invalid_argument");
+    assert_eq!(error("put", json!([1, 5])).0, "crosspoint.error.sql.constraint_foreign_key");
+    assert_eq!(
+        error("put", json!([13, null])),
+        ("crosspoint.error.application".to_owned(), "not 13".to_owned())
+    );
+    assert_eq!(error("put", json!([14, null])), ("com.shop.no".to_owned(), "not 14".to_owned()));
+    assert_eq!(error("raise", json!(["com.own"])), ("com.own".to_owned(), "why".to_owned()));
+    assert_eq!(error("raise", json!(["no uri"])).0, "crosspoint.error.application");
+    assert_eq!(error("who", json!(["what"])).0, "crosspoint.error.sql");
+}
+
+#[test]
+fn who_calls_is_known_inside_and_only_while_it_runs() {
+    let file = File::new();
+    let sql = "select wamp('session') || ' ' || wamp('authid') || ' ' || wamp('authrole')";
+    let mut stand = stand(&file, &[("who", Shape::Value, sql)]);
+    assert_eq!(stand.result("who", json!([])), json!(["4711 joe user"]));
+    let how = How { authid: "ann", authrole: "admin", ..How::default() };
+    let end = stand.call_as("who", &json!([]), &json!({}), how);
+    assert_eq!(end, End::Result(json!(["4711 ann admin"]), Value::Null));
+}
+
+#[test]
+fn large_results_come_in_parts_or_not_at_all() {
+    let file = File::new();
+    let numbers = "with recursive c(n) as (select 1 union all select n + 1 from c where n < :count)
+                   select n, 'a row of some length, so that it counts' as text from c";
+    let mut stand = stand(&file, &[("numbers", Shape::Rows, numbers)]);
+    let how = How { receive_progress: true, ..How::default() };
+    for serializer in Serializer::ALL {
+        stand.serializer = serializer;
+        let number = stand.begin("numbers", &json!([50_000]), &json!({}), how).unwrap();
+        let (mut next, mut parts) = (1, 0);
+        loop {
+            let (of, heard) = stand.next();
+            assert_eq!(of, number);
+            let (args, is_last) = match heard {
+                Heard::Part(args) => (args, false),
+                Heard::End(End::Result(args, kwargs)) => {
+                    assert_eq!(kwargs, json!({"rows": 50_000}));
+                    (args, true)
+                }
+                Heard::End(error) => panic!("{error:?}"),
+            };
+            for row in args[0].as_array().unwrap() {
+                assert_eq!(row["n"], next);
+                next += 1;
+            }
+            if is_last {
+                break;
+            }
+            parts += 1;
+        }
+        assert_eq!((next, parts), (50_001, 100), "{serializer:?}");
+        let (uri, _) = stand.error("numbers", json!([50_000]), json!({}));
+        assert_eq!(uri, "wamp.error.payload_size_exceeded");
+    }
+}
+
+#[test]
+fn what_is_cancelled_or_takes_too_long_stops() {
+    let file = File::new();
+    file.execute("create table t (n integer)");
+    let write = format!("insert into t values (1); insert into t select count(*) from ({ENDLESS})");
+    let mut stand = stand(
+        &file,
+        &[
+            ("endless", Shape::Value, ENDLESS),
+            ("write", Shape::Nothing, &write),
+            ("count", Shape::Value, "select count(*) from t"),
+        ],
+    );
+    for uri in ["endless", "write"] {
+        for round in 0..10 {
+            let number = stand.begin(uri, &json!([]), &json!({}), How::default()).unwrap();
+            std::thread::sleep(Duration::from_millis(round));
+            stand.cancel(number);
+            let (of, heard) = stand.next();
+            assert_eq!(of, number);
+            assert!(
+                matches!(heard, Heard::End(End::Error(ref uri, ..)) if uri == "wamp.error.canceled"),
+                "{heard:?}"
+            );
+            assert_eq!(stand.result("count", json!([])), json!([0]));
+        }
+        let how = How { timeout_ms: 30, ..How::default() };
+        let end = stand.call_as(uri, &json!([]), &json!({}), how);
+        assert!(matches!(end, End::Error(ref uri, ..) if uri == "wamp.error.timeout"), "{end:?}");
+        assert_eq!(stand.result("count", json!([])), json!([0]));
+    }
+}
+
+#[test]
+fn readers_run_beside_a_writer_and_cannot_write() {
+    let file = File::new();
+    file.execute("create table t (n integer); insert into t values (1)");
+    let mut stand = stand(
+        &file,
+        &[
+            (
+                "slow_write",
+                Shape::Nothing,
+                &format!("insert into t values (2); insert into t select count(*) from ({ENDLESS})"),
+            ),
+            ("read", Shape::Value, "select count(*) from t"),
+        ],
+    );
+    let writing = stand.begin("slow_write", &json!([]), &json!({}), How::default()).unwrap();
+    for _ in 0..20 {
+        assert_eq!(stand.result("read", json!([])), json!([1]));
+    }
+    stand.cancel(writing);
+    assert_eq!(stand.next().0, writing);
+}
+
+#[test]
+fn other_files_and_switches_are_out_of_reach() {
+    let file = File::new();
+    let mut stand = stand(
+        &file,
+        &[
+            ("fine", Shape::Value, "select 1"),
+            ("attach", Shape::Nothing, "attach database ':memory:' as other"),
+            ("switch", Shape::Nothing, "pragma query_only = 0"),
+            ("wrong", Shape::Value, "select from"),
+            ("empty", Shape::Value, " -- nothing\n"),
+            ("look", Shape::Rows, "select name from pragma_table_info('sqlite_schema') limit 1"),
+        ],
+    );
+    let offered: Vec<_> = stand.offered.iter().map(|procedure| procedure.uri.to_string()).collect();
+    assert_eq!(offered, ["fine", "look"]);
+    assert_eq!(stand.result("look", json!([])), json!([[{"name": "type"}]]));
+    let notices = stand.notices();
+    let Some(Notice::Offers(2, problems)) = notices.last() else { panic!("{notices:?}") };
+    assert_eq!(problems.len(), 4, "{problems:?}");
+    assert!(problems[0].starts_with("the procedure attach is not offered: not authorized"), "{problems:?}");
+    assert!(problems[3].contains("there is no statement in it"), "{problems:?}");
+}
+
+#[test]
+fn what_others_write_is_seen() {
+    let file = File::new();
+    file.execute("create table t (n integer)");
+    let mut stand = stand(
+        &file,
+        &[
+            ("count", Shape::Value, "select count(*) from t"),
+            ("later", Shape::Value, "select count(*) from later"),
+        ],
+    );
+    assert_eq!(stand.offered.len(), 1);
+    file.execute("insert into t values (1)");
+    assert_eq!(stand.result("count", json!([])), json!([1]));
+    // The table comes, and with it the procedure that needs it.
+    file.execute("create table later (n integer)");
+    while stand.offered.len() < 2 {
+        stand.next_offer();
+    }
+    assert_eq!(stand.result("later", json!([])), json!([0]));
+}
