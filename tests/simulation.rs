@@ -173,6 +173,8 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("users that an authenticator was asked about", counters.authentications_asked),
         ("sessions ended by others", happened.kills),
         ("meta events of subscriptions and registrations", happened.news),
+        ("messages that the router does not read", happened.sealed),
+        ("resources of which the node was found out", happened.placed),
         ("testaments received", happened.testaments),
         ("registrations taken over", happened.takeovers),
         ("registrations taken by force", counters.registrations_revoked),

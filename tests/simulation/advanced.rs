@@ -24,6 +24,10 @@ pub struct Advanced {
     pub testaments_max: usize,
     /// Somebody listens to what happens to subscriptions and registrations.
     pub watches: bool,
+    /// Some subscribe as nodes, and some of what is published is of a resource.
+    pub shards: bool,
+    /// Some payloads are not the router's affair.
+    pub seals: bool,
 }
 
 impl Advanced {
@@ -35,6 +39,8 @@ impl Advanced {
             takes_over: random.once_in(2),
             kills: random.once_in(3),
             kills_all: random.once_in(2),
+            shards: random.once_in(3),
+            seals: random.once_in(3),
             watches: random.once_in(3),
             testaments_max: *random.pick(&[0, 0, 2, 10]),
         }

@@ -165,6 +165,7 @@ pub struct Client {
     transport: Transport,
     can_be_interrupted: bool,
     can_reroute: bool,
+    can_seal: bool,
     out: VecDeque<u8>,
     fin_due: bool,
     fin_sent: bool,
@@ -199,6 +200,7 @@ impl Client {
             transport: Transport::any(random),
             can_be_interrupted: !random.once_in(4),
             can_reroute: !random.once_in(4),
+            can_seal: false,
             out: VecDeque::new(),
             fin_due: false,
             fin_sent: false,
@@ -369,6 +371,13 @@ impl Client {
         }
         if stage.reroutes && self.can_reroute {
             features = features.with(ClientFeatures::CALLEE_CALL_REROUTE);
+        }
+        self.can_seal = stage.advanced.seals && !stage.random.once_in(4);
+        if self.can_seal {
+            features = features
+                .with(ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE)
+                .with(ClientFeatures::CALLEE_PAYLOAD_PASSTHRU_MODE)
+                .with(ClientFeatures::PUBLISHER_PAYLOAD_PASSTHRU_MODE);
         }
         let mut details = HelloDetails { features, ..HelloDetails::default() };
         self.login = None;

@@ -7,6 +7,8 @@
 pub mod kills;
 #[path = "history/meta.rs"]
 mod meta;
+#[path = "history/shards.rs"]
+pub mod shards;
 #[path = "history/testaments.rs"]
 pub mod testaments;
 #[path = "history/watch.rs"]
@@ -16,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crosspoint::wamp::MatchPolicy;
 use crosspoint::wamp::error::uri;
-use crosspoint::wamp::options::{CancelMode, EventDetails, InvocationDetails};
+use crosspoint::wamp::options::{CancelMode, EventDetails, InvocationDetails, Passthru, PassthruTexts};
 
 use self::kills::Kill;
 use self::testaments::Testament;
@@ -56,6 +58,10 @@ pub struct Publication {
     pub exclude: Vec<u64>,
     pub is_retained: bool,
     pub is_disclosed: bool,
+    /// The resource that it is of, where nodes share what they subscribe to.
+    pub rkey: Option<&'static str>,
+    /// Its payload is the clients' own affair.
+    pub is_sealed: bool,
     pub sent_at: u64,
 }
 
@@ -65,6 +71,8 @@ pub struct Subscription {
     pub policy: MatchPolicy,
     pub id: u64,
     pub wants_retained: bool,
+    /// The node that it is of.
+    pub nkey: Option<&'static str>,
     /// When it was asked for.
     pub asked_at: u64,
     /// When SUBSCRIBED came; `None` before.
@@ -107,6 +115,8 @@ pub struct Manner {
     pub receive_progress: bool,
     /// Its input comes in parts.
     pub in_parts: bool,
+    /// Its payload is the clients' own affair.
+    pub is_sealed: bool,
     /// In milliseconds; 0 is none.
     pub timeout_ms: u64,
 }
@@ -143,6 +153,8 @@ pub struct Invocation {
     pub wants_progress: bool,
     /// The callee refused it so that another is tried.
     pub is_passed_on: bool,
+    /// The result is the clients' own affair.
+    pub is_sealed: bool,
     /// The place of the registration among those of the callee.
     pub held: usize,
 }
@@ -163,6 +175,8 @@ pub struct Session {
     pub killed_by: Option<usize>,
     pub end: End,
     pub can_be_interrupted: bool,
+    /// It understands payloads that the router does not read.
+    pub can_seal: bool,
     pub publications: Vec<Publication>,
     pub testaments: Vec<Testament>,
     pub subscriptions: Vec<Subscription>,
@@ -189,6 +203,7 @@ impl Session {
             killed_by: None,
             end: End::Open,
             can_be_interrupted,
+            can_seal: false,
             publications: Vec::new(),
             testaments: Vec::new(),
             subscriptions: Vec::new(),
@@ -241,6 +256,9 @@ pub struct Happened {
     pub testaments: u64,
     /// Meta events of subscriptions and registrations.
     pub news: u64,
+    /// Sealed messages received, and resources whose node was found out.
+    pub sealed: u64,
+    pub placed: u64,
 }
 
 /// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
@@ -325,6 +343,11 @@ impl History {
             return broken("disclosure", text);
         }
         self.happened.publishers_disclosed += u64::from(disclosed.is_some());
+        let is_sealed = publication.is_sealed;
+        self.happened.sealed += u64::from(is_sealed);
+        if details.passthru != seal(is_sealed, content) {
+            return broken("passthru", format!("publication {number} of session {publisher}: {details:?}"));
+        }
         let session = &mut self.sessions[subscriber];
         let what = format!("EVENT {number} of session {publisher} to session {subscriber}");
         if realm != session.realm || excluded {
@@ -421,6 +444,7 @@ impl History {
             progress: 0,
             wants_progress: details.receive_progress,
             is_passed_on: false,
+            is_sealed: false,
             held: 0,
         });
         // A shared one may be held once more under the same id.
@@ -436,7 +460,13 @@ impl History {
         }
         let (policy, pattern, concurrency) = (held.policy, held.pattern, held.concurrency);
         let (wants_caller, since) = (held.disclose_caller, held.since);
-        let realm = session.realm;
+        let (realm, can_seal) = (session.realm, session.can_seal);
+        if details.passthru.is_used() && !can_seal {
+            return broken(
+                "passthru",
+                format!("{what}: it did not announce that it understands {details:?}"),
+            );
+        }
         self.check_crowd(callee, place, concurrency, &what);
         // Calls that wait or are re-routed keep no order (R10).
         let may_stray = self.reroutes || self.call(caller, number).is_some_and(|call| call.may_wait);
@@ -466,6 +496,10 @@ impl History {
             return broken("integrity", format!("{what}: {manner:?} became {details:?}"));
         }
         // Who is to be disclosed is; where the callee alone wants it, from the first call on that was made after REGISTERED.
+        if details.passthru != seal(manner.is_sealed, content) {
+            return broken("passthru", format!("{what}: {manner:?} became {details:?}"));
+        }
+        self.happened.sealed += u64::from(manner.is_sealed);
         let disclosed = details.caller.map(|caller| caller.0);
         let may_be = manner.disclose_me || wants_caller;
         let is_due = manner.disclose_me || wants_caller && since.is_some_and(|since| since < call.sent_at);
@@ -602,6 +636,25 @@ impl History {
         Ok(!invocation.is_answered)
     }
 
+    /// RESULT is as sealed as its callee sent it, for callers that understand it.
+    pub fn check_seal(
+        &mut self,
+        caller: usize,
+        number: u64,
+        content: Option<Content>,
+        got: &Passthru<'_>,
+    ) -> Kept {
+        let call = &self.sessions[caller].calls[number as usize];
+        let Some((callee, index)) = call.invoked else { return Ok(()) };
+        let is_sealed = self.sessions[callee].invocations[index].is_sealed;
+        let is_right = content.is_some_and(|content| *got == seal(is_sealed, content));
+        if !is_right || (is_sealed && !self.sessions[caller].can_seal) {
+            return broken("passthru", format!("the result of call {number} of session {caller}: {got:?}"));
+        }
+        self.happened.sealed += u64::from(is_sealed);
+        Ok(())
+    }
+
     /// RESULT or ERROR arrives at a caller.
     pub fn receive_answer(
         &mut self,
@@ -638,13 +691,21 @@ impl History {
             return Ok(());
         }
         self.happened.errors += 1;
+        // Its callee may have sealed what it cannot open.
+        let call = &self.sessions[caller].calls[number as usize];
+        let cannot_open = !self.sessions[caller].can_seal
+            && call.invoked.is_some_and(|(callee, index)| self.sessions[callee].invocations[index].is_sealed);
         match error {
             Some(uri::CANCELED | uri::NO_AVAILABLE_CALLEE | uri::UNAVAILABLE) => Ok(()),
             Some(uri::TIMEOUT) if call.manner.timeout_ms > 0 => {
                 self.happened.timeouts += 1;
                 Ok(())
             }
-            Some(uri::FEATURE_NOT_SUPPORTED) if call.manner.in_parts => Ok(()),
+            Some(uri::FEATURE_NOT_SUPPORTED)
+                if call.manner.in_parts || call.manner.is_sealed || cannot_open =>
+            {
+                Ok(())
+            }
             Some(uri::NO_SUCH_PROCEDURE) => {
                 self.note_missed_callees(caller, number, &what);
                 Ok(())
@@ -708,14 +769,17 @@ impl History {
         if to.realm != from.realm {
             return Ok(0);
         }
+        // Which node gets it is another matter.
+        let is_shared = |publication: &Publication| held.nkey.is_some() && publication.rkey.is_some();
         let meant = |(_, publication): &(usize, &Publication)| {
             matches(held.policy, held.pattern, publication.topic)
                 && !publication.exclude.contains(&to.id)
                 && !(publication.exclude_me && publisher == subscriber)
         };
-        let meant: Vec<(usize, &Publication)> = from.publications.iter().enumerate().filter(meant).collect();
-        let none = Vec::new();
-        let got = held.events.get(&publisher).unwrap_or(&none);
+        let meant: Vec<(usize, &Publication)> =
+            from.publications.iter().enumerate().filter(meant).filter(|(_, it)| !is_shared(it)).collect();
+        let mut got = held.events.get(&publisher).cloned().unwrap_or_default();
+        got.retain(|number| !is_shared(&from.publications[*number as usize]));
         // O5: from the first one on that was sent after SUBSCRIBED had come.
         let due = meant.iter().position(|(_, publication)| publication.sent_at > since);
         let (first, last) = match (got.first(), got.last()) {
@@ -733,7 +797,7 @@ impl History {
         let end =
             if stays && is_settled { meant.len() } else { place_of(last).map_or(begin, |last| last + 1) };
         let expected: Vec<u64> = meant[begin..end].iter().map(|(at, _)| *at as u64).collect();
-        if expected == *got {
+        if expected == got {
             return Ok(0);
         }
         if self.may_drop {
@@ -805,6 +869,20 @@ impl History {
         }
         Ok(())
     }
+}
+
+/// What goes with a payload that the router does not read.
+pub fn seal(is_sealed: bool, content: Content) -> Passthru<'static> {
+    if !is_sealed {
+        return Passthru::default();
+    }
+    let Content { kind, session, number, .. } = content;
+    Passthru::new(PassthruTexts {
+        scheme: Some("x_sim".into()),
+        serializer: number.is_multiple_of(2).then(|| "cbor".into()),
+        cipher: number.is_multiple_of(3).then(|| "xsalsa20poly1305".into()),
+        keyid: Some(format!("{kind}-{session}-{number}").into()),
+    })
 }
 
 fn expect_content(content: Option<Content>, kind: u64) -> Result<Content, Violation> {

@@ -72,6 +72,8 @@ impl Totals {
         self.happened.takeovers += other.happened.takeovers;
         self.happened.testaments += other.happened.testaments;
         self.happened.news += other.happened.news;
+        self.happened.sealed += other.happened.sealed;
+        self.happened.placed += other.happened.placed;
         self.steps += other.steps;
         self.sessions += other.sessions;
         self.closed_by_router += other.closed_by_router;
@@ -208,6 +210,7 @@ impl Run {
         self.live()?;
         self.settle()?;
         self.check_quiet(false)?;
+        self.try_shards()?;
         let missing = self.history.check_events()?;
         self.check_lost(missing)?;
         self.history.check_calls()?;
@@ -232,6 +235,35 @@ impl Run {
         self.end()?;
         self.check_empty()?;
         Ok(self.totals(missing))
+    }
+
+    /// Who shares what is tried while nothing else happens, and once more when somebody has left.
+    fn try_shards(&mut self) -> Kept {
+        if !self.profile.advanced.shards || self.history.may_drop || self.history.may_refuse {
+            return Ok(());
+        }
+        let mut before = None;
+        for _ in 0..2 {
+            let mut published = Vec::new();
+            for client in 0..self.clients.len() {
+                self.on_stage(client, |client, stage| {
+                    published.extend(client.publish_resources(stage));
+                    Ok(())
+                })?;
+            }
+            self.settle()?;
+            let after = self.history.placed(&published)?;
+            if let Some(before) = before.replace(after.clone()) {
+                return self.history.check_moves(&before, &after);
+            }
+            let leaver = self.random.below(self.clients.len());
+            self.on_stage(leaver, |client, stage| {
+                client.leave_node(stage);
+                Ok(())
+            })?;
+            self.settle()?;
+        }
+        Ok(())
     }
 
     /// The time of chance: everything may happen.

@@ -53,6 +53,7 @@ impl Client {
         let id = welcome.session.0;
         let mut session = Session::new(self.realm, self.core, id, self.can_be_interrupted);
         (session.hello_at, session.welcomed_at) = (self.hello_at, stage.step);
+        session.can_seal = self.can_seal;
         session.authid = welcome.details.authid.as_deref().unwrap_or_default().to_owned();
         session.authrole = welcome.details.authrole.as_deref().unwrap_or_default().to_owned();
         stage.history.happened.logins += u64::from(self.login.is_some());
@@ -137,6 +138,7 @@ impl Client {
                     };
                 }
                 let number = self.call_of(result.request)?;
+                stage.history.check_seal(session, number, content, &result.details.passthru)?;
                 stage.history.receive_answer(session, number, None, content)
             }
             Message::Error(error) => self.receive_error(session, error, stage),

@@ -13,9 +13,10 @@ use crosspoint::wamp::options::{
 };
 use crosspoint::wamp::{MatchPolicy, Payload, RegistrationId, RequestId, SessionId, SubscriptionId};
 
-use super::{Client, LIMITED, PATTERNS, POLICIES, Pending, SESSIONS, Stage, URIS};
+use super::{Client, LIMITED, PATTERNS, POLICIES, Pending, SESSIONS, Stage, State, URIS};
 use crate::content::{CALL, Content, ERROR, EVENT, RESULT, part_of};
-use crate::history::{Call, Invocation, Manner, Publication, Registration, Subscription, matches};
+use crate::history::shards::{NODES, RESOURCES};
+use crate::history::{Call, Invocation, Manner, Publication, Registration, Subscription, matches, seal};
 
 impl Client {
     pub(super) fn next_request(&mut self, pending: Option<Pending>) -> RequestId {
@@ -28,13 +29,16 @@ impl Client {
 
     /// A payload of this session, in the serializer of the client.
     pub(super) fn content(&self, kind: u64, session: usize, number: u64, stage: &mut Stage<'_>) -> Vec<u8> {
+        self.any_content(kind, session, number, stage).encode(self.transport.serializer)
+    }
+
+    fn any_content(&self, kind: u64, session: usize, number: u64, stage: &mut Stage<'_>) -> Content {
         let padding = if stage.random.once_in(stage.long_once_in) {
             stage.random.below(stage.padding_max)
         } else {
             stage.random.below(40)
         };
-        let content = Content { kind, session: session as u64, number, padding };
-        content.encode(self.transport.serializer)
+        Content { kind, session: session as u64, number, padding }
     }
 
     pub(super) fn payload<'a>(&self, args: &'a [u8]) -> Payload<'a> {
@@ -55,31 +59,81 @@ impl Client {
         // Most of it for ever, some for a while, and some clears what there is.
         let ttl_ms = stage.random.once_in(3).then(|| *stage.random.pick(&[0, 0, 1, 50, 1_000]));
         let disclose_me = stage.random.once_in(5);
-        let args = self.content(EVENT, session, number, stage);
-        let request = self.next_request(acknowledge.then_some(Pending::Publish));
-        let options = PublishOptions {
-            acknowledge,
-            exclude_me,
-            retain,
-            ttl_ms,
-            disclose_me,
-            audience: Some(Box::new(AudienceOptions {
-                exclude: exclude.iter().map(|id| SessionId(*id)).collect(),
-                ..AudienceOptions::default()
-            })),
-            ..PublishOptions::default()
-        };
-        let message = Publish { request, options, topic: topic.into(), payload: self.payload(&args) };
-        self.send(&Message::Publish(message), stage);
+        let content = self.any_content(EVENT, session, number, stage);
+        let rkey = (stage.advanced.shards && stage.random.once_in(2)).then(|| *stage.random.pick(&RESOURCES));
+        let is_sealed = self.can_seal && stage.random.once_in(3);
         let publication = Publication {
             topic,
             exclude_me,
             exclude,
             is_retained: retain,
             is_disclosed: disclose_me,
+            rkey,
+            is_sealed,
             sent_at: stage.step,
         };
+        self.say_publish(session, publication, content, (acknowledge, ttl_ms), stage);
+    }
+
+    fn say_publish(
+        &mut self,
+        session: usize,
+        publication: Publication,
+        content: Content,
+        (acknowledge, ttl_ms): (bool, Option<u64>),
+        stage: &mut Stage<'_>,
+    ) {
+        let args = content.encode(self.transport.serializer);
+        let request = self.next_request(acknowledge.then_some(Pending::Publish));
+        let options = PublishOptions {
+            acknowledge,
+            exclude_me: publication.exclude_me,
+            retain: publication.is_retained,
+            ttl_ms,
+            disclose_me: publication.is_disclosed,
+            audience: Some(Box::new(AudienceOptions {
+                exclude: publication.exclude.iter().map(|id| SessionId(*id)).collect(),
+                ..AudienceOptions::default()
+            })),
+            rkey: publication.rkey.map(Text::Borrowed),
+            passthru: seal(publication.is_sealed, content),
+        };
+        let topic = publication.topic.into();
+        let message = Publish { request, options, topic, payload: self.payload(&args) };
+        self.send(&Message::Publish(message), stage);
         stage.history.sessions[session].publications.push(publication);
+    }
+
+    /// Something of each resource to one topic, while nothing else happens: the session, the first number, and how many.
+    pub fn publish_resources(&mut self, stage: &mut Stage<'_>) -> Option<(usize, usize, usize)> {
+        let session = self.session.filter(|_| self.state == State::Open)?;
+        let first = stage.history.sessions[session].publications.len();
+        for (place, rkey) in RESOURCES.iter().enumerate() {
+            let number = (first + place) as u64;
+            let content = Content { kind: EVENT, session: session as u64, number, padding: 1 };
+            let publication = Publication {
+                topic: URIS[0],
+                exclude_me: false,
+                exclude: Vec::new(),
+                is_retained: false,
+                is_disclosed: false,
+                rkey: Some(rkey),
+                is_sealed: false,
+                sent_at: stage.step,
+            };
+            self.say_publish(session, publication, content, (false, None), stage);
+        }
+        Some((session, first, RESOURCES.len()))
+    }
+
+    /// It is a node no longer, of something.
+    pub fn leave_node(&mut self, stage: &mut Stage<'_>) {
+        let Some(session) = self.session.filter(|_| self.state == State::Open) else { return };
+        let held = &mut stage.history.sessions[session].subscriptions;
+        let is_node = |held: &Subscription| held.nkey.is_some() && held.since.is_some() && !held.is_ending;
+        if let Some(place) = held.iter().position(is_node) {
+            self.unsubscribe_from(session, place, stage);
+        }
     }
 
     pub(super) fn subscribe(&mut self, session: usize, stage: &mut Stage<'_>) {
@@ -100,12 +154,15 @@ impl Client {
         if held.iter().any(|held| !held.is_over && (held.policy, held.pattern) == (policy, pattern)) {
             return;
         }
+        let is_node = stage.advanced.shards && stage.random.once_in(2);
+        let nkey = is_node.then(|| *stage.random.pick(&NODES));
         let events = BTreeMap::new();
         let get_retained = stage.random.once_in(2);
         held.push(Subscription {
             pattern,
             policy,
             wants_retained: get_retained,
+            nkey,
             asked_at: stage.step,
             id: 0,
             since: None,
@@ -118,7 +175,8 @@ impl Client {
             watched: BTreeMap::new(),
         });
         let request = self.next_request(Some(Pending::Subscribe(held.len() - 1)));
-        let options = SubscribeOptions { match_policy: policy, get_retained, ..SubscribeOptions::default() };
+        let nkey = nkey.map(Text::Borrowed);
+        let options = SubscribeOptions { match_policy: policy, get_retained, nkey };
         let message = Subscribe { request, options, topic: pattern.into() };
         self.send(&Message::Subscribe(message), stage);
     }
@@ -128,6 +186,11 @@ impl Client {
         let Some(place) = held.iter().position(|held| held.since.is_some() && !held.is_ending) else {
             return;
         };
+        self.unsubscribe_from(session, place, stage);
+    }
+
+    fn unsubscribe_from(&mut self, session: usize, place: usize, stage: &mut Stage<'_>) {
+        let held = &mut stage.history.sessions[session].subscriptions;
         held[place].is_ending = true;
         let subscription = SubscriptionId(held[place].id);
         let request = self.next_request(Some(Pending::Unsubscribe(place)));
@@ -188,19 +251,23 @@ impl Client {
     pub(super) fn call(&mut self, session: usize, stage: &mut Stage<'_>) {
         let number = stage.history.sessions[session].calls.len() as u64;
         let procedure = *stage.random.pick(&URIS);
-        let manner = Manner {
+        let mut manner = Manner {
             disclose_me: stage.random.once_in(6),
             receive_progress: stage.random.once_in(3),
             in_parts: stage.random.once_in(4),
             timeout_ms: if stage.random.once_in(6) { stage.random.between(1, 5_000) as u64 } else { 0 },
+            is_sealed: false,
         };
-        let args = self.content(CALL, session, number, stage);
+        let content = self.any_content(CALL, session, number, stage);
+        manner.is_sealed = self.can_seal && !manner.in_parts && stage.random.once_in(3);
+        let args = content.encode(self.transport.serializer);
         let request = self.next_request(Some(Pending::Call(number)));
         let options = CallOptions {
             disclose_me: manner.disclose_me,
             receive_progress: manner.receive_progress,
             progress: manner.in_parts,
             timeout_ms: manner.timeout_ms,
+            passthru: seal(manner.is_sealed, content),
             ..CallOptions::default()
         };
         let message =
@@ -324,14 +391,18 @@ impl Client {
         let kind = part_of(if refuse { ERROR } else { RESULT }, invocation.progress);
         let passes_on = refuse && stage.reroutes && !stage.random.once_in(4);
         invocation_of(session, index, stage).is_passed_on = passes_on && self.can_reroute;
-        let args = self.content(kind, caller, number, stage);
+        let content = self.any_content(kind, caller, number, stage);
+        let args = content.encode(self.transport.serializer);
+        let is_sealed = self.can_seal && !refuse && stage.random.once_in(3);
+        invocation_of(session, index, stage).is_sealed = is_sealed;
         let (request, payload) = (RequestId(request), self.payload(&args));
         let message = if refuse {
             let error = Text::Borrowed(if passes_on { uri::UNAVAILABLE } else { "app.error.refused" });
             let request_type = MessageType::Invocation;
             Message::Error(Error { request_type, request, error, passthru: Passthru::default(), payload })
         } else {
-            Message::Yield(Yield { request, options: YieldOptions::default(), payload })
+            let passthru = seal(is_sealed, content);
+            Message::Yield(Yield { request, options: YieldOptions { progress: false, passthru }, payload })
         };
         self.send(&message, stage);
     }
