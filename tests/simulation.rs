@@ -175,6 +175,7 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("meta events of subscriptions and registrations", happened.news),
         ("messages that the router does not read", happened.sealed),
         ("resources of which the node was found out", happened.placed),
+        ("events of histories", happened.kept),
         ("testaments received", happened.testaments),
         ("registrations taken over", happened.takeovers),
         ("registrations taken by force", counters.registrations_revoked),

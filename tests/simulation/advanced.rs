@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use crosspoint::config::authentication::{Secret, User};
-use crosspoint::config::{AuthMethod, Limits, Realm};
+use crosspoint::config::{AuthMethod, History, Limits, Realm};
 
+use super::history::kept::RECORDS;
 use super::random::Random;
 
 /// Which of it.
@@ -28,6 +29,8 @@ pub struct Advanced {
     pub shards: bool,
     /// Some payloads are not the router's affair.
     pub seals: bool,
+    /// Events are kept, and asked for.
+    pub histories: bool,
 }
 
 impl Advanced {
@@ -40,6 +43,7 @@ impl Advanced {
             kills: random.once_in(3),
             kills_all: random.once_in(2),
             shards: random.once_in(3),
+            histories: random.once_in(3),
             seals: random.once_in(3),
             watches: random.once_in(3),
             testaments_max: *random.pick(&[0, 0, 2, 10]),
@@ -48,7 +52,7 @@ impl Advanced {
 
     /// Whether clients do any of it.
     pub fn any(&self) -> bool {
-        self.logins || self.kills || self.testaments_max > 0 || self.watches
+        self.logins || self.kills || self.testaments_max > 0 || self.watches || self.histories
     }
 
     /// Whether some time has to pass for it.
@@ -66,6 +70,18 @@ impl Advanced {
             limits.takeover_timeout = Duration::from_millis(millis);
             limits.authenticator_timeout = Duration::from_secs(3600);
         }
+    }
+
+    /// What is kept of a realm.
+    pub fn set_histories(&self, realm: &mut Realm) {
+        let records = RECORDS.iter().filter(|_| self.histories);
+        realm.histories.extend(records.map(|(match_policy, uri, limit)| History {
+            uri: (*uri).to_owned(),
+            match_policy: *match_policy,
+            limit: *limit,
+            bytes_max: 1 << 20,
+            age_max: Duration::ZERO,
+        }));
     }
 
     /// The roles and users of a realm; all roles may do what the anonymous one may.

@@ -215,6 +215,11 @@ impl Client {
         }
     }
 
+    /// Whether it has a session, and is not about to end it.
+    pub fn is_open(&self) -> bool {
+        self.session.is_some() && self.state == State::Open
+    }
+
     /// Whether it has something to answer.
     pub fn owes_answers(&self) -> bool {
         self.session.is_some() && self.state == State::Open && !self.running.is_empty()

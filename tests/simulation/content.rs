@@ -57,6 +57,14 @@ impl Content {
         serde_json::json!([self.kind, self.session, self.number, self.text()])
     }
 
+    /// `None` when it is not as it was sent.
+    pub fn of_value(value: &serde_json::Value) -> Option<Self> {
+        let number = |place: usize| value[place].as_u64();
+        let (kind, session, number) = (number(0)?, number(1)?, number(2)?);
+        let content = Self { kind, session, number, padding: value[3].as_str()?.len() };
+        (content.to_value() == *value).then_some(content)
+    }
+
     fn text(self) -> String {
         let letter = char::from(b'a' + (self.number % 26) as u8);
         std::iter::repeat_n(letter, self.padding).collect()

@@ -3,10 +3,14 @@
 //! O1 to O6 are those of ARCHITECTURE.md. What a client receives is judged at once; what it should have received, when all
 //! is quiet.
 
+#[path = "history/kept.rs"]
+pub mod kept;
 #[path = "history/kills.rs"]
 pub mod kills;
 #[path = "history/meta.rs"]
 mod meta;
+#[path = "history/sealed.rs"]
+mod sealed;
 #[path = "history/shards.rs"]
 pub mod shards;
 #[path = "history/testaments.rs"]
@@ -18,9 +22,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crosspoint::wamp::MatchPolicy;
 use crosspoint::wamp::error::uri;
-use crosspoint::wamp::options::{CancelMode, EventDetails, InvocationDetails, Passthru, PassthruTexts};
+use crosspoint::wamp::options::{CancelMode, EventDetails, InvocationDetails};
 
 use self::kills::Kill;
+pub use self::sealed::seal;
 use self::testaments::Testament;
 use self::watch::Watched;
 use super::content::{CALL, Content, ERROR, EVENT, RESULT};
@@ -259,6 +264,7 @@ pub struct Happened {
     /// Sealed messages received, and resources whose node was found out.
     pub sealed: u64,
     pub placed: u64,
+    pub kept: u64,
 }
 
 /// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
@@ -278,6 +284,9 @@ pub struct History {
     crowded: Vec<(u64, Vec<usize>, String)>,
     /// Orders to end sessions.
     pub kills: Vec<Kill>,
+    /// Events that were asked for, and what is known of their order.
+    pub queries: Vec<kept::Query>,
+    order: kept::Order,
     /// Whether who does not answer in time loses what it registered to its successor.
     pub may_take_over: bool,
     /// How many testaments a session may leave.
@@ -308,6 +317,8 @@ impl History {
             crowded: Vec::new(),
             missed_callees: Vec::new(),
             kills: Vec::new(),
+            queries: Vec::new(),
+            order: kept::Order::new(),
             may_take_over: false,
             testaments_max: usize::MAX,
             happened: Happened::default(),
@@ -636,25 +647,6 @@ impl History {
         Ok(!invocation.is_answered)
     }
 
-    /// RESULT is as sealed as its callee sent it, for callers that understand it.
-    pub fn check_seal(
-        &mut self,
-        caller: usize,
-        number: u64,
-        content: Option<Content>,
-        got: &Passthru<'_>,
-    ) -> Kept {
-        let call = &self.sessions[caller].calls[number as usize];
-        let Some((callee, index)) = call.invoked else { return Ok(()) };
-        let is_sealed = self.sessions[callee].invocations[index].is_sealed;
-        let is_right = content.is_some_and(|content| *got == seal(is_sealed, content));
-        if !is_right || (is_sealed && !self.sessions[caller].can_seal) {
-            return broken("passthru", format!("the result of call {number} of session {caller}: {got:?}"));
-        }
-        self.happened.sealed += u64::from(is_sealed);
-        Ok(())
-    }
-
     /// RESULT or ERROR arrives at a caller.
     pub fn receive_answer(
         &mut self,
@@ -751,6 +743,7 @@ impl History {
         self.check_kills()?;
         self.check_testaments()?;
         self.check_watchers()?;
+        self.check_kept()?;
         let mut missing = 0;
         for subscriber in 0..self.sessions.len() {
             for place in 0..self.sessions[subscriber].subscriptions.len() {
@@ -869,20 +862,6 @@ impl History {
         }
         Ok(())
     }
-}
-
-/// What goes with a payload that the router does not read.
-pub fn seal(is_sealed: bool, content: Content) -> Passthru<'static> {
-    if !is_sealed {
-        return Passthru::default();
-    }
-    let Content { kind, session, number, .. } = content;
-    Passthru::new(PassthruTexts {
-        scheme: Some("x_sim".into()),
-        serializer: number.is_multiple_of(2).then(|| "cbor".into()),
-        cipher: number.is_multiple_of(3).then(|| "xsalsa20poly1305".into()),
-        keyid: Some(format!("{kind}-{session}-{number}").into()),
-    })
 }
 
 fn expect_content(content: Option<Content>, kind: u64) -> Result<Content, Violation> {

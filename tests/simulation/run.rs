@@ -74,6 +74,7 @@ impl Totals {
         self.happened.news += other.happened.news;
         self.happened.sealed += other.happened.sealed;
         self.happened.placed += other.happened.placed;
+        self.happened.kept += other.happened.kept;
         self.steps += other.steps;
         self.sessions += other.sessions;
         self.closed_by_router += other.closed_by_router;
@@ -211,6 +212,7 @@ impl Run {
         self.settle()?;
         self.check_quiet(false)?;
         self.try_shards()?;
+        self.ask_for_events()?;
         let missing = self.history.check_events()?;
         self.check_lost(missing)?;
         self.history.check_calls()?;
@@ -259,6 +261,22 @@ impl Run {
             let leaver = self.random.below(self.clients.len());
             self.on_stage(leaver, |client, stage| {
                 client.leave_node(stage);
+                Ok(())
+            })?;
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    /// Somebody of each realm asks for what is kept, while nothing else happens.
+    fn ask_for_events(&mut self) -> Kept {
+        for realm in 0..REALMS.len() {
+            let is_there = |client: &Client| {
+                self.profile.advanced.histories && client.realm == realm && client.is_open()
+            };
+            let Some(client) = self.clients.iter().position(is_there) else { continue };
+            self.on_stage(client, |client, stage| {
+                client.ask_for_all_events(stage);
                 Ok(())
             })?;
             self.settle()?;
@@ -723,6 +741,7 @@ impl Run {
             let (held, mut tables) = (core.shard.held(), core.shard.table_sizes());
             // What is retained outlives those who published it.
             tables.retained = 0;
+            tables.history = 0;
             if self.is_stopping {
                 // The first to stop does not hear the last words of the others.
                 tables = TableSizes {
@@ -797,6 +816,7 @@ pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 
             role.permissions.push(permission);
         }
         profile.advanced.set_users(&mut realm);
+        profile.advanced.set_histories(&mut realm);
         realm
     });
     let router_config =

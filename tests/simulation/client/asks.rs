@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{Client, Pending, Stage, URIS};
 use crate::advanced::PEOPLE;
 use crate::content::{Content, TESTAMENT};
+use crate::history::kept::{Query, RECORDS};
 use crate::history::kills::{Kill, REASON, Whom};
 use crate::history::testaments::{Flushed, Testament};
 use crate::history::watch::{REGISTRATIONS, SUBSCRIPTIONS};
@@ -19,6 +20,8 @@ use crate::history::{End, Kept, Violation, broken};
 pub(super) enum Asked {
     /// To end sessions, by the number of the order.
     Kill(usize),
+    /// For events, by the number of the query.
+    Events(usize),
     /// To publish something when the session ends, by its number.
     AddTestament(usize),
     /// To publish nothing of a scope of the first so many.
@@ -34,6 +37,10 @@ impl Client {
         let advanced = stage.advanced;
         if advanced.kills && stage.random.once_in(6) {
             self.kill(session, stage);
+        } else if advanced.histories && stage.random.once_in(4) {
+            let (record, limit) = (stage.random.below(RECORDS.len()), stage.random.between(1, 4));
+            let is_reversed = stage.random.once_in(2);
+            self.ask_for_events(Query::new(session, record, limit, is_reversed, false), stage);
         } else if advanced.watches && stage.random.once_in(4) {
             let what = *stage.random.pick(&[SUBSCRIPTIONS, REGISTRATIONS]);
             self.subscribe_to(session, MatchPolicy::Prefix, what, stage);
@@ -90,6 +97,26 @@ impl Client {
         self.ask(procedure, &arguments, Asked::Kill(number), stage);
     }
 
+    fn ask_for_events(&mut self, query: Query, stage: &mut Stage<'_>) {
+        let Some(id) = stage.history.record_id(self.realm, query.record) else { return };
+        let number = stage.history.queries.len();
+        let mut arguments = Arguments::from(vec![json!(id)]);
+        arguments.kwargs.insert("limit".to_owned(), json!(query.limit));
+        arguments.kwargs.insert("reverse".to_owned(), json!(query.is_reversed));
+        stage.history.queries.push(query);
+        self.ask("wamp.subscription.get_events", &arguments, Asked::Events(number), stage);
+    }
+
+    /// The last events of everything that is kept, and all of it, if that is not too long.
+    pub fn ask_for_all_events(&mut self, stage: &mut Stage<'_>) {
+        let Some(session) = self.session else { return };
+        for record in 0..RECORDS.len() {
+            for limit in [1, 4, 1000] {
+                self.ask_for_events(Query::new(session, record, limit, true, true), stage);
+            }
+        }
+    }
+
     fn add_testament(&mut self, session: usize, stage: &mut Stage<'_>) {
         let topic = *stage.random.pick(&URIS);
         let is_detached = stage.random.once_in(2);
@@ -134,6 +161,7 @@ impl Client {
         debug_assert!(self.session == Some(session));
         match asked {
             Asked::Kill(number) => stage.history.receive_count(number, answer),
+            Asked::Events(number) => stage.history.receive_events(number, answer),
             Asked::AddTestament(number) => {
                 let error = answer.as_ref().err().copied();
                 stage.history.receive_testament_answer(session, number, error)
