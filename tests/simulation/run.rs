@@ -466,7 +466,8 @@ impl Run {
         let message_bytes = limits.message_bytes_max + 256;
         let charge = (limits.message_bytes_max + 512) * cores;
         let farewell = 1024;
-        let session = limits.credit_bytes_per_session + charge;
+        // Who asks the router for something is charged a share of what it may owe.
+        let session = limits.credit_bytes_per_session + charge.max(limits.credit_bytes_per_session / 4);
         let sessions = self.clients.iter().filter(|client| client.core == core).count();
         let unread = 2 * limits.turn_bytes_per_session.max(4096);
         let waiting = tuning.waiting_bytes_max + limits.message_bytes_max;

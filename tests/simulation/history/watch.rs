@@ -26,13 +26,20 @@ pub struct Heard {
 
 impl Heard {
     /// Something is told of it; why that cannot be, if so.
-    fn hear(&mut self, word: &str, session: u64, details: &Value) -> Result<(), &'static str> {
+    /// Somebody may be in it of whom the watcher does not hear, where `is_partial`.
+    fn hear(
+        &mut self,
+        word: &str,
+        session: u64,
+        details: &Value,
+        is_partial: bool,
+    ) -> Result<(), &'static str> {
         if self.next.take().is_some_and(|next| next != (word, session)) {
             return Err("something else had to come first");
         }
         match word {
             "on_create" => {
-                if self.created.is_some() || !self.members.is_empty() {
+                if self.created.is_some() && !is_partial || !self.members.is_empty() {
                     return Err("it is there already");
                 }
                 let text = |key: &str| details[key].as_str().map(str::to_owned).ok_or("without all details");
@@ -46,18 +53,19 @@ impl Heard {
                 if self.members.insert(session) { Ok(()) } else { Err("it is in it already") }
             }
             "on_part" => {
-                let was_known = self.members.remove(&session) || self.created.is_none();
+                let is_known = self.created.is_some() && !is_partial;
+                let was_known = self.members.remove(&session) || !is_known;
                 if !was_known || !self.left.insert(session) {
                     return Err("it is not in it");
                 }
-                if self.created.is_some() && self.members.is_empty() {
+                if is_known && self.members.is_empty() {
                     self.next = Some(("on_delete", session));
                 }
                 Ok(())
             }
             "on_delete" if self.members.is_empty() => {
                 // What was created on the watcher's core before it listened it does not hear of, nor that it was created again.
-                *self = Self { is_deleted: self.created.is_some(), ..Self::default() };
+                *self = Self { is_deleted: self.created.is_some() && !is_partial, ..Self::default() };
                 Ok(())
             }
             "on_delete" => Err("somebody is in it"),
@@ -96,11 +104,12 @@ impl History {
             return broken("meta", format!("{topic} of session {session}, which is in another realm"));
         }
         self.happened.news += 1;
+        let is_partial = self.may_hide(watcher, id, of);
         let held = &mut self.sessions[watcher].subscriptions;
         let Some(held) = held.iter_mut().find(|held| held.id == id && !held.is_over) else { return Ok(()) };
         let heard = held.watched.entry(of).or_default();
         let before = format!("{heard:?}");
-        match heard.hear(word, session, args.last().unwrap_or(&Value::Null)) {
+        match heard.hear(word, session, args.last().unwrap_or(&Value::Null), is_partial) {
             // Events that were dropped for a slow reader leave gaps.
             Err(why) if !self.may_drop => broken(
                 "meta",
@@ -108,6 +117,22 @@ impl History {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// Whether somebody may have subscribed on the core of the watcher before it listened: of that it does not hear, whatever
+    /// home makes of it and when.
+    fn may_hide(&self, watcher: usize, id: u64, of: u64) -> bool {
+        let watcher = &self.sessions[watcher];
+        let watching = watcher.subscriptions.iter().find(|held| held.id == id && !held.is_over);
+        let Some(since) = watching.filter(|held| held.pattern == SUBSCRIPTIONS).and_then(|held| held.since)
+        else {
+            return false;
+        };
+        let is_hidden = |held: &Subscription| (held.id == of || held.id == 0) && held.asked_at <= since;
+        self.sessions
+            .iter()
+            .filter(|other| (other.core, other.realm) == (watcher.core, watcher.realm))
+            .any(|other| other.subscriptions.iter().any(is_hidden))
     }
 
     /// When all is quiet: who listens knows who is in what, of all that was asked for since it listens.
