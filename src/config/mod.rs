@@ -5,6 +5,7 @@
 
 pub mod authentication;
 mod cookie;
+pub mod database;
 mod environment;
 mod errors;
 mod kinds;
@@ -19,6 +20,7 @@ mod tree;
 
 pub use authentication::{AuthMethod, Secret, TokenConfig, User};
 pub use cookie::{CookieConfig, SameSite};
+pub use database::{Database, DatabaseKind, DatabaseProcedure};
 pub use environment::PREFIX;
 pub use errors::{ConfigError, ConfigErrors};
 pub use parse::parse;
@@ -42,6 +44,8 @@ pub struct Config {
     pub realms: Vec<Realm>,
     /// `[[listener]]`, at least one.
     pub listeners: Vec<Listener>,
+    /// `[[database]]`
+    pub databases: Vec<Database>,
 }
 
 /// `[node]`

@@ -7,7 +7,7 @@ use super::errors::{ConfigErrors, Problems};
 use super::kinds::{did_you_mean, several, single};
 use super::section::{Fields, Reader, Section, section};
 use super::tree::{Node, Origin, Path, Value};
-use super::{Config, Limits, Listener, Log, Realm, listener, print, realm};
+use super::{Config, Limits, Listener, Log, Realm, database, listener, print, realm};
 
 /// The longest file that is read.
 const TEXT_BYTES_MAX: usize = 16 << 20;
@@ -18,6 +18,7 @@ section! {
         limits: single(), Limits::defaults();
         realms ["realm"]: several(realm::REALMS_MAX), vec![realm::default_realm()];
         listeners ["listener"]: several(listener::LISTENERS_MAX), vec![Listener::defaults()];
+        databases ["database"]: several(database::DATABASES_MAX), Vec::new();
     }
 }
 
@@ -81,6 +82,14 @@ impl Section for Config {
             self.check_authenticator(realm, fields, &path.key("authenticator_realm"));
         }
         self.check_listeners(fields);
+        let names = self.databases.iter().map(|it| Some((&it.name, format!("the database `{}`", it.name))));
+        fields.reader.refuse_duplicates(&fields.path.key("database"), &["name"], names);
+        if fields.is_sound("realm") {
+            for (index, database) in self.databases.iter().enumerate() {
+                let path = fields.path.key("database").index(index);
+                database::check_realm(database, &self.realms, fields.reader, &path);
+            }
+        }
     }
 }
 

@@ -48,7 +48,7 @@ const REALM_NAME: Text<String> = Text { expects: "a URI", parse: parse_realm_nam
 
 const URI: Text<String> = Text { expects: "a URI", parse: |text| Ok(text.to_owned()), print: String::clone };
 
-const PROCEDURE: Text<String> =
+pub(super) const PROCEDURE: Text<String> =
     Text { expects: "the URI of a procedure", parse: parse_procedure, print: String::clone };
 
 section! {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
+use crate::database::sqlite::Shape;
 
 /// One realm with one role, and these `[[realm.user]]`.
 pub(crate) fn with_users(users: &str) -> Config {
@@ -351,6 +352,37 @@ fn limits() -> impl Strategy<Value = Limits> {
         })
 }
 
+/// One that says everything, and one that says little.
+fn databases_of(realm: &str) -> Vec<Database> {
+    let little = Database {
+        name: "a".to_owned(),
+        kind: DatabaseKind::Sqlite,
+        realm: realm.to_owned(),
+        path: Some("a.db".into()),
+        readers: 4,
+        queue_max: 1_024,
+        queue_bytes_max: 64 << 20,
+        result_bytes_max: 1 << 20,
+        refresh: Duration::from_secs(2),
+        timeout: Duration::from_secs(60),
+        procedures: Vec::new(),
+    };
+    let procedure = DatabaseProcedure {
+        uri: "com.p".to_owned(),
+        sql: "select 1;\nselect \"two\"".to_owned(),
+        shape: Shape::Value,
+        timeout: Some(Duration::from_millis(5)),
+    };
+    let much = Database {
+        name: "b".to_owned(),
+        readers: 1,
+        timeout: Duration::ZERO,
+        procedures: vec![procedure],
+        ..little.clone()
+    };
+    vec![little, much]
+}
+
 fn config() -> impl Strategy<Value = Config> {
     let realms = prop::collection::vec(realm(), 1..3);
     (node(), limits(), realms, prop::collection::vec(listener(), 1..4)).prop_map(
@@ -360,7 +392,8 @@ fn config() -> impl Strategy<Value = Config> {
             for listener in &mut listeners {
                 listener.role.clone_from(&realms[realms.len() - 1].roles[0].name);
             }
-            Config { node, limits, realms, listeners }
+            let databases = databases_of(&realms[0].name);
+            Config { node, limits, realms, listeners, databases }
         },
     )
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -489,10 +490,8 @@ impl Keeper {
 
 /// So that routers that lost a database at the same moment do not all come back at the same moment.
 fn varied(wait: Duration) -> Duration {
-    let nanoseconds = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.subsec_nanos());
-    wait.mul_f64(0.75 + f64::from(nanoseconds % 1024) / 2048.0)
+    let random = RandomState::new().hash_one(0_u8);
+    wait.mul_f64(0.75 + (random % 1024) as f64 / 2048.0)
 }
 
 /// What one core gives to a database, and gets back.

@@ -1,3 +1,5 @@
+//! A pool whose database does what it is told, and cores that wait for it.
+
 use std::sync::Condvar;
 use std::sync::atomic::AtomicU64;
 
