@@ -141,7 +141,12 @@ fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
     };
     let mut config = config::parse(&name, &text, &environment)
         .map_err(|errors| Failure::Configuration(errors.to_string()))?;
-    read_users(&mut config, Path::new(&name).parent().unwrap_or_else(|| Path::new("")))?;
+    let folder = Path::new(&name).parent().unwrap_or_else(|| Path::new(""));
+    read_users(&mut config, folder)?;
+    // Their files are beside the configuration, too.
+    for path in config.databases.iter_mut().filter_map(|database| database.path.as_mut()) {
+        *path = folder.join(&*path);
+    }
     read_secrets(&mut config)?;
     Ok(config)
 }

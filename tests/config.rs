@@ -123,7 +123,7 @@ fn the_examples_of_the_docs_work_together() {
     let text = fs::read_to_string(path).unwrap();
     let blocks: Vec<&str> =
         text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 10);
+    assert_eq!(blocks.len(), 11);
     let config = parse("docs/configuration.md", &blocks.concat(), &[]).map_err(|errors| errors.to_string());
     let config = config.unwrap();
     assert_eq!((config.realms[0].roles.len(), config.listeners.len()), (3, 3));

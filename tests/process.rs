@@ -11,6 +11,7 @@ mod harness;
 mod process {
     mod command_line;
     mod credentials;
+    mod databases;
     mod faults;
     mod logins;
     mod logs;

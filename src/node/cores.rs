@@ -6,8 +6,10 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use super::NodeEvent;
+use super::databases::Databases;
 use super::liveness::Liveness;
 use crate::config::{Config, Limits};
+use crate::database::DatabaseEnd;
 use crate::link::LinkConfig;
 use crate::router::peer::{CoreId, PeerMessage};
 use crate::router::{Door, Router, RouterConfig};
@@ -60,7 +62,7 @@ pub(super) fn start_cores<W: World + Send + 'static>(
     sockets: Vec<Vec<Option<Listening>>>,
     events: &Sender<NodeEvent>,
     world: impl Fn(Kernel) -> W,
-) -> Result<Vec<Core>, String> {
+) -> Result<(Vec<Core>, Databases), String> {
     let count = parts.processors.len();
     let failed = |error: io::Error| format!("a core cannot be set up: {error}");
     let mut doorbells = Vec::with_capacity(count);
@@ -73,7 +75,8 @@ pub(super) fn start_cores<W: World + Send + 'static>(
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| format!("the kernel gives no random numbers: {error}"))?;
     let limits = Arc::new(parts.limits.clone());
-    let wakers = (0..count).filter_map(|core| Some(ends.first()?.waker(core))).collect();
+    let wakers: Vec<_> = (0..count).filter_map(|core| Some(ends.first()?.waker(core))).collect();
+    let databases = Databases::start(parts.config, &wakers).map_err(failed)?;
     let checkers =
         Checkers::start(limits.check_threads, limits.checks_waiting_max, wakers).map_err(failed)?;
     let links: Vec<_> = parts
@@ -106,6 +109,7 @@ pub(super) fn start_cores<W: World + Send + 'static>(
             end,
             control: Arc::clone(&control),
             checkers: checkers.end(number),
+            databases: databases.end(number),
             events: events.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -114,7 +118,7 @@ pub(super) fn start_cores<W: World + Send + 'static>(
             .map_err(failed)?;
         cores.push(Core { processor, control, waker, thread: Some(thread), liveness: Liveness::default() });
     }
-    Ok(cores)
+    Ok((cores, databases))
 }
 
 /// Everything that the thread of a core takes with it.
@@ -131,6 +135,7 @@ struct CoreStart<W> {
     end: MeshEnd<PeerMessage>,
     control: Arc<Control>,
     checkers: CheckersEnd,
+    databases: Option<DatabaseEnd>,
     events: Sender<NodeEvent>,
 }
 
@@ -150,6 +155,9 @@ impl<W: World> CoreStart<W> {
                 control: self.control,
             });
             shard.check_by(self.checkers);
+            if let Some(databases) = self.databases {
+                shard.query_by(Box::new(databases));
+            }
             shard
         });
         // The node is gone only when the process ends.

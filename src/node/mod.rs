@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod cores;
+mod databases;
 pub mod holder;
 mod listeners;
 mod liveness;
@@ -24,6 +25,7 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use self::cores::{Core, NodeParts, start_cores};
+use self::databases::Databases;
 use self::listeners::open_listeners;
 use self::memory::MemoryWatcher;
 use self::notices::Notices;
@@ -120,6 +122,7 @@ enum Ending {
 /// A running router.
 pub struct Node {
     cores: Vec<Core>,
+    databases: Databases,
     events: Receiver<NodeEvent>,
     memory: MemoryWatcher,
     memory_level: MemoryLevel,
@@ -169,7 +172,8 @@ impl Node {
         let signals = watch_signals(sender.clone())
             .map_err(|error| NodeError::Failed(format!("signals cannot be handled: {error}")))?;
         let parts = NodeParts { config, limits, host, processors: &processors };
-        let cores = start_cores(parts, sockets.by_core, &sender, world).map_err(NodeError::Failed)?;
+        let (cores, databases) =
+            start_cores(parts, sockets.by_core, &sender, world).map_err(NodeError::Failed)?;
         wait_for_cores(&cores, &events, &sender).map_err(NodeError::Failed)?;
         let started = Started {
             listeners: sockets.names,
@@ -181,6 +185,7 @@ impl Node {
             MemoryWatcher::new(config.limits.memory_high_percent, config.limits.memory_critical_percent);
         Ok(Self {
             cores,
+            databases,
             events,
             memory,
             memory_level: MemoryLevel::Normal,
@@ -244,6 +249,7 @@ impl Node {
                 break;
             }
         }
+        self.databases.stop();
         self.signals.close();
         match failure {
             Some(error) => Err(NodeError::Failed(error)),

@@ -1,0 +1,87 @@
+//! The databases of a node: started with the cores, and ended after them.
+
+use std::io;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use crate::config::{Config, Database, DatabaseKind};
+use crate::database::pool::Notice;
+use crate::database::sqlite::{Declared, Sqlite};
+use crate::database::{DatabaseEnd, Driver, Pool, PoolOptions};
+use crate::router::database::DatabaseIndex;
+use crate::router::peer::RealmIndex;
+use crate::shard::mesh::CoreWaker;
+
+/// Their threads.
+#[derive(Debug, Default)]
+pub(super) struct Databases {
+    pools: Vec<Pool>,
+}
+
+impl Databases {
+    /// Starts those of the configuration, for cores with these doorbells. None of them need be there.
+    pub(super) fn start(config: &Config, wakers: &[CoreWaker]) -> io::Result<Self> {
+        let mut pools = Vec::with_capacity(config.databases.len());
+        for (number, database) in (0..).zip(&config.databases) {
+            // That there is such a realm the configuration has checked, and that there are not too many.
+            let realm =
+                config.realms.iter().position(|realm| realm.name == database.realm).unwrap_or_default();
+            let names = (RealmIndex(realm as u16), DatabaseIndex(number));
+            let options = PoolOptions {
+                queue_max: database.queue_max,
+                queue_bytes_max: database.queue_bytes_max,
+                refresh: database.refresh,
+            };
+            let name = database.name.clone();
+            let notify = Box::new(move |notice: &Notice| log(&name, notice));
+            pools.push(Pool::start(driver_of(database), names, options, wakers.to_vec(), notify)?);
+        }
+        Ok(Self { pools })
+    }
+
+    /// One core's end; `None` where there are no databases.
+    pub(super) fn end(&self, core: usize) -> Option<DatabaseEnd> {
+        let ends = || self.pools.iter().map(|pool| pool.end(core)).collect();
+        (!self.pools.is_empty()).then(|| DatabaseEnd::new(ends()))
+    }
+
+    /// Ends them: what still runs is cancelled.
+    pub(super) fn stop(&mut self) {
+        self.pools.iter().for_each(Pool::stop);
+        self.pools.iter_mut().for_each(Pool::join);
+    }
+}
+
+fn driver_of(database: &Database) -> Arc<dyn Driver> {
+    let default_ms = database.timeout.as_millis() as u64;
+    match database.kind {
+        DatabaseKind::Sqlite => Arc::new(Sqlite {
+            path: database.path.clone().unwrap_or_default(),
+            readers: database.readers,
+            procedures: database
+                .procedures
+                .iter()
+                .map(|procedure| Declared {
+                    uri: procedure.uri.clone(),
+                    sql: procedure.sql.clone(),
+                    shape: procedure.shape,
+                    timeout_ms: procedure.timeout.map_or(default_ms, |timeout| timeout.as_millis() as u64),
+                })
+                .collect(),
+            result_bytes_max: database.result_bytes_max,
+        }),
+    }
+}
+
+fn log(name: &str, notice: &Notice) {
+    match notice {
+        Notice::Offers(count, problems) => {
+            info!(database = name, procedures = count, "the database is there");
+            for problem in problems {
+                warn!(database = name, "{problem}");
+            }
+        }
+        Notice::Away(problem) => warn!(database = name, "the database is away: {problem}; it is tried again"),
+    }
+}
