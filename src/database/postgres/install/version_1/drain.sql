@@ -1,0 +1,370 @@
+-- What the one drainer does. Only roles that `wamp.trust_router` names may; every function commits on its own.
+--
+--     LISTEN wamp
+--     lead(name)            gives an epoch, or nothing while another router leads: then try again from time to time
+--     unsent(epoch, after)  what an earlier leader assigned and did not mark: dispatch it again, unchanged
+--     awake(epoch)
+--     loop
+--         claim(epoch, ..)  gives new rows their positions. Dispatch them when the COMMIT of this statement is confirmed, and
+--                           not before: until then the positions may be given to other rows.
+--         mark(epoch, upto) once they are dispatched, in the order of their positions
+--         when nothing has come for a while:
+--             doze(epoch)                 from now on publishers notify
+--             h = horizon(epoch)          in a transaction of its own
+--             until settled(h): claim, wait a little
+--             claim once more; if that is empty too, wait for a notification (with a deadline, for safety), then awake
+--     resign(epoch)         publishers need not notify while nobody listens
+--
+-- **Nobody is forgotten.** A publisher writes its row, by which its transaction has got its number, and then reads the flag. If
+-- it reads "awake" it did so before `doze` wrote, and `horizon` draws a number after that; so its number is smaller. Once
+-- all numbers up to the horizon have ended (`settled`) its row is visible, or was rolled back, and the last claim sees
+-- it. If it reads "asleep", its commit notifies. The horizon must not be drawn in the transaction of `doze`, which gets
+-- its number before it writes the flag; and it must not be the end of a snapshot, which is the number after the last
+-- transaction that has *ended*: one that is newer and still runs lies beyond it.
+
+CREATE OR REPLACE FUNCTION wamp.require_leader(epoch bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF epoch IS DISTINCT FROM (SELECT drain.epoch FROM wamp.drain) THEN
+        RAISE EXCEPTION 'another router leads since' USING ERRCODE = 'WA003',
+            HINT = 'Dispatch nothing more; ask wamp.lead for a new epoch.';
+    END IF;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION wamp.require_read_committed() RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the drainer needs READ COMMITTED' USING ERRCODE = 'invalid_transaction_state',
+            HINT = 'Set default_transaction_isolation of the router''s role.';
+    END IF;
+END
+$$;
+
+-- Makes this session's router the one that drains. The lock lasts as long as the session; the epoch keeps out a router that
+-- has lost its session and does not know it yet.
+CREATE OR REPLACE FUNCTION wamp.lead(router text) RETURNS TABLE (epoch bigint, last bigint, sent bigint, pruned bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM wamp.require_read_committed();
+    -- Locks of a session are counted; one is enough.
+    IF NOT EXISTS (SELECT FROM pg_locks
+                    WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted
+                      AND (classid, objid, objsubid) = (2002873712, 1, 2)
+                      AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+       AND NOT pg_try_advisory_lock(2002873712, 1) THEN
+        RETURN;
+    END IF;
+    RETURN QUERY UPDATE wamp.drain SET epoch = drain.epoch + 1, leader = router, led_at = clock_timestamp()
+                 RETURNING drain.epoch, drain.last, drain.sent, drain.pruned;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION wamp.resign(epoch bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM wamp.require_leader(epoch);
+    PERFORM setval('wamp.asleep', 0);
+    UPDATE wamp.drain SET epoch = drain.epoch + 1, leader = NULL, led_at = NULL;
+    PERFORM pg_advisory_unlock(2002873712, 1);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION wamp.awake(epoch bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM wamp.require_leader(epoch);
+    PERFORM setval('wamp.asleep', 0);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION wamp.doze(epoch bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM wamp.require_leader(epoch);
+    PERFORM setval('wamp.asleep', 1), set_config('wamp.dozing', pg_backend_pid()::text, true);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION wamp.horizon(epoch bigint) RETURNS xid8
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM wamp.require_leader(epoch);
+    IF coalesce(current_setting('wamp.dozing', true), '') <> '' THEN
+        RAISE EXCEPTION 'wamp.horizon must not be called in the transaction of wamp.doze'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+    RETURN pg_current_xact_id();
+END
+$$;
+
+-- Whether every transaction up to the horizon has ended.
+CREATE OR REPLACE FUNCTION wamp.settled(horizon xid8) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM wamp.require_read_committed();
+    RETURN pg_snapshot_xmin(pg_current_snapshot()) > horizon;
+END
+$$;
+
+-- Gives positions to the oldest rows that wait: at most `rows_max` rows and `bytes_max` bytes, but one row at least. Rows of
+-- more than `row_bytes_max` bytes are set aside and come without position and payload, with the reason.
+CREATE OR REPLACE FUNCTION wamp.claim(epoch bigint, rows_max integer, bytes_max bigint, row_bytes_max integer)
+RETURNS TABLE (id bigint, "position" bigint, kind text, uri text, args json, kwargs json, options json, bytes integer, session bigint, depth integer, db_user text, published_at timestamptz, set_aside text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    last_position bigint;
+    now_epoch bigint;
+BEGIN
+    PERFORM wamp.require_read_committed(), wamp.require_leader(claim.epoch);
+    -- A look that finds nothing must not write: it would wait for the disk.
+    IF NOT EXISTS (SELECT FROM wamp.outbox WHERE outbox.position IS NULL AND outbox.set_aside IS NULL) THEN
+        RETURN;
+    END IF;
+    SELECT drain.last, drain.epoch INTO last_position, now_epoch FROM wamp.drain FOR UPDATE;
+    IF now_epoch <> claim.epoch THEN
+        PERFORM wamp.require_leader(claim.epoch);
+    END IF;
+    -- Positions must not be lost once they are dispatched, whatever this role or database is set to.
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    RETURN QUERY
+    WITH candidate AS MATERIALIZED (
+        SELECT outbox.id, outbox.bytes, outbox.bytes > row_bytes_max AS too_long
+          FROM wamp.outbox
+         WHERE outbox.position IS NULL AND outbox.set_aside IS NULL
+         ORDER BY outbox.id
+         LIMIT rows_max
+           FOR UPDATE SKIP LOCKED
+    ), measured AS (
+        SELECT candidate.*,
+               sum(candidate.bytes) FILTER (WHERE NOT too_long) OVER before_and_this AS bytes_upto,
+               count(*) FILTER (WHERE NOT too_long) OVER before_and_this AS place
+          FROM candidate
+        WINDOW before_and_this AS (ORDER BY candidate.id)
+    ), taken AS (
+        -- In order, up to the first that is too much: none is passed over.
+        SELECT measured.id, too_long, CASE WHEN NOT too_long THEN last_position + place END AS given
+          FROM measured
+         WHERE coalesce(bytes_upto, 0) <= bytes_max OR place = 1
+    ), counted AS (
+        UPDATE wamp.drain SET last = drain.last + (SELECT count(*) FROM taken WHERE NOT too_long)
+    ), updated AS (
+        UPDATE wamp.outbox
+           SET position = taken.given,
+               assigned_at = CASE WHEN NOT too_long THEN clock_timestamp() END,
+               set_aside = CASE WHEN too_long
+                   THEN format('it has %s bytes, and the router takes at most %s', outbox.bytes, row_bytes_max) END
+          FROM taken
+         WHERE outbox.id = taken.id
+        RETURNING outbox.*
+    )
+    SELECT u.id, u.position, u.kind, u.uri,
+           CASE WHEN u.set_aside IS NULL THEN u.args END, CASE WHEN u.set_aside IS NULL THEN u.kwargs END,
+           CASE WHEN u.set_aside IS NULL THEN u.options END,
+           u.bytes, u.session, u.depth, u.db_user, u.published_at, u.set_aside
+      FROM updated AS u
+     ORDER BY u.id;
+END
+$$;
+
+-- Positions after `after` that are not marked sent, unchanged, in order. For a new leader, which begins with `after` = sent.
+CREATE OR REPLACE FUNCTION wamp.unsent(epoch bigint, after bigint, rows_max integer, bytes_max bigint)
+RETURNS TABLE (id bigint, "position" bigint, kind text, uri text, args json, kwargs json, options json, bytes integer, session bigint, depth integer, db_user text, published_at timestamptz)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM wamp.require_leader(unsent.epoch);
+    RETURN QUERY
+    SELECT o.id, o.position, o.kind, o.uri, o.args, o.kwargs, o.options, o.bytes, o.session, o.depth, o.db_user, o.published_at
+      FROM (SELECT outbox.*, sum(outbox.bytes) OVER (ORDER BY outbox.position) AS bytes_upto,
+                   row_number() OVER (ORDER BY outbox.position) AS place
+              FROM wamp.outbox
+             WHERE outbox.position > greatest(unsent.after, (SELECT drain.sent FROM wamp.drain))
+             ORDER BY outbox.position LIMIT rows_max) AS o
+     WHERE o.bytes_upto <= bytes_max OR o.place = 1
+     ORDER BY o.position;
+END
+$$;
+
+-- Positions up to this one are dispatched. Feedback, where it is wanted, for single positions: how many receivers, and what
+-- was wrong. If this is lost in a crash the positions are dispatched again, unchanged, so nobody waits for the disk.
+CREATE OR REPLACE FUNCTION wamp.mark(epoch bigint, upto bigint, positions bigint[] DEFAULT NULL, receivers bigint[] DEFAULT NULL, errors text[] DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    UPDATE wamp.drain SET sent = greatest(sent, upto) WHERE drain.epoch = mark.epoch AND upto <= last;
+    IF NOT FOUND THEN
+        PERFORM wamp.require_leader(epoch);
+        RAISE EXCEPTION 'position % is not assigned', upto USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF positions IS NOT NULL THEN
+        UPDATE wamp.outbox SET sent_at = clock_timestamp(), receivers = word.receivers, error = word.error
+          FROM unnest(mark.positions, mark.receivers, mark.errors) AS word (place, receivers, error)
+         WHERE outbox.position = word.place AND outbox.position <= upto;
+    END IF;
+END
+$$;
+
+-- Takes rows out of the queue that the drainer cannot handle, so that the others go on.
+CREATE OR REPLACE FUNCTION wamp.set_aside(epoch bigint, ids bigint[], reason text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    count bigint;
+BEGIN
+    PERFORM wamp.require_leader(epoch);
+    UPDATE wamp.outbox SET set_aside = coalesce(reason, 'no reason given')
+     WHERE id = ANY (ids) AND position IS NULL AND outbox.set_aside IS NULL;
+    GET DIAGNOSTICS count = ROW_COUNT;
+    RETURN count;
+END
+$$;
+
+-- For the owner: puts a row that was set aside into the queue again.
+CREATE OR REPLACE FUNCTION wamp.retry(id bigint) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE wamp.outbox SET set_aside = NULL WHERE outbox.id = retry.id AND outbox.set_aside IS NOT NULL;
+    RETURN FOUND;
+END
+$$;
+
+-- The events after position `after`, up to `upto`, in order: what a subscriber has missed that resumes. WA002 if they are not
+-- all here any more, so that a gap is never taken for silence. What could not be dispatched then is not shown now.
+CREATE OR REPLACE FUNCTION wamp.replay(after bigint, upto bigint DEFAULT NULL, topic text DEFAULT '', match text DEFAULT 'prefix', rows_max integer DEFAULT 500, bytes_max bigint DEFAULT 4194304)
+RETURNS TABLE ("position" bigint, uri text, args json, kwargs json, options json, bytes integer, session bigint, depth integer, db_user text, published_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+    progress wamp.drain;
+    pattern text;
+BEGIN
+    SELECT * INTO progress FROM wamp.drain;
+    IF replay.after < progress.pruned OR replay.after > progress.last OR replay.after IS NULL THEN
+        RAISE EXCEPTION 'position % is not in the window', coalesce(replay.after::text, 'null') USING ERRCODE = 'WA002',
+            DETAIL = format('The window reaches from %s to %s.', progress.pruned, progress.last),
+            HINT = 'Read the state anew and go on without _after.';
+    END IF;
+    IF match = 'wildcard' THEN
+        -- Every character that means something to a regular expression is taken as it is; an empty component is any.
+        SELECT '^' || string_agg(CASE component WHEN '' THEN '[^.]+'
+                                 ELSE regexp_replace(component, '([^[:alnum:]_])', '\\\1', 'g') END,
+                                 '\.' ORDER BY number) || '$'
+          INTO pattern
+          FROM unnest(string_to_array(topic, '.')) WITH ORDINALITY AS list (component, number);
+    END IF;
+    RETURN QUERY
+    SELECT o.position, o.uri, o.args, o.kwargs, o.options, o.bytes, o.session, o.depth, o.db_user, o.published_at
+      FROM (SELECT chosen.*, sum(chosen.bytes) OVER (ORDER BY chosen.position) AS bytes_upto,
+                   row_number() OVER (ORDER BY chosen.position) AS place
+              FROM (SELECT outbox.* FROM wamp.outbox
+                     WHERE outbox.position > replay.after AND outbox.position <= coalesce(replay.upto, progress.last)
+                       AND outbox.kind = 'event' AND outbox.error IS NULL
+                       AND CASE replay.match WHEN 'exact' THEN outbox.uri = replay.topic
+                                             WHEN 'prefix' THEN starts_with(outbox.uri, replay.topic)
+                                             WHEN 'wildcard' THEN outbox.uri ~ pattern END
+                     ORDER BY outbox.position LIMIT rows_max) AS chosen) AS o
+     WHERE o.bytes_upto <= replay.bytes_max OR o.place = 1
+     ORDER BY o.position;
+END
+$$;
+
+-- Positions after `pruned`, up to `last`, are here; up to `sent` they are dispatched.
+CREATE OR REPLACE FUNCTION wamp.progress(OUT pruned bigint, OUT sent bigint, OUT last bigint, OUT epoch bigint, OUT leader text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT pruned, sent, last, epoch, leader FROM wamp.drain
+$$;
+
+CREATE OR REPLACE FUNCTION wamp.in_window(after bigint) RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT after BETWEEN pruned AND last FROM wamp.drain
+$$;
+
+-- Deletes what is sent and older than `keep`, or beyond the newest `rows_keep` positions: at most `rows_max` rows, and so much
+-- again of each kind of leavings. Gives how many positions; call it again while that is `rows_max`.
+CREATE OR REPLACE FUNCTION wamp.prune(epoch bigint, keep interval DEFAULT '10 minutes', rows_keep bigint DEFAULT 100000, rows_max integer DEFAULT 5000, leavings_keep interval DEFAULT '7 days', calls_keep interval DEFAULT '1 day')
+RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    progress wamp.drain;
+    upto bigint;
+    count bigint;
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    SELECT * INTO progress FROM wamp.drain FOR UPDATE;
+    IF progress.epoch <> prune.epoch THEN
+        PERFORM wamp.require_leader(prune.epoch);
+    END IF;
+    -- Up to the last one of the batch before which all may go, so that the window has no holes.
+    SELECT max(position) INTO upto
+      FROM (SELECT position, bool_and(position <= progress.last - rows_keep OR assigned_at < clock_timestamp() - keep)
+                             OVER (ORDER BY position) AS goes
+              FROM (SELECT position, assigned_at FROM wamp.outbox
+                     WHERE position > progress.pruned AND position <= progress.sent
+                     ORDER BY position LIMIT rows_max) AS oldest) AS judged
+     WHERE goes;
+    DELETE FROM wamp.outbox WHERE position > progress.pruned AND position <= upto;
+    GET DIAGNOSTICS count = ROW_COUNT;
+    IF upto IS NOT NULL THEN
+        UPDATE wamp.drain SET pruned = upto;
+    END IF;
+    DELETE FROM wamp.outbox WHERE id IN (
+        SELECT id FROM wamp.outbox WHERE set_aside IS NOT NULL AND published_at < clock_timestamp() - leavings_keep LIMIT rows_max);
+    DELETE FROM wamp.dead_letter WHERE id IN (
+        SELECT id FROM wamp.dead_letter WHERE buried_at < clock_timestamp() - leavings_keep LIMIT rows_max);
+    DELETE FROM wamp.call WHERE id IN (
+        SELECT id FROM wamp.call WHERE called_at < clock_timestamp() - calls_keep LIMIT rows_max);
+    RETURN count;
+END
+$$;
+
+-- How much waits for a position, and for its dispatch; since when; and what was set aside. Counts no further than 1,000,000.
+CREATE OR REPLACE FUNCTION wamp.backlog(OUT waiting bigint, OUT unsent bigint, OUT oldest timestamptz, OUT set_aside bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT (SELECT count(*) FROM (SELECT FROM wamp.outbox WHERE position IS NULL AND outbox.set_aside IS NULL LIMIT 1000000) AS w),
+           (SELECT last - sent FROM wamp.drain),
+           (SELECT published_at FROM wamp.outbox WHERE position IS NULL AND outbox.set_aside IS NULL ORDER BY id LIMIT 1),
+           (SELECT count(*) FROM (SELECT FROM wamp.outbox WHERE outbox.set_aside IS NOT NULL LIMIT 1000000) AS s)
+$$;
+
+-- The answer to a call that a statement has made. Gives the function that wants it, once: a call may be answered twice when
+-- it was dispatched again.
+CREATE OR REPLACE FUNCTION wamp.finish_call(id bigint, args jsonb, kwargs jsonb, error text DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    function text;
+BEGIN
+    UPDATE wamp.call
+       SET finished_at = clock_timestamp(),
+           outcome = jsonb_build_object('args', coalesce(args, '[]'), 'kwargs', coalesce(kwargs, '{}'))
+                     || CASE WHEN error IS NULL THEN '{}' ELSE jsonb_build_object('error', error) END
+     WHERE call.id = finish_call.id AND finished_at IS NULL
+    RETURNING on_result INTO function;
+    RETURN function;
+END
+$$;
+
+-- Keeps an event whose function has failed for good.
+CREATE OR REPLACE FUNCTION wamp.bury(function text, topic text, args json, kwargs json, details json, error text, attempts integer)
+RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO wamp.dead_letter (function, topic, args, kwargs, details, error, attempts)
+    VALUES (function, topic, args, kwargs, details, error, attempts) RETURNING id
+$$;
+
+-- For the owner, after a backup has been restored: goes on with positions that no subscriber can have seen.
+CREATE OR REPLACE FUNCTION wamp.advance_positions(beyond bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE wamp.drain SET last = beyond, sent = beyond, pruned = beyond WHERE sent = last AND last <= beyond;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'positions beyond % are assigned already, or some are not sent', beyond
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    DELETE FROM wamp.outbox WHERE position IS NOT NULL;
+END
+$$;
