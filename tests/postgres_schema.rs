@@ -11,7 +11,7 @@ mod harness;
 
 mod database {
     #[allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
-    mod server;
+    mod schema_server;
 
     mod schema;
     mod schema_calls;

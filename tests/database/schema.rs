@@ -7,7 +7,7 @@ use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
 use postgres::{Client, Row};
 
-use super::server::{SUPERUSER, Server};
+use super::schema_server::{SUPERUSER, Server};
 
 /// A database of one test. Roles belong to the whole server, so their names begin with the database's.
 pub(super) struct Database {

@@ -6,7 +6,7 @@ use crosspoint::database::postgres::install::{INSTALLED_VERSION, Options, Plan, 
 use postgres::Client;
 
 use super::schema::{Database, publish, refusal_of, run, value};
-use super::server::SUPERUSER;
+use super::schema_server::SUPERUSER;
 
 /// A version that this program does not have, to upgrade to: a new column, and a new function that routers need.
 const SECOND: Version = Version {
