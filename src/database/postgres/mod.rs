@@ -1,3 +1,4 @@
 //! PostgreSQL.
 
 pub mod install;
+pub mod wire;
