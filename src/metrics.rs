@@ -137,6 +137,8 @@ counters! {
     queries_refused
     /// Calls given to databases that nobody waited for any more.
     queries_cancelled
+    /// Events that databases have published.
+    database_publications
     /// Procedures of databases that others have registered, each time that a database offered them.
     database_procedures_shadowed
     /// Registrations that were taken from a callee.

@@ -430,12 +430,13 @@ fn broker_message() -> BoxedStrategy<Message<'static>> {
         of(word()),
         of(any::<u64>()),
         any::<bool>(),
-        any::<u64>(),
+        (any::<u64>(), any::<u64>()),
         passthru(),
     );
     let event = (id(), id(), event).prop_map(|(subscription, publication, details)| {
-        let (topic, publisher, publisher_authid, publisher_authrole, trustlevel, retained, lost, passthru) =
+        let (topic, publisher, publisher_authid, publisher_authrole, trustlevel, retained, own, passthru) =
             details;
+        let (lost, event_id) = own;
         let publisher = publisher.map(SessionId);
         let details = EventDetails {
             topic,
@@ -445,6 +446,7 @@ fn broker_message() -> BoxedStrategy<Message<'static>> {
             trustlevel,
             retained,
             lost,
+            event_id,
             passthru,
         };
         let (subscription, publication) = (SubscriptionId(subscription), PublicationId(publication));

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crosspoint::database::pool::Notice;
-use crosspoint::database::sqlite::{Declared, Shape, Sqlite};
-use crosspoint::wamp::codec::Serializer;
+use crosspoint::database::sqlite::{Declared, Publishes, Shape, Sqlite};
+use crosspoint::wamp::codec::{DecodeLimits, Serializer};
+use crosspoint::wamp::uri::UriLimits;
 use serde_json::{Value, json};
 
 #[path = "database/stand.rs"]
@@ -47,7 +48,8 @@ fn declared(uri: &str, shape: Shape, sql: &str) -> Declared {
 
 fn stand(file: &File, procedures: &[(&str, Shape, &str)]) -> Stand {
     let procedures = procedures.iter().map(|(uri, shape, sql)| declared(uri, *shape, sql)).collect();
-    let driver = Sqlite { path: file.0.clone(), readers: 2, procedures, result_bytes_max: 1 << 20 };
+    let mut driver = Sqlite::new(file.0.clone(), 2, 1 << 20);
+    driver.procedures = procedures;
     Stand::new(driver)
 }
 
@@ -359,4 +361,180 @@ fn what_others_write_is_seen() {
         stand.next_offer();
     }
     assert_eq!(stand.result("later", json!([])), json!([0]));
+}
+
+fn publishing(file: &File, procedures: &[(&str, Shape, &str)], watches: &[(&str, &str)]) -> Stand {
+    let mut driver = Sqlite::new(file.0.clone(), 2, 1 << 20);
+    driver.procedures = procedures.iter().map(|(uri, shape, sql)| declared(uri, *shape, sql)).collect();
+    driver.publishing = Some(Publishes {
+        watches: watches.iter().map(|(table, topic)| ((*table).to_owned(), (*topic).to_owned())).collect(),
+        uri_limits: UriLimits { bytes_max: 256, components_max: 32 },
+        decode_limits: DecodeLimits::default(),
+    });
+    Stand::new(driver)
+}
+
+fn texts(published: &[(u64, String)]) -> Vec<&str> {
+    published.iter().map(|(_, publish)| publish.as_str()).collect()
+}
+
+#[test]
+fn what_a_transaction_publishes_comes_with_its_commit_or_never() {
+    let file = File::new();
+    file.execute("create table t (n integer primary key)");
+    let mut stand = publishing(
+        &file,
+        &[
+            ("say", Shape::Value, "select publish(:topic, :args, :kwargs, :options)"),
+            ("say_and_fail", Shape::Nothing, "select publish('com.lost'); insert into t values ('x')"),
+            (
+                "say_and_stay",
+                Shape::Nothing,
+                "select publish('com.kept', json_array(1)); insert into t values (7)",
+            ),
+        ],
+        &[],
+    );
+    stand.result("say", json!(["com.a", "[1,1.50]", "{\"k\":[]}", null]));
+    assert_eq!(stand.error("say_and_fail", json!([]), json!({})).0, "wamp.error.invalid_argument");
+    stand.result("say_and_stay", json!([]));
+    // Who calls is left out, unless it asks to be told.
+    stand.result("say", json!(["com.b", null, null, "{\"exclude_me\":false}"]));
+    stand.result("say", json!(["com.c", null, "{}", "{\"exclude\":[5]}"]));
+    let published = stand.publications(4);
+    assert_eq!(
+        texts(&published),
+        [
+            r#"[16,1,{"exclude":[4711]},"com.a",[1,1.50],{"k":[]}]"#,
+            r#"[16,1,{"exclude":[4711]},"com.kept",[1]]"#,
+            r#"[16,1,{"exclude_me":false},"com.b"]"#,
+            r#"[16,1,{"exclude":[5,4711]},"com.c",[],{}]"#,
+        ]
+    );
+    assert!(published.is_sorted_by_key(|(position, _)| *position));
+    for (args, text) in [
+        (json!(["wamp.session.on_join", null, null, null]), "begins with `wamp`"),
+        (json!(["com. a", null, null, null]), "the topic com. a"),
+        (json!(["com.a", "{}", null, null]), "Arguments"),
+        (json!(["com.a", null, "[]", null]), "ArgumentsKw"),
+        (json!(["com.a", null, null, "[]"]), "options"),
+        (json!([null, null, null, null]), "the topic is null"),
+    ] {
+        let (uri, said) = stand.error("say", args, json!({}));
+        assert!(uri == "crosspoint.error.sql" && said.contains(text), "{uri} {said}");
+    }
+}
+
+#[test]
+fn what_a_savepoint_takes_back_is_not_published() {
+    let file = File::new();
+    let sql = "select publish('com.before'); savepoint s; select publish('com.undone'); rollback to s; select publish('com.after')";
+    let mut stand = publishing(&file, &[("p", Shape::Nothing, sql)], &[]);
+    stand.result("p", json!([]));
+    let published = stand.publications(2);
+    assert_eq!(
+        texts(&published),
+        [r#"[16,1,{"exclude":[4711]},"com.before"]"#, r#"[16,1,{"exclude":[4711]},"com.after"]"#]
+    );
+}
+
+#[test]
+fn changes_of_tables_are_published_whoever_makes_them() {
+    let file = File::new();
+    file.execute("create table \"it's\" (id integer primary key, name text, picture blob)");
+    let put = "insert into \"it's\" (name, picture) values (:name, x'00ff')";
+    let mut stand = publishing(
+        &file,
+        &[("put", Shape::Rows, put), ("change", Shape::Rows, "update \"it's\" set name = :name")],
+        &[("it's", "com.item"), ("missing", "com.missing")],
+    );
+    let notices = stand.notices();
+    let Some(Notice::Offers(2, problems)) = notices.first() else { panic!("{notices:?}") };
+    assert_eq!(problems[..], ["the table missing is not watched: there is no table missing".to_owned()]);
+    stand.result("put", json!(["tea"]));
+    stand.result("change", json!(["green tea"]));
+    // Another program, which knows nothing of us.
+    file.execute("delete from \"it's\"");
+    let published = stand.publications(3);
+    let tea = r#"{"id":1,"name":"tea","picture":"00FF"}"#;
+    let green = r#"{"id":1,"name":"green tea","picture":"00FF"}"#;
+    let head =
+        |event: &str| format!(r#"[16,1,{{}},"com.item.on_{event}",[],{{"op":"{event}","table":"it's","#);
+    assert_eq!(
+        texts(&published),
+        [
+            &*format!("{}\"new\":{tea}}}]", head("insert")),
+            &*format!("{}\"new\":{green},\"old\":{tea}}}]", head("update")),
+            &*format!("{}\"old\":{green}}}]", head("delete")),
+        ]
+    );
+}
+
+#[test]
+fn what_was_not_offered_is_offered_again_after_a_start() {
+    let file = File::new();
+    let procedures = [("say", Shape::Value, "select publish('com.t', json_array(:n))")];
+    let mut first = publishing(&file, &procedures, &[]);
+    first.result("say", json!([1]));
+    assert_eq!(first.publications(1).len(), 1);
+    first.is_deaf = true;
+    first.result("say", json!([2]));
+    first.result("say", json!([3]));
+    let again = first.publications(1);
+    drop(first);
+    let mut second = publishing(&file, &procedures, &[]);
+    let published = second.publications(2);
+    assert_eq!(published[..again.len()], again[..], "the same again, with the same position");
+    assert!(published[1].1.contains("[3]"));
+}
+
+#[test]
+fn what_is_no_publication_is_set_aside_and_stops_nothing() {
+    let file = File::new();
+    let mut stand = publishing(&file, &[("one", Shape::Value, "select 1")], &[]);
+    file.execute(
+        "insert into wamp_outbox (topic, args) values ('com.first', '[1]'), ('wamp.bad', '[]'), ('com.bad', 'nonsense'),
+                                                       (x'ff', null), ('com.last', '[2]')",
+    );
+    let published = stand.publications(2);
+    assert_eq!(texts(&published), [r#"[16,1,{},"com.first",[1]]"#, r#"[16,1,{},"com.last",[2]]"#]);
+    let aside = stand.notices().iter().filter(|notice| matches!(notice, Notice::SetAside(_))).count();
+    assert_eq!(aside, 3, "{:?}", stand.notices());
+    let connection = rusqlite::Connection::open(&file.0).unwrap();
+    let kept: i64 = connection
+        .query_row("select count(*) from wamp_outbox where error is not null", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(kept, 3, "people can look at what was wrong");
+}
+
+#[test]
+fn many_writers_and_long_events_keep_their_order() {
+    let file = File::new();
+    let mut stand = publishing(&file, &[("one", Shape::Value, "select 1")], &[]);
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let path = file.0.clone();
+            std::thread::spawn(move || {
+                let connection = rusqlite::Connection::open(path).unwrap();
+                connection.busy_timeout(Duration::from_secs(30)).unwrap();
+                for number in 0..100 {
+                    let length = if number % 25 == 0 { 1 << 20 } else { 10 };
+                    let args = json!([writer, number, "x".repeat(length)]).to_string();
+                    let sql = "insert into wamp_outbox (topic, args) values ('com.t', ?1)";
+                    connection.execute(sql, [args]).unwrap();
+                }
+            })
+        })
+        .collect();
+    let published = stand.publications(400);
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert!(published.is_sorted_by_key(|(position, _)| *position));
+    let mut next = [0_u64; 4];
+    for (_, publish) in &published {
+        let message: Value = serde_json::from_str(publish).unwrap();
+        let writer = message[4][0].as_u64().unwrap() as usize;
+        assert_eq!(message[4][1], next[writer]);
+        next[writer] += 1;
+    }
+    assert_eq!((published.len(), next), (400, [100; 4]));
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::authentication::FILE;
 use super::kinds::{
-    Bytes, Integer, NAME, Optional, Text, Words, did_you_mean, milliseconds, milliseconds_or_off, several,
+    Boolean, Bytes, Integer, NAME, Optional, Text, Words, did_you_mean, milliseconds, milliseconds_or_off,
+    several,
 };
 use super::section::{Fields, Reader, Section, required, section};
 use super::tree::Path;
@@ -15,6 +16,7 @@ use crate::database::sqlite::Shape;
 /// How many databases there may be.
 pub(super) const DATABASES_MAX: usize = 64;
 const PROCEDURES_MAX: usize = 10_000;
+const WATCHES_MAX: usize = 1_000;
 
 /// `[[database]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +41,21 @@ pub struct Database {
     pub refresh: Duration,
     /// `timeout_ms`: how long a call may take; zero is no limit.
     pub timeout: Duration,
+    /// `publish`: whether it publishes events, through a table `wamp_outbox`.
+    pub publish: bool,
     /// `[[database.procedure]]`
     pub procedures: Vec<DatabaseProcedure>,
+    /// `[[database.watch]]`
+    pub watches: Vec<DatabaseWatch>,
+}
+
+/// `[[database.watch]]`: changes of a table are published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseWatch {
+    /// `table`
+    pub table: String,
+    /// `topic`: followed by `.on_insert`, `.on_update`, `.on_delete`.
+    pub topic: String,
 }
 
 /// What kind of database it is.
@@ -69,6 +84,9 @@ const KINDS: &[(&str, DatabaseKind)] = &[("sqlite", DatabaseKind::Sqlite)];
 const SHAPES: &[(&str, Shape)] =
     &[("rows", Shape::Rows), ("row", Shape::Row), ("value", Shape::Value), ("nothing", Shape::Nothing)];
 
+const NAME_OF_TABLE: Text<String> =
+    Text { expects: "the name of a table", parse: |text| Ok(text.to_owned()), print: String::clone };
+
 const SQL: Text<String> = Text { expects: "SQL", parse: |text| Ok(text.to_owned()), print: String::clone };
 
 section! {
@@ -83,9 +101,20 @@ section! {
         result_bytes_max: Bytes(1 << 10..=64 << 20), 1 << 20;
         refresh ["refresh_ms"]: milliseconds(50..=3_600_000), Duration::from_secs(2);
         timeout ["timeout_ms"]: milliseconds_or_off(1..=86_400_000), Duration::from_secs(60);
+        publish: Boolean, false;
         procedures ["procedure"]: several(PROCEDURES_MAX), Vec::new();
+        watches ["watch"]: several(WATCHES_MAX), Vec::new();
     }
 }
+
+section! {
+    DatabaseWatch {
+        table: NAME_OF_TABLE, required();
+        topic: realm::URI, required();
+    }
+}
+
+impl Section for DatabaseWatch {}
 
 impl Section for Database {
     fn check(&mut self, fields: &mut Fields<'_, '_>) {
@@ -103,6 +132,13 @@ impl Section for Database {
             .iter()
             .map(|procedure| Some((&procedure.uri, format!("the procedure `{}`", procedure.uri))));
         fields.reader.refuse_duplicates(&fields.path.key("procedure"), &["uri"], uris);
+        let tables =
+            self.watches.iter().map(|watch| Some((&watch.table, format!("a watch of `{}`", watch.table))));
+        fields.reader.refuse_duplicates(&fields.path.key("watch"), &["table"], tables);
+        if !self.publish && !self.watches.is_empty() && fields.is_sound("watch") {
+            let hint = "add `publish = true`: a table `wamp_outbox` is made in it then";
+            fields.problem("watch", "the database does not publish", hint);
+        }
     }
 }
 

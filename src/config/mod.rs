@@ -20,7 +20,7 @@ mod tree;
 
 pub use authentication::{AuthMethod, Secret, TokenConfig, User};
 pub use cookie::{CookieConfig, SameSite};
-pub use database::{Database, DatabaseKind, DatabaseProcedure};
+pub use database::{Database, DatabaseKind, DatabaseProcedure, DatabaseWatch};
 pub use environment::PREFIX;
 pub use errors::{ConfigError, ConfigErrors};
 pub use parse::parse;

@@ -46,7 +46,8 @@ const MATCH_POLICIES: &[(&str, MatchPolicy)] =
 
 const REALM_NAME: Text<String> = Text { expects: "a URI", parse: parse_realm_name, print: String::clone };
 
-const URI: Text<String> = Text { expects: "a URI", parse: |text| Ok(text.to_owned()), print: String::clone };
+pub(super) const URI: Text<String> =
+    Text { expects: "a URI", parse: |text| Ok(text.to_owned()), print: String::clone };
 
 pub(super) const PROCEDURE: Text<String> =
     Text { expects: "the URI of a procedure", parse: parse_procedure, print: String::clone };

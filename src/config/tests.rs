@@ -365,7 +365,9 @@ fn databases_of(realm: &str) -> Vec<Database> {
         result_bytes_max: 1 << 20,
         refresh: Duration::from_secs(2),
         timeout: Duration::from_secs(60),
+        publish: false,
         procedures: Vec::new(),
+        watches: Vec::new(),
     };
     let procedure = DatabaseProcedure {
         uri: "com.p".to_owned(),
@@ -377,7 +379,9 @@ fn databases_of(realm: &str) -> Vec<Database> {
         name: "b".to_owned(),
         readers: 1,
         timeout: Duration::ZERO,
+        publish: true,
         procedures: vec![procedure],
+        watches: vec![DatabaseWatch { table: "t".to_owned(), topic: "com.t".to_owned() }],
         ..little.clone()
     };
     vec![little, much]

@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::router::database::{Procedure, Query};
+use crate::router::database::{DatabasePublication, Procedure, Query};
 use crate::wamp::codec::{Composer, OwnedPayload, Serializer};
 use crate::wamp::error::uri;
 
@@ -32,6 +32,42 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// Why not, for people. It takes no longer than a stated time.
     fn connect(&self, lane: usize) -> Result<Box<dyn Connection>, Problem>;
+
+    /// Opens what it publishes; `None` where it publishes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    fn source(&self) -> Result<Option<Box<dyn Source>>, Problem>;
+}
+
+/// Where events of a database come from, in their order. One thread of one router reads it.
+pub trait Source: Send {
+    /// The next publications that were not marked as offered, at most so many and about so many bytes; waits for the first one
+    /// no longer than so. Each is one that [`crate::router::database::check_publication`] takes: what is none the source sets
+    /// aside, and says so in `problems`.
+    ///
+    /// # Errors
+    /// The database is not there any more.
+    fn next(
+        &mut self,
+        bounds: BatchBounds,
+        wait: Duration,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem>;
+
+    /// All up to this position have been offered to their subscribers.
+    ///
+    /// # Errors
+    /// The database is not there any more; they will be offered again.
+    fn mark(&mut self, last: u64) -> Result<(), Problem>;
+}
+
+/// How much is offered at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct BatchBounds {
+    pub publications_max: usize,
+    pub bytes_max: usize,
 }
 
 /// One connection to a database, used by one thread at a time.

@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Stopped};
-use crate::router::database::{DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber};
+use super::{
+    BatchBounds, CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Source, Stopped,
+};
+use crate::router::database::{DatabaseBatch, DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber};
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
 use crate::shard::queries::Databases;
@@ -31,6 +33,12 @@ const RETRY_MAX: Duration = Duration::from_secs(15);
 
 /// How long a thread sleeps that nobody knows of.
 const UNLISTED_SLEEP: Duration = Duration::from_millis(20);
+
+/// How much is published at a time.
+const BATCH: BatchBounds = BatchBounds { publications_max: 1_000, bytes_max: 4 << 20 };
+
+/// How long a source waits for the next publication before it looks whether it is to end.
+const SOURCE_WAIT: Duration = Duration::from_millis(500);
 
 /// What queries hold beside their arguments, in bytes.
 const QUERY_OVERHEAD_BYTES: usize = 256;
@@ -53,10 +61,12 @@ pub enum Notice {
     Offers(usize, Vec<String>),
     /// It cannot be used; it is tried again.
     Away(Problem),
+    /// Something that it was to publish is no publication, and was set aside.
+    SetAside(String),
 }
 
-/// Called by the keeper, once for each change.
-pub type Notify = Box<dyn Fn(&Notice) + Send>;
+/// Called once for each change.
+pub type Notify = Arc<dyn Fn(&Notice) + Send + Sync>;
 
 /// A query on its way.
 struct Job {
@@ -122,6 +132,9 @@ struct Shared {
     is_stopping: AtomicBool,
     cancels: ArrayQueue<Arc<Call>>,
     keeper: OnceLock<Thread>,
+    publisher: OnceLock<Thread>,
+    /// The last batch of publications that was offered to everybody.
+    offered: AtomicU32,
 }
 
 impl Shared {
@@ -249,8 +262,8 @@ impl Pool {
         let sizes = driver.lanes();
         let connections: usize = sizes.iter().sum();
         let queries_max = options.queue_max * sizes.len() + connections;
-        // Every query has one last event, every running one a part as well, and the keeper says one thing at a time.
-        let events_max = queries_max + connections + 1;
+        // Every query has one last event, every running one a part as well, and the keeper and the publisher each say one thing at a time.
+        let events_max = queries_max + connections + 2;
         let lane = |size: &usize| Lane {
             jobs: ArrayQueue::new(options.queue_max.max(1)),
             idle: ArrayQueue::new((*size).max(1) * 2),
@@ -272,6 +285,8 @@ impl Pool {
             desks,
             queries_max,
             keeper: OnceLock::new(),
+            publisher: OnceLock::new(),
+            offered: AtomicU32::new(0),
         });
         let mut pool = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         let name = |what: &str, number: usize| format!("db{}-{what}{number}", index.0);
@@ -282,6 +297,9 @@ impl Pool {
                 pool.threads.push(thread.spawn(move || work(&shared, lane, number))?);
             }
         }
+        let publisher = thread::Builder::new().name(name("publish", 0));
+        let (of_publisher, notify_too) = (Arc::clone(&shared), Arc::clone(&notify));
+        pool.threads.push(publisher.spawn(move || publish(&of_publisher, &notify_too))?);
         let keeper = thread::Builder::new().name(name("keeper", 0));
         pool.threads.push(keeper.spawn(move || Keeper::new(shared, notify).keep())?);
         Ok(pool)
@@ -290,7 +308,7 @@ impl Pool {
     /// One core's end.
     #[must_use]
     pub fn end(&self, core: usize) -> PoolEnd {
-        PoolEnd { shared: Arc::clone(&self.shared), core, calls: HashMap::new() }
+        PoolEnd { shared: Arc::clone(&self.shared), core, calls: HashMap::new(), batch: (0, 0) }
     }
 
     /// Ends the threads: what waits is dropped, what runs is cancelled.
@@ -299,9 +317,8 @@ impl Pool {
         for lane in &self.shared.lanes {
             lane.threads.iter().filter_map(|worker| worker.thread.get()).for_each(Thread::unpark);
         }
-        if let Some(keeper) = self.shared.keeper.get() {
-            keeper.unpark();
-        }
+        self.shared.wake_keeper();
+        self.shared.wake_publisher();
     }
 
     /// Waits until they have ended.
@@ -385,11 +402,65 @@ impl Shared {
         self.wake_keeper();
     }
 
+    fn wake_publisher(&self) {
+        if let Some(publisher) = self.publisher.get() {
+            publisher.unpark();
+        }
+    }
+
     fn wake_keeper(&self) {
         if let Some(keeper) = self.keeper.get() {
             keeper.unpark();
         }
     }
+}
+
+/// The life of the thread that hands publications to a core: a batch, and the next when that was offered to everybody.
+fn publish(shared: &Arc<Shared>, notify: &Notify) {
+    let _ = shared.publisher.set(thread::current());
+    let mut retry = RETRY_FIRST;
+    let mut number = 0;
+    while !shared.is_stopping() {
+        let ended = match shared.driver.source() {
+            Ok(None) => return,
+            Ok(Some(mut source)) => {
+                retry = RETRY_FIRST;
+                drain(shared, &mut *source, &mut number, notify)
+            }
+            Err(problem) => Err(problem),
+        };
+        // The keeper says that the database is away.
+        if ended.is_err() && !shared.is_stopping() {
+            thread::park_timeout(varied(retry));
+            retry = (retry * 2).min(RETRY_MAX);
+        }
+    }
+}
+
+fn drain(shared: &Shared, source: &mut dyn Source, number: &mut u32, notify: &Notify) -> Result<(), Problem> {
+    let core = usize::from(shared.index.0) % shared.desks.len().max(1);
+    while !shared.is_stopping() {
+        let mut problems = Vec::new();
+        let next = source.next(BATCH, SOURCE_WAIT, &mut problems);
+        for problem in problems {
+            notify(&Notice::SetAside(problem));
+        }
+        let publications = next?;
+        let Some(last) = publications.last().map(|publication| publication.position) else { continue };
+        *number = number.wrapping_add(1);
+        let (realm, database) = (shared.realm, shared.index);
+        let batch = DatabaseBatch { realm, database, number: *number, publications: publications.into() };
+        shared.say(core, DatabaseEvent::Publish(batch));
+        while shared.offered.load(Ordering::Acquire) != *number {
+            if shared.is_stopping() {
+                // Who subscribes after a start gets it again.
+                return Ok(());
+            }
+            thread::park_timeout(SOURCE_WAIT);
+        }
+        source.mark(last)?;
+    }
+    Ok(())
 }
 
 /// Connects again, asks what there is, cancels.
@@ -500,6 +571,8 @@ pub struct PoolEnd {
     core: usize,
     /// Ends with the last event of each.
     calls: HashMap<QueryNumber, Arc<Call>>,
+    /// The batch of publications that is being offered, and what of it is still owed, in bytes.
+    batch: (u32, u64),
 }
 
 impl PoolEnd {
@@ -545,6 +618,24 @@ impl PoolEnd {
             if let Some(thread) = call.thread.get() {
                 thread.unpark();
             }
+        }
+    }
+
+    fn charge(&mut self, batch: u32, bytes: u32) {
+        if self.batch.0 != batch {
+            self.batch = (batch, 0);
+        }
+        self.batch.1 += u64::from(bytes);
+    }
+
+    fn credit(&mut self, batch: u32, bytes: u32) {
+        if self.batch.0 != batch {
+            return;
+        }
+        self.batch.1 = self.batch.1.saturating_sub(bytes.into());
+        if self.batch.1 == 0 {
+            self.shared.offered.store(batch, Ordering::Release);
+            self.shared.wake_publisher();
         }
     }
 
@@ -596,6 +687,18 @@ impl Databases for DatabaseEnd {
     fn cancel(&mut self, database: DatabaseIndex, query: QueryNumber) {
         if let Some(pool) = self.pools.get(usize::from(database.0)) {
             pool.cancel(query);
+        }
+    }
+
+    fn charge(&mut self, database: DatabaseIndex, batch: u32, bytes: u32) {
+        if let Some(pool) = self.pools.get_mut(usize::from(database.0)) {
+            pool.charge(batch, bytes);
+        }
+    }
+
+    fn credit(&mut self, database: DatabaseIndex, batch: u32, bytes: u32) {
+        if let Some(pool) = self.pools.get_mut(usize::from(database.0)) {
+            pool.credit(batch, bytes);
         }
     }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::config::{Config, Database, DatabaseKind};
+use crate::config::{Config, Database, DatabaseKind, Limits};
 use crate::database::pool::Notice;
-use crate::database::sqlite::{Declared, Sqlite};
+use crate::database::sqlite::{Declared, Publishes, Sqlite};
 use crate::database::{DatabaseEnd, Driver, Pool, PoolOptions};
 use crate::router::database::DatabaseIndex;
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
+use crate::wamp::codec::DecodeLimits;
 
 /// Their threads.
 #[derive(Debug, Default)]
@@ -34,8 +35,14 @@ impl Databases {
                 refresh: database.refresh,
             };
             let name = database.name.clone();
-            let notify = Box::new(move |notice: &Notice| log(&name, notice));
-            pools.push(Pool::start(driver_of(database), names, options, wakers.to_vec(), notify)?);
+            let notify = Arc::new(move |notice: &Notice| log(&name, notice));
+            pools.push(Pool::start(
+                driver_of(database, &config.limits),
+                names,
+                options,
+                wakers.to_vec(),
+                notify,
+            )?);
         }
         Ok(Self { pools })
     }
@@ -53,13 +60,13 @@ impl Databases {
     }
 }
 
-fn driver_of(database: &Database) -> Arc<dyn Driver> {
+fn driver_of(database: &Database, limits: &Limits) -> Arc<dyn Driver> {
     let default_ms = database.timeout.as_millis() as u64;
     match database.kind {
-        DatabaseKind::Sqlite => Arc::new(Sqlite {
-            path: database.path.clone().unwrap_or_default(),
-            readers: database.readers,
-            procedures: database
+        DatabaseKind::Sqlite => {
+            let path = database.path.clone().unwrap_or_default();
+            let mut driver = Sqlite::new(path, database.readers, database.result_bytes_max);
+            driver.procedures = database
                 .procedures
                 .iter()
                 .map(|procedure| Declared {
@@ -68,9 +75,14 @@ fn driver_of(database: &Database) -> Arc<dyn Driver> {
                     shape: procedure.shape,
                     timeout_ms: procedure.timeout.map_or(default_ms, |timeout| timeout.as_millis() as u64),
                 })
-                .collect(),
-            result_bytes_max: database.result_bytes_max,
-        }),
+                .collect();
+            driver.publishing = database.publish.then(|| Publishes {
+                watches: database.watches.iter().map(|it| (it.table.clone(), it.topic.clone())).collect(),
+                uri_limits: limits.uri_limits(),
+                decode_limits: DecodeLimits { depth_max: limits.depth_max, list_max: limits.option_list_max },
+            });
+            Arc::new(driver)
+        }
     }
 }
 
@@ -82,6 +94,7 @@ fn log(name: &str, notice: &Notice) {
                 warn!(database = name, "{problem}");
             }
         }
+        Notice::SetAside(problem) => warn!(database = name, "not published, and set aside: {problem}"),
         Notice::Away(problem) => warn!(database = name, "the database is away: {problem}; it is tried again"),
     }
 }

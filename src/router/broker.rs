@@ -574,8 +574,26 @@ impl Router {
             attributes: self.attributes(key, topic, &message.options, permit, effects),
             cause: None,
         };
+        let excluded_slot = message.options.exclude_me.then_some(key.slot);
+        if self.dispatch(head, topic, message.payload, excluded_slot, effects) && acknowledge {
+            let reply = Published { request: message.request, publication };
+            let _ = effects.reply(key, &Message::Published(reply));
+        }
+    }
+
+    /// Sends a publication to everybody who wants it, on this core and the others, and keeps it where it is to be kept. Whoever
+    /// published it is charged. `false`: a design of [`Fault`] sent it elsewhere.
+    pub(super) fn dispatch(
+        &mut self,
+        head: PublicationHead,
+        topic: &str,
+        payload: Payload<'_>,
+        excluded_slot: Option<u32>,
+        effects: &mut impl Effects,
+    ) -> bool {
+        let (realm_index, publisher) = (head.realm, head.publisher);
         let is_kept = head.attributes.as_deref().is_some_and(|attributes| attributes.retain.is_some());
-        let bytes = (topic.len() + message.payload.len() + head.bytes()) as u32 + MESSAGE_OVERHEAD_BYTES;
+        let bytes = (topic.len() + payload.len() + head.bytes()) as u32 + MESSAGE_OVERHEAD_BYTES;
         let mut wanted = self.interested_cores(realm_index, topic, effects);
         if is_kept {
             wanted.all();
@@ -588,22 +606,16 @@ impl Router {
             wanted.add(realm.home);
         }
         let is_recorded_here = is_recorded && realm.home == self.core;
-        let paused = effects.charge(key, bytes.saturating_mul(1 + wanted.count()));
-        let excluded_slot = message.options.exclude_me.then_some(key.slot);
+        let paused = effects.charge(publisher.key, bytes.saturating_mul(1 + wanted.count()));
         if self.is_broken(Fault::PublishByTopic) {
-            let letter = Arc::new(Letter { head: head.clone(), body: Body::new(topic, message.payload) });
+            let letter = Arc::new(Letter { head: head.clone(), body: Body::new(topic, payload) });
             if self.publish_by_topic(&letter, Charge { bytes, paused }, effects) {
-                return;
+                return false;
             }
         }
-        let payload = message.payload;
         let delivery = Delivery { head: &head, topic, payload, eras: None, is_retained: is_kept };
         self.fan_out(delivery, excluded_slot, effects);
-        effects.credit(head.publisher, Charge { bytes, paused }, CreditTime::AfterFlush);
-        if acknowledge {
-            let reply = Published { request: message.request, publication };
-            let _ = effects.reply(key, &Message::Published(reply));
-        }
+        effects.credit(publisher, Charge { bytes, paused }, CreditTime::AfterFlush);
         if is_kept || is_recorded_here {
             let letter = Arc::new(Letter { head, body: Body::new(topic, payload) });
             if is_kept {
@@ -616,6 +628,7 @@ impl Router {
         } else {
             self.send_publication(wanted, head, topic, payload, Charge { bytes, paused }, effects);
         }
+        true
     }
 
     /// Sends a publication to the other cores that want it.
@@ -689,7 +702,7 @@ impl Router {
         let passthru = carried(&options.passthru);
         let retained = &mut self.realms[usize::from(realm.0)].retained;
         let retain = retained.stamp(self.now.monotonic_us, self.core, id, options);
-        Some(Box::new(Attributes { retain, disclosed, trust_level, passthru, shard }))
+        Some(Box::new(Attributes { retain, disclosed, trust_level, passthru, shard, position: 0 }))
     }
 
     /// For the designs of [`Fault`]: as [`Eras::read`].

@@ -3,6 +3,8 @@
 //! Home is the sequencer: it decides which URIs belong to a database and tells all cores (`dealer/offered.rs`). A call runs
 //! from its caller's core, without home; its database's threads answer that core.
 
+mod publications;
+
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +24,10 @@ use crate::wamp::codec::{OwnedPayload, Serializer};
 use crate::wamp::error::uri;
 use crate::wamp::options::{CancelMode, Passthru};
 use crate::wamp::{Payload, RequestId, SessionId};
+
+pub use self::publications::{
+    DatabaseBatch, DatabasePublication, batch_of_key, check_publication, key_of_batch,
+};
 
 /// A database: its place in the configuration, the same on every core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,6 +93,8 @@ pub enum DatabaseEvent {
     Done(QueryNumber, OwnedPayload),
     /// An error: the last that is heard of a query.
     Failed(QueryNumber, Box<str>, OwnedPayload),
+    /// What a database publishes. The next comes when the charges of this one have been given back.
+    Publish(DatabaseBatch),
     /// All procedures that a database offers a realm.
     Offer(RealmIndex, DatabaseIndex, Arc<[Arc<Procedure>]>),
 }
@@ -276,6 +284,7 @@ impl Router {
             DatabaseEvent::Failed(number, error, payload) => {
                 self.finish_query(number, (Outcome::Error, &error), &payload, effects);
             }
+            DatabaseEvent::Publish(batch) => self.publish_batch(&batch, effects),
             DatabaseEvent::Offer(realm, database, procedures) => {
                 self.handle_offer(realm, database, procedures, effects);
             }

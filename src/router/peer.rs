@@ -392,6 +392,9 @@ pub struct Attributes {
     pub passthru: Passthru<'static>,
     /// Where it goes among the nodes of sharded subscriptions.
     pub shard: Option<Box<Shard>>,
+    /// EVENT.Details._event_id: its place among all that a database has published.
+    /// 0 where a session published it.
+    pub position: u64,
 }
 
 impl Attributes {
@@ -405,6 +408,7 @@ impl Attributes {
             publisher_authrole: disclosed.map(|publisher| Text::Borrowed(&*publisher.authrole)),
             trustlevel: self.trust_level,
             passthru: self.passthru.borrowed(),
+            event_id: self.position,
             ..EventDetails::default()
         }
     }

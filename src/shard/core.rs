@@ -23,7 +23,7 @@ use crate::link::{
     frame_echo_deflated,
 };
 use crate::metrics::Counters;
-use crate::router::database::{DatabaseIndex, Query, QueryNumber};
+use crate::router::database::{DatabaseIndex, Query, QueryNumber, batch_of_key};
 use crate::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crate::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crate::router::{Now, SlowCheck};
@@ -700,6 +700,11 @@ impl<W: World> Effects for Core<W> {
     }
 
     fn charge(&mut self, session: SessionKey, bytes: u32) -> bool {
+        if let Some((database, batch)) = batch_of_key(session) {
+            self.queries.charge(database, batch, bytes);
+            // Its credit goes back at once: the next batch waits for it.
+            return true;
+        }
         let share = self.limits.credit_bytes_per_session;
         let Some(connection) = self.connections.get_mut(session) else { return false };
         connection.owed = connection.owed.saturating_add(bytes);

@@ -13,6 +13,7 @@ use hashbrown::HashMap;
 use super::connection::{Paused, Phase};
 use super::core::Core;
 use super::world::World;
+use crate::router::database::batch_of_key;
 use crate::router::effects::CreditTime;
 use crate::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 
@@ -186,6 +187,10 @@ impl<W: World> Core<W> {
 
     /// Credit for a session of this core. That of a session that is gone is dropped.
     pub(super) fn handle_credit(&mut self, session: SessionKey, bytes: u32) {
+        if let Some((database, batch)) = batch_of_key(session) {
+            self.queries.credit(database, batch, bytes);
+            return;
+        }
         let share = self.limits.credit_bytes_per_session;
         let Some(connection) = self.connections.get_mut(session) else { return };
         connection.owed = connection.owed.saturating_sub(bytes);

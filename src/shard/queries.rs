@@ -15,6 +15,12 @@ pub trait Databases: Send {
     /// Nobody waits for a query any more; its last event comes all the same.
     fn cancel(&mut self, database: DatabaseIndex, query: QueryNumber);
 
+    /// A batch of publications is charged with so many bytes.
+    fn charge(&mut self, database: DatabaseIndex, batch: u32, bytes: u32);
+
+    /// So many bytes of a batch were offered to those who get them. It is over when nothing is left.
+    fn credit(&mut self, database: DatabaseIndex, batch: u32, bytes: u32);
+
     /// What they say, one event after the other.
     fn take(&mut self) -> Option<DatabaseEvent>;
 
@@ -51,6 +57,18 @@ impl Queries {
     pub(super) fn cancel(&mut self, database: DatabaseIndex, query: QueryNumber) {
         if let Some(databases) = &mut self.0 {
             databases.cancel(database, query);
+        }
+    }
+
+    pub(super) fn charge(&mut self, database: DatabaseIndex, batch: u32, bytes: u32) {
+        if let Some(databases) = &mut self.0 {
+            databases.charge(database, batch, bytes);
+        }
+    }
+
+    pub(super) fn credit(&mut self, database: DatabaseIndex, batch: u32, bytes: u32) {
+        if let Some(databases) = &mut self.0 {
+            databases.credit(database, batch, bytes);
         }
     }
 

@@ -308,6 +308,8 @@ pub struct EventDetails<'a> {
     pub retained: bool,
     /// `_lost`: how many events this subscriber missed since the last one (our own key).
     pub lost: u64,
+    /// `_event_id`: its place among all events of the database that published it, from 1 on; 0 is none (our own key).
+    pub event_id: u64,
     /// `ppt_*`
     pub passthru: Passthru<'a>,
 }

@@ -53,6 +53,11 @@ pub(crate) struct Stand {
     last: u64,
     pub(crate) offered: Arc<[Arc<Procedure>]>,
     notices: Arc<Mutex<Vec<Notice>>>,
+    /// What was published, by position, and how much at a time.
+    pub(crate) published: Vec<(u64, String)>,
+    pub(crate) batches: Vec<usize>,
+    /// Nothing that is published is ever said to have been offered.
+    pub(crate) is_deaf: bool,
     /// What results are asked for in, and arguments given in.
     pub(crate) serializer: Serializer,
 }
@@ -66,12 +71,24 @@ impl Stand {
         let options = PoolOptions { queue_max: 64, queue_bytes_max: 64 << 20, refresh };
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&notices);
-        let notify = Box::new(move |notice: &Notice| heard.lock().unwrap().push(notice.clone()));
+        let notify = Arc::new(move |notice: &Notice| heard.lock().unwrap().push(notice.clone()));
         let names = (RealmIndex(0), DatabaseIndex(0));
         let pool = Pool::start(Arc::new(driver), names, options, vec![mesh.waker(0)], notify).unwrap();
         let end = DatabaseEnd::new(vec![pool.end(0)]);
         let serializer = Serializer::Json;
-        let mut stand = Self { pool, end, mesh, bell, last: 0, offered: Arc::new([]), notices, serializer };
+        let mut stand = Self {
+            pool,
+            end,
+            mesh,
+            bell,
+            last: 0,
+            offered: Arc::new([]),
+            notices,
+            published: Vec::new(),
+            batches: Vec::new(),
+            is_deaf: false,
+            serializer,
+        };
         while stand.offered.is_empty() {
             let begin = Instant::now();
             stand.hear(begin);
@@ -110,6 +127,16 @@ impl Stand {
                 self.offered = procedures;
                 None
             }
+            DatabaseEvent::Publish(batch) => {
+                self.batches.push(batch.publications.len());
+                let published = batch.publications.iter();
+                self.published.extend(published.map(|one| (one.position, one.publish.to_string())));
+                if !self.is_deaf {
+                    self.end.charge(DatabaseIndex(0), batch.number, 2);
+                    self.end.credit(DatabaseIndex(0), batch.number, 2);
+                }
+                None
+            }
             DatabaseEvent::Part(number, payload) => {
                 self.end.more(DatabaseIndex(0), number);
                 Some((number, Heard::Part(values(&payload).0)))
@@ -135,10 +162,19 @@ impl Stand {
         }
     }
 
+    /// Waits until so much was published.
+    pub(crate) fn publications(&mut self, count: usize) -> Vec<(u64, String)> {
+        let begin = Instant::now();
+        while self.published.len() < count {
+            self.hear(begin);
+        }
+        std::mem::take(&mut self.published)
+    }
+
     /// Waits until something else is offered.
     pub(crate) fn next_offer(&mut self) {
         let begin = Instant::now();
-        while self.hear(begin).is_some() {}
+        self.hear(begin);
     }
 
     fn payload(&self, args: &Value, kwargs: &Value) -> OwnedPayload {

@@ -110,6 +110,61 @@ fn a_file_is_called_like_any_callee() {
     assert_eq!(String::from_utf8_lossy(&rows.stdout).trim(), "[('tea',)]");
 }
 
+/// A table that is watched, and a procedure that publishes by itself.
+const EVENTS: &str = r#"
+[[database.procedure]]
+uri = "com.shop.say"
+sql = "select publish('com.shop.said', json_array(:text))"
+result = "nothing"
+[[database.watch]]
+table = "item"
+topic = "com.shop.item"
+"#;
+
+#[test]
+fn what_a_table_publishes_reaches_subscribers_of_every_core() {
+    let config = SHOP.replace("refresh_ms = 50", "refresh_ms = 50\npublish = true") + EVENTS;
+    let mut router = Start::new(&config).router();
+    let mut client = Client::join(router.address(), "realm1");
+    let mut number = 0;
+    ask_until_offered(&mut client, &mut number, "\"com.shop.create\"");
+    // The connections fall on all cores.
+    let mut subscribers: Vec<_> = (0..6).map(|_| Client::join(router.address(), "realm1")).collect();
+    for subscriber in &mut subscribers {
+        assert!(subscriber.ask(r#"[32,1,{"match":"prefix"},"com.shop."]"#).starts_with("[33,1,"));
+    }
+    // The table is watched as soon as it is seen.
+    wait_until("the watch", || router.log().matches("the database is there").count() >= 2);
+    let added = ask_until_offered(&mut client, &mut number, r#""com.shop.add",["tea",1.5]"#);
+    assert_eq!(added, format!("[50,{number},{{}},[1]]"));
+    ask_until_offered(&mut client, &mut number, r#""com.shop.say",["grüße"]"#);
+    for subscriber in &mut subscribers {
+        let event = subscriber.receive().message();
+        let details = r#"{"topic":"com.shop.item.on_insert","_event_id":1},[]"#;
+        assert!(event.contains(details), "{event}");
+        let row = r#"{"op":"insert","table":"item","new":{"id":1,"name":"tea","price":1.5}}]"#;
+        assert!(event.ends_with(row), "{event}");
+        let event = subscriber.receive().message();
+        assert!(event.ends_with(r#"{"topic":"com.shop.said","_event_id":2},["grüße"]]"#), "{event}");
+    }
+    // Another program writes while the router is gone, and the next one publishes that.
+    let folder = router.folder().to_owned();
+    router.kill();
+    let script = "import sqlite3,sys; c=sqlite3.connect(sys.argv[1]); c.execute(\"update item set price = 2\"); c.commit()";
+    let done =
+        std::process::Command::new("python3").args(["-c", script]).arg(folder.join("shop.sqlite3")).status();
+    assert!(done.expect("python3").success());
+    let database = folder.join("shop.sqlite3");
+    let again =
+        Start::new(&config.replace("\"shop.sqlite3\"", &format!("{:?}", database.display().to_string())));
+    let again = again.router();
+    let mut late = Client::join(again.address(), "realm1");
+    // At most once for who was not there: what it missed it can read in the table.
+    assert!(late.ask(r#"[32,1,{"match":"prefix"},"com.shop."]"#).starts_with("[33,1,"));
+    wait_until("what was left", || again.counters().of("database_publications") >= 1);
+    again.stop();
+}
+
 #[test]
 fn calls_of_a_database_end_with_the_router() {
     let router = Start::new(SHOP).router();

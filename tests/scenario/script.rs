@@ -98,6 +98,8 @@ pub(crate) enum Manner {
 pub(crate) enum Database {
     /// `offers com.p com.q`, `offers nothing`: to realm1.
     Offers(Vec<String>),
+    /// `publishes [16, 1, {}, "com.t", [1]]`
+    Publishes(String),
     /// `is full`, `has room`
     Full(bool),
     /// `runs com.p [1]`: the oldest call that was not looked at.
@@ -120,6 +122,9 @@ impl Database {
         if let Some(rest) = text.strip_prefix("offers ") {
             let all = rest.split(' ').filter(|word| *word != "nothing").map(own).collect();
             return Some(Self::Offers(all));
+        }
+        if let Some(publish) = text.strip_prefix("publishes ") {
+            return Some(Self::Publishes(own(publish)));
         }
         if let Some(rest) = text.strip_prefix("runs ") {
             return two(rest).map(|(uri, args)| Self::Runs(uri, args));

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crosspoint::cookie::CookieDigest;
 use crosspoint::metrics::{Counters, RealmCounters};
-use crosspoint::router::database::{DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber};
+use crosspoint::router::database::{
+    DatabaseBatch, DatabaseEvent, DatabaseIndex, DatabasePublication, Procedure, Query, QueryNumber,
+    batch_of_key,
+};
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, RealmIndex, SessionKey, SessionRef};
@@ -172,7 +175,8 @@ impl Effects for Recorder {
     }
 
     fn charge(&mut self, session: SessionKey, bytes: u32) -> bool {
-        assert!(self.connections.contains_key(&session), "charged after its end");
+        let is_batch = batch_of_key(session).is_some();
+        assert!(is_batch || self.connections.contains_key(&session), "charged after its end");
         let (core, share) = (self.core, self.share);
         let account = self.account(SessionRef { core, key: session });
         *account += i64::from(bytes);
@@ -343,7 +347,7 @@ impl Databases {
                 let payload = payload_of(args, &query, encoder);
                 Some(Ok(Some(DatabaseEvent::Failed(query.number, error.as_str().into(), payload))))
             }
-            Database::Offers(_) | Database::Full(_) => None,
+            Database::Offers(_) | Database::Full(_) | Database::Publishes(_) => None,
         }
     }
 }
@@ -390,6 +394,8 @@ pub(crate) struct World {
     now: Now,
     held: Held,
     decode_limits: DecodeLimits,
+    /// Of what databases have published.
+    last_position: u64,
 }
 
 impl World {
@@ -440,6 +446,7 @@ impl World {
             now,
             held: Held::None,
             decode_limits,
+            last_position: 0,
         }
     }
 
@@ -583,6 +590,15 @@ impl World {
                 let event = DatabaseEvent::Offer(RealmIndex(0), index, Arc::clone(&procedures));
                 core.router.handle_database(self.now, event, &mut core.recorder);
             }
+        } else if let Database::Publishes(publishes) = act {
+            self.last_position += 1;
+            let publication =
+                DatabasePublication { position: self.last_position, publish: publishes.as_str().into() };
+            let (realm, number) = (RealmIndex(0), self.last_position as u32);
+            let publications = Arc::new([publication]);
+            let batch = DatabaseBatch { realm, database: index, number, publications };
+            let core = &mut self.cores[usize::from(database) % usize::from(self.setup.cores)];
+            core.router.handle_database(self.now, DatabaseEvent::Publish(batch), &mut core.recorder);
         } else if let Database::Full(full) = act {
             self.cores.iter_mut().for_each(|core| core.recorder.databases.is_full = *full);
         } else {

@@ -80,6 +80,10 @@ impl Driver for Fake {
         let cancel = Arc::new(FakeCancel::default());
         Ok(Box::new(FakeConnection { server: Arc::clone(&self.server), cancel, is_broken: false }))
     }
+
+    fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
+        Ok(None)
+    }
 }
 
 fn nothing() -> OwnedPayload {
@@ -181,7 +185,7 @@ impl Stand {
         let options = PoolOptions { queue_max, queue_bytes_max: 1 << 20, refresh };
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&notices);
-        let notify = Box::new(move |notice: &Notice| heard.lock().unwrap().push(notice.clone()));
+        let notify = Arc::new(move |notice: &Notice| heard.lock().unwrap().push(notice.clone()));
         let names = (RealmIndex(0), DatabaseIndex(0));
         let pool = Pool::start(driver, names, options, wakers, notify).unwrap();
         let ends = meshes.into_iter().enumerate().map(|(core, mesh)| (mesh, pool.end(core))).collect();

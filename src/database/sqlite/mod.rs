@@ -4,6 +4,8 @@
 //! write. A call is stopped by `sqlite3_interrupt`, its time is watched by SQLite's progress handler.
 
 mod errors;
+mod outbox;
+mod publish;
 mod values;
 
 use std::path::PathBuf;
@@ -15,10 +17,12 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::{Batch, InterruptHandle, OpenFlags, Statement};
 
 use self::errors::{Failure, LastRaised, of_raised, of_sqlite};
+use self::outbox::{Committed, Outbox};
 use self::values::{Arguments, Writer};
-use super::{CallError, Cancel, Connection, Discovered, Driver, Problem, Results, own};
+use super::{CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Source, own};
 use crate::router::database::{Caller, Procedure, Query};
-use crate::wamp::codec::OwnedPayload;
+use crate::wamp::codec::{DecodeLimits, OwnedPayload};
+use crate::wamp::uri::UriLimits;
 
 /// The lanes of this driver.
 const WRITES: usize = 0;
@@ -69,6 +73,30 @@ pub struct Sqlite {
     pub procedures: Vec<Declared>,
     /// The longest result, or part of one, in bytes.
     pub result_bytes_max: usize,
+    /// What it publishes; `None` is nothing.
+    pub publishing: Option<Publishes>,
+    /// Wakes who reads what is published.
+    committed: Arc<Committed>,
+}
+
+/// That a database publishes, and what by itself.
+#[derive(Clone, Debug)]
+pub struct Publishes {
+    /// Tables whose changes are published, and to where.
+    pub watches: Vec<(String, String)>,
+    /// How long topics may be.
+    pub uri_limits: UriLimits,
+    /// How deep arguments may nest, and how long lists in options may be.
+    pub decode_limits: DecodeLimits,
+}
+
+impl Sqlite {
+    /// A database in a file; what it offers and publishes is to be said.
+    #[must_use]
+    pub fn new(path: PathBuf, readers: usize, result_bytes_max: usize) -> Self {
+        let (procedures, publishing, committed) = (Vec::new(), None, Arc::default());
+        Self { path, readers, procedures, result_bytes_max, publishing, committed }
+    }
 }
 
 /// What this driver keeps of a procedure.
@@ -103,6 +131,11 @@ impl Driver for Sqlite {
         let caller = Arc::new(Mutex::new(None));
         let deadline = Arc::new(Mutex::new(None));
         let raised = LastRaised::default();
+        if let Some(publishing) = &self.publishing {
+            let Publishes { uri_limits, decode_limits, .. } = *publishing;
+            let publishing = publish::Publishing { caller: Arc::clone(&caller), uri_limits, decode_limits };
+            publish::define(&connection, &publishing).map_err(problem)?;
+        }
         set_up(&mut connection, lane, (&caller, &raised), &deadline).map_err(problem)?;
         let interrupt = Arc::new(Interrupt(connection.get_interrupt_handle()));
         Ok(Box::new(Open {
@@ -112,9 +145,21 @@ impl Driver for Sqlite {
             raised,
             interrupt,
             declared: self.procedures.clone(),
+            committed: (lane == WRITES && self.publishing.is_some()).then(|| Arc::clone(&self.committed)),
+            publishes: self.publishing.is_some(),
+            watches: self.publishing.iter().flat_map(|it| it.watches.clone()).collect(),
             result_bytes_max: self.result_bytes_max,
             schema_version: None,
         }))
+    }
+
+    fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
+        let Some(Publishes { uri_limits, decode_limits, .. }) = self.publishing else { return Ok(None) };
+        let bounds = (uri_limits, decode_limits);
+        let outbox = Outbox::open(&self.path, Arc::clone(&self.committed), bounds).map_err(|error| {
+            Problem(format!("the database file {} cannot be opened: {error}", self.path.display()))
+        })?;
+        Ok(Some(Box::new(outbox)))
     }
 }
 
@@ -174,6 +219,10 @@ struct Open {
     raised: LastRaised,
     interrupt: Arc<Interrupt>,
     declared: Vec<Declared>,
+    /// Told of what this connection commits, if that may be published.
+    committed: Option<Arc<Committed>>,
+    publishes: bool,
+    watches: Vec<(String, String)>,
     result_bytes_max: usize,
     schema_version: Option<i64>,
 }
@@ -195,6 +244,9 @@ impl Open {
         if count == 0 {
             return Err("there is no statement in it".to_owned());
         }
+        // What it publishes is written, although SQLite cannot know.
+        let publishes = self.publishes && declared.sql.to_ascii_lowercase().contains("publish");
+        let is_read_only = is_read_only && !publishes;
         let (sql, shape) = (declared.sql.clone(), declared.shape);
         Ok(Prepared { sql, shape, is_read_only, is_single: count == 1 })
     }
@@ -219,6 +271,9 @@ impl Open {
         match result {
             Ok(payload) => {
                 self.connection.prepare_cached("commit")?.execute([])?;
+                if let Some(committed) = &self.committed {
+                    committed.notify();
+                }
                 Ok(payload)
             }
             failed => {
@@ -298,6 +353,16 @@ impl Connection for Open {
 
     fn discover(&mut self) -> Result<Discovered, Problem> {
         let mut discovered = Discovered::default();
+        if self.committed.is_some() {
+            // What procedures and triggers publish into is there before they are looked at.
+            let problem = |error: rusqlite::Error| Problem(format!("wamp_outbox cannot be made: {error}"));
+            self.connection.execute_batch(outbox::SCHEMA).map_err(problem)?;
+            for (table, topic) in &self.watches {
+                if let Err(problem) = outbox::watch(&self.connection, table, topic) {
+                    discovered.problems.push(format!("the table {table} is not watched: {problem}"));
+                }
+            }
+        }
         for declared in &self.declared {
             match self.prepare(declared) {
                 Ok(prepared) => discovered.procedures.push(Arc::new(Procedure {

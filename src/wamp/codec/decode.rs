@@ -457,6 +457,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
                 "trustlevel" => details.trustlevel = Some(field.unsigned()?),
                 "retained" => details.retained = field.boolean()?,
                 "_lost" => details.lost = field.unsigned()?,
+                "_event_id" => details.event_id = field.unsigned()?,
                 _ => passthru_or_skip(&mut details.passthru, key, field)?,
             }
             Ok(())
