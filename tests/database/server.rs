@@ -122,12 +122,51 @@ fn cluster() -> Arc<Folder> {
     folder
 }
 
+/// Ends a program and removes its folder when this process has ended without having done so: then nothing comes by the pipe
+/// any more. It does not wait for ever for one that nobody takes off the list of processes.
+const KEEPER: &str = r#"read -r _ && exit; kill -CONT $1; kill -QUIT $1; n=0
+while [ $n -lt 100 ] && kill -0 $1 2>/dev/null; do n=$((n + 1)); sleep 0.1; done; rm -rf "$2""#;
+
+/// A program that runs as long as this does, or shorter.
+#[derive(Debug)]
+struct Kept {
+    process: Child,
+    keeper: Child,
+}
+
+impl Kept {
+    fn new(process: Child, folder: &Path) -> Self {
+        let mut command = as_nobody(Path::new("/bin/sh"));
+        command.args(["-c", KEEPER, "keeper", &process.id().to_string()]).arg(folder);
+        let keeper = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        Self { process, keeper }
+    }
+
+    /// Ends it by a signal, and by force if that takes too long.
+    fn end(mut self, signal: Signal) {
+        let _ = kill_process(Pid::from_child(&self.process), signal);
+        let begun = Instant::now();
+        while self.process.try_wait().unwrap().is_none() {
+            if begun.elapsed() > PATIENCE {
+                let _ = self.process.kill();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        if let Some(mut pipe) = self.keeper.stdin.take() {
+            let _ = pipe.write_all(b"\n");
+        }
+        let _ = self.keeper.wait();
+    }
+}
+
 /// How a server is set up.
 #[derive(Debug, Default)]
 pub struct Setup {
     settings: Vec<(String, String)>,
     access: Vec<String>,
     certificates: Option<Arc<Certificates>>,
+    /// Where its data come from: the folder and port of another server.
+    primary: Option<(PathBuf, u16)>,
 }
 
 impl Setup {
@@ -140,6 +179,12 @@ impl Setup {
     /// A line of `pg_hba.conf`. If there is none, everybody is let in; the superuser always is, by the Unix socket.
     pub fn access(mut self, line: &str) -> Self {
         self.access.push(line.to_owned());
+        self
+    }
+
+    /// A standby that follows another server, which must let everybody in.
+    pub fn standby_of(mut self, primary: &Server) -> Self {
+        self.primary = Some((primary.directory().to_owned(), primary.port()));
         self
     }
 
@@ -164,7 +209,7 @@ impl Setup {
 pub struct Server {
     folder: Folder,
     port: u16,
-    process: Option<Child>,
+    process: Option<Kept>,
     /// They must outlive it.
     _certificates: Option<Arc<Certificates>>,
 }
@@ -177,9 +222,14 @@ impl Server {
 
     fn new(setup: Setup) -> Self {
         let folder = Folder::new();
-        let cluster = cluster();
-        let (from, data) = (cluster.path().join("data"), folder.path().join("data"));
-        run(as_nobody(Path::new("cp")).arg("-a").arg(from).arg(&data));
+        let data = folder.path().join("data");
+        if let Some((directory, port)) = &setup.primary {
+            let mut command = as_nobody(&program("pg_basebackup"));
+            command.args(["-R", "-X", "stream", "-c", "fast", "-U", "postgres", "-p", &port.to_string()]);
+            run(command.arg("-h").arg(directory).arg("-D").arg(&data));
+        } else {
+            run(as_nobody(Path::new("cp")).arg("-a").arg(cluster().path().join("data")).arg(&data));
+        }
         let port = free_port();
         let mut server = Self { folder, port, process: None, _certificates: setup.certificates };
         let socket = server.directory().display().to_string();
@@ -237,7 +287,7 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        self.process = Some(process);
+        self.process = Some(Kept::new(process, self.folder.path()));
     }
 
     pub fn port(&self) -> u16 {
@@ -280,7 +330,7 @@ impl Server {
     /// Its processes, the first one first.
     fn processes(&self) -> Vec<Pid> {
         let Some(process) = &self.process else { return Vec::new() };
-        let first = Pid::from_child(process);
+        let first = Pid::from_child(&process.process);
         let mut processes = vec![first];
         for entry in fs::read_dir("/proc").unwrap().flatten() {
             let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
@@ -331,14 +381,8 @@ impl Server {
     }
 
     fn end(&mut self, signal: Signal) {
-        let Some(mut process) = self.process.take() else { return };
-        let _ = kill_process(Pid::from_child(&process), signal);
-        let begun = Instant::now();
-        while process.try_wait().unwrap().is_none() {
-            if begun.elapsed() > PATIENCE {
-                let _ = process.kill();
-            }
-            std::thread::sleep(Duration::from_millis(10));
+        if let Some(process) = self.process.take() {
+            process.end(signal);
         }
     }
 }
@@ -357,9 +401,9 @@ fn append(path: &Path, text: &str) {
 /// PgBouncer of Debian's package `pgbouncer`, in front of a server, with any number of clients and a pool of five.
 #[derive(Debug)]
 pub struct Bouncer {
-    _folder: Folder,
+    process: Option<Kept>,
     port: u16,
-    process: Child,
+    _folder: Folder,
 }
 
 impl Bouncer {
@@ -395,7 +439,7 @@ impl Bouncer {
             assert!(ended.is_none() && begun.elapsed() < PATIENCE, "pgbouncer does not start: {}", log());
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { _folder: folder, port, process }
+        Self { process: Some(Kept::new(process, folder.path())), port, _folder: folder }
     }
 
     pub fn url(&self, user: &str) -> String {
@@ -405,8 +449,9 @@ impl Bouncer {
 
 impl Drop for Bouncer {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Some(process) = self.process.take() {
+            process.end(Signal::KILL);
+        }
     }
 }
 

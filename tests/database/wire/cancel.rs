@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{connect, soon, try_connect, value};
 use crate::database::server::{Certificates, Server, Setup};
-use crosspoint::database::postgres::wire::{Connection, Deadline, Error};
+use crosspoint::database::postgres::wire::{CancelHandle, Connection, Deadline, Error};
 
 /// Cancels from another thread, again and again, until the statement is over: the first request may come before the
 /// statement has begun.
@@ -46,6 +46,14 @@ fn what_runs_is_cancelled_over_every_way() {
         assert_eq!(error.sqlstate(), Some("57014"), "{text}: {error}");
         assert_eq!(value(&mut connection, "select 'fine'"), "fine", "the session lives");
     }
+}
+
+#[test]
+fn handles_go_to_other_threads_and_connections_too() {
+    fn may_be_shared<T: Send + Sync + Clone>() {}
+    fn may_be_given<T: Send>() {}
+    may_be_shared::<CancelHandle>();
+    may_be_given::<Connection>();
 }
 
 #[test]

@@ -309,6 +309,43 @@ fn what_drips_is_cut_off_by_the_deadline() {
 }
 
 #[test]
+fn what_comes_without_end_is_cut_off_by_the_deadline() {
+    let notice = message(b'N', b"SNOTICE\0C00000\0Mand on\0\0");
+    let row = [message(b'2', b""), message(b'D', &[0, 0]).repeat(100)].concat();
+    for (begin, again) in [(notice.clone(), notice), (row, message(b'D', &[0, 0]))] {
+        let (port, thread) = serve(move |stream| {
+            greet(stream);
+            let _ = stream.write_all(&begin);
+            let many = again.repeat(1000);
+            while stream.write_all(&many).is_ok() {}
+        });
+        let mut connection = Connection::connect(&to(port, ""), soon()).unwrap();
+        let short = || Deadline::after(Duration::from_millis(100));
+        let requests = connection.requests();
+        requests.bind("", "s1", &[], ResultFormat::Text).unwrap();
+        requests.execute("", 0).unwrap();
+        requests.sync();
+        let error = connection.drain(short(), usize::MAX).unwrap_err();
+        assert!(matches!(error, Error::TimedOut { .. }), "{error}");
+        let next = connection.next(short());
+        assert!(matches!(next, Ok(Event::Row(_)) | Err(Error::TimedOut { .. })), "{next:?}");
+        assert!(!connection.is_over());
+        drop(connection);
+        thread.join().unwrap();
+    }
+    let (port, thread) = serve(|stream| {
+        greet(stream);
+        let many = message(b'S', b"a\0b\0").repeat(1000);
+        while stream.write_all(&many).is_ok() {}
+    });
+    let mut connection = Connection::connect(&to(port, ""), soon()).unwrap();
+    let nothing = connection.wait_notification(Deadline::after(Duration::from_millis(100)));
+    assert_eq!(nothing.unwrap(), None);
+    drop(connection);
+    thread.join().unwrap();
+}
+
+#[test]
 fn a_session_without_a_key_says_that_it_cannot_be_cancelled() {
     let (port, thread) = serve(|stream| {
         startup(stream);

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use super::{settings, soon, try_connect, value};
-use crate::database::server::{Server, free_port};
+use crate::database::server::{Server, Setup, free_port};
 use crosspoint::database::postgres::wire::{Connection, Deadline, Error, Settings};
 
 #[test]
@@ -87,27 +87,43 @@ fn names_that_do_not_exist_are_told() {
 
 #[test]
 fn the_wanted_kind_of_server_is_found() {
-    let (writes, reads) = (Server::start(), Server::start());
-    reads.psql("alter system set default_transaction_read_only = on; select pg_reload_conf()");
-    // The reload reaches sessions that begin after it.
-    let readable = format!("{}?target_session_attrs=read-only", reads.url("postgres"));
-    let begun = Instant::now();
-    while try_connect(&readable).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(20));
+    let mut primary = Server::start();
+    let standby = Setup::default().standby_of(&primary).start();
+    let (first, second) = (primary.port(), standby.port());
+    let found = |ports: [u16; 2], target: &str| {
+        let [one, other] = ports;
+        let text = format!(
+            "host=127.0.0.1,127.0.0.1 port={one},{other} user=postgres target_session_attrs={target}"
+        );
+        try_connect(&text).map(|connection| connection.address())
+    };
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    for ports in [[first, second], [second, first]] {
+        assert_eq!(found(ports, "any").unwrap(), at(ports[0]));
+        for target in ["read-write", "primary"] {
+            assert_eq!(found(ports, target).unwrap(), at(first), "{target}");
+        }
+        for target in ["read-only", "standby", "prefer-standby"] {
+            assert_eq!(found(ports, target).unwrap(), at(second), "{target}");
+        }
     }
-    let both = format!("host=127.0.0.1,127.0.0.1 port={},{} user=postgres", reads.port(), writes.port());
-    for (target, port) in [
-        ("any", reads.port()),
-        ("read-write", writes.port()),
-        ("read-only", reads.port()),
-        ("primary", reads.port()),
-        ("prefer-standby", reads.port()),
-    ] {
-        let connection = try_connect(&format!("{both} target_session_attrs={target}")).unwrap();
-        assert_eq!(connection.address(), format!("127.0.0.1:{port}"), "{target}");
-    }
-    let error = try_connect(&format!("{both} target_session_attrs=standby")).unwrap_err();
+    assert_eq!(found([first, first], "prefer-standby").unwrap(), at(first), "there is no other");
+    let error = found([first, first], "standby").unwrap_err();
     assert!(matches!(&error, Error::Connect(attempts) if attempts.len() == 2), "{error}");
     assert!(error.to_string().contains("it is no standby"), "{error}");
+    assert!(found([second, second], "read-write").unwrap_err().to_string().contains("it is read-only"));
+    // The other one takes over.
+    primary.kill();
+    assert!(found([first, second], "read-write").is_err());
+    standby.psql("select pg_promote()");
+    assert_eq!(found([first, second], "read-write").unwrap(), at(second));
+}
+
+#[test]
+fn read_only_by_default_is_read_only() {
+    let server = Setup::default().setting("default_transaction_read_only", "on").start();
+    let url = |target: &str| format!("{}?target_session_attrs={target}", server.url("postgres"));
+    try_connect(&url("read-only")).unwrap();
+    try_connect(&url("primary")).unwrap();
+    assert!(try_connect(&url("read-write")).is_err());
 }

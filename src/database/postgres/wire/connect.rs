@@ -363,3 +363,54 @@ fn check_target(
 
 const READ_ONLY: &str = "show transaction_read_only";
 const STANDBY: &str = "select case when pg_catalog.pg_is_in_recovery() then 'on' else 'off' end";
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::Keepalive;
+    use super::*;
+
+    #[test]
+    fn sockets_notice_who_is_gone() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = Address::Tcp(listener.local_addr().unwrap());
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let keepalive =
+            Keepalive { idle: Duration::from_secs(7), interval: Duration::from_secs(5), count: 4 };
+        let stream = dial(&address, Some(keepalive), Duration::from_secs(9), deadline).unwrap();
+        let socket = stream.socket();
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), keepalive.idle);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), keepalive.interval);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), keepalive.count);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(9)));
+        let stream = dial(&address, None, Duration::ZERO, deadline).unwrap();
+        assert!(!stream.socket().keepalive().unwrap());
+        assert_eq!(stream.socket().tcp_user_timeout().unwrap(), None, "a busy server is not given up");
+    }
+
+    #[test]
+    fn time_is_shared_between_addresses() {
+        let settings = |text: &str| Settings::parse(text, &std::collections::BTreeMap::new()).unwrap();
+        let own = |text: &str, left| {
+            let deadline = Deadline::after(Duration::from_secs(60));
+            own_deadline(&settings(text), deadline, left).remaining().unwrap().as_secs_f64()
+        };
+        // A machine that stands still for ten seconds takes nothing from what these tell.
+        assert!((10.0..=20.0).contains(&own("user=u", 3)));
+        assert!((50.0..=60.0).contains(&own("user=u", 1)));
+        assert!(own("user=u connect_timeout=5", 3) <= 5.0);
+        assert!((10.0..=20.0).contains(&own("user=u connect_timeout=50", 3)));
+    }
+
+    #[test]
+    fn the_resolver_has_a_deadline() {
+        let late = resolve("localhost", 5432, Deadline::after(Duration::ZERO));
+        assert!(matches!(late, Ok(_) | Err(Error::TimedOut { .. })), "{late:?}");
+        let found = resolve("localhost", 5432, Deadline::after(Duration::from_secs(60))).unwrap();
+        assert!(found.iter().all(|address| address.port() == 5432 && address.ip().is_loopback()));
+        assert!(matches!(
+            dial(&Address::Unix("/x".into()), None, Duration::ZERO, Deadline::after(Duration::ZERO)),
+            Err(Error::TimedOut { .. })
+        ));
+    }
+}

@@ -21,6 +21,9 @@ const PARAMETERS_MAX: usize = 128;
 /// Until somebody is let in nothing is said that is longer.
 pub(super) const GREETING_BYTES_MAX: usize = 64 << 10;
 
+/// What [`Connection::next`] waits for.
+const ANSWER: &str = "the answer of the database";
+
 /// An open session. It belongs to one thread at a time.
 pub struct Connection {
     pub(super) stream: Stream,
@@ -152,7 +155,8 @@ impl Connection {
         self.guard(sent)
     }
 
-    /// The next answer. Each group ends with [`Event::Ready`], an error in it or not.
+    /// The next answer. Each group ends with [`Event::Ready`], an error in it or not. One that has arrived is given whatever
+    /// the deadline is.
     ///
     /// # Errors
     /// The deadline passed, and this can be called again; nothing is asked; or the connection is over.
@@ -162,11 +166,12 @@ impl Connection {
             return Err(Error::Misuse("an answer was waited for, and nothing is asked"));
         }
         let (frame, given) = loop {
-            let frame = self.frame(deadline, "the answer of the database")?;
+            let frame = self.frame(deadline, ANSWER)?;
             let outcome = self.handle(&frame);
             match self.guard(outcome)? {
                 Outcome::Given(given) => break (frame, given),
-                Outcome::SeenTo => {}
+                // A server that notices without end ends here.
+                Outcome::SeenTo => deadline.check(ANSWER)?,
             }
         };
         let body = self.inbox.body(&frame);
@@ -212,6 +217,9 @@ impl Connection {
             bytes = bytes.saturating_add(frame.left_out.unwrap_or_else(|| frame.body.len()));
             let outcome = self.handle(&frame);
             self.guard(outcome)?;
+            if !self.requests.expected.is_empty() {
+                deadline.check("what is left of an answer")?;
+            }
             if bytes > bytes_max && !self.requests.expected.is_empty() {
                 return Err(Error::TooLarge { what: "what is left of an answer", bytes, bytes_max });
             }
@@ -263,6 +271,9 @@ impl Connection {
             };
             let outcome = self.handle(&frame);
             self.guard(outcome)?;
+            if self.notifications.is_empty() && deadline.remaining().is_none() {
+                return Ok(None);
+            }
         }
     }
 

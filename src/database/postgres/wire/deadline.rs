@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::error::Error;
+
 /// A year, for durations that no clock can add.
 const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -22,6 +24,11 @@ impl Deadline {
     pub fn remaining(self) -> Option<Duration> {
         let left = self.0.saturating_duration_since(now());
         (!left.is_zero()).then_some(left)
+    }
+
+    /// An error when it has passed.
+    pub(super) fn check(self, waiting_for: &'static str) -> Result<(), Error> {
+        self.remaining().map(drop).ok_or(Error::TimedOut { waiting_for })
     }
 
     /// The earlier one of this and so long from now.

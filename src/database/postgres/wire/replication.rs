@@ -65,6 +65,7 @@ impl Connection {
                 Message::Error(error) => return Err(Error::Server(error)),
                 Message::Notice(_) | Message::Parameter { .. } => {
                     self.handle(&frame)?;
+                    deadline.check("the stream of the log to begin")?;
                 }
                 _ => {
                     return Err(Error::protocol(format!(
@@ -107,6 +108,7 @@ impl Replication {
                 _ => {
                     let handled = self.connection.handle(&frame).map(drop);
                     self.connection.guard(handled)?;
+                    deadline.check("the stream of the log")?;
                 }
             }
         };
@@ -165,6 +167,9 @@ impl Replication {
         // What is under way comes first, then the end of the stream, then that of the command.
         while !self.ended {
             self.next(deadline)?;
+            if !self.ended {
+                deadline.check("the end of the stream of the log")?;
+            }
         }
         let mut connection = self.connection;
         debug_assert_eq!(connection.requests.expected.front(), Some(&Expected::Query));

@@ -48,7 +48,8 @@ impl From<Column<'_>> for OwnedColumn {
 }
 
 impl Connection {
-    /// Prepares a statement. Types that are not given, or 0, the server infers.
+    /// Prepares a statement. Types that are not given, or 0, the server infers. Its name is `s` and a number: who names
+    /// statements by [`super::Requests::parse`] takes others.
     ///
     /// # Errors
     /// The server refused it; the deadline passed, and answers are still to come ([`Connection::drain`]); or the
@@ -152,6 +153,7 @@ impl Connection {
                 Event::RowTooLarge { bytes } => too_large = Some(bytes),
                 event => on_event(event),
             }
+            deadline.check("a statement")?;
         }
         match (refused, too_large) {
             (Some(error), _) => Err(Error::Server(error)),

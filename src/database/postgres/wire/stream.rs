@@ -60,6 +60,11 @@ impl Stream {
         Self { socket, tls: None, receive_timeout: None, send_over: false }
     }
 
+    #[cfg(test)]
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Whether what is said here is encrypted.
     pub(super) fn is_encrypted(&self) -> bool {
         self.tls.is_some()

@@ -43,7 +43,9 @@ pub struct Settings {
     pub connect_timeout: Option<Duration>,
     /// When the kernel asks a silent peer whether it is still there.
     pub keepalive: Option<Keepalive>,
-    /// After how long a peer that acknowledges nothing of what was sent is given up.
+    /// After how long the kernel gives up a peer that takes nothing of what was sent; zero leaves that to the deadlines of
+    /// those who wait, and is the default: a server that is busy with one call takes no more of those behind it once its
+    /// buffers are full, and would be given up as well.
     pub user_timeout: Duration,
     /// Whether the password may be sent as it is to a server that asks for it over an open network.
     pub cleartext_password: bool,
@@ -278,7 +280,7 @@ impl Settings {
                 .unwrap_or(usual.count),
         };
         let seconds = values.number("connect_timeout", 0, 0, 86_400)?;
-        let user_timeout = values.number("tcp_user_timeout", 30_000, 0, 86_400_000)?;
+        let user_timeout = values.number("tcp_user_timeout", 0, 0, 86_400_000)?;
         let bytes = values.number(
             "message_bytes_max",
             MESSAGE_BYTES_MAX as u64,
