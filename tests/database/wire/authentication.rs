@@ -147,6 +147,10 @@ fn certificates_are_looked_at_as_far_as_asked() {
 
     let server = with_tls("itself", &certificates);
     try_connect(&url(&server, &format!("sslmode=verify-full&sslrootcert={itself}"))).unwrap();
+    // Trusted, but by another name; the one in its subject is none.
+    let text = url(&server, &format!("sslmode=verify-full&sslrootcert={itself}&hostaddr=127.0.0.1"));
+    let found = problem(&text.replacen("127.0.0.1", "itself", 1));
+    assert!(found.contains("another host") && found.contains("subjectAltName"), "{found}");
     let found = problem(&url(&server, &full));
     assert!(found.contains("signed itself"), "another one is not trusted: {found}");
     let error = try_connect(&url(&server, "sslmode=verify-ca&sslrootcert=/nowhere/ca.crt")).unwrap_err();

@@ -10,31 +10,43 @@ use crosspoint::database::postgres::wire::{Connection, Deadline, Error, Event, R
 #[test]
 fn last_words_are_heard() {
     let server = Server::start();
-    let mut connection = connect(&server);
-    let mut idle = connect(&server);
-    let kill = format!(
-        "select pg_terminate_backend(pid) from pg_stat_activity where pid in ({}, {})",
-        connection.process_id(),
-        idle.process_id()
-    );
+    let mut busy = connect(&server);
+    let local = format!("host={} port={} user=postgres", server.directory().display(), server.port());
+    let mut idle: Vec<_> = (0..3).flat_map(|_| [connect(&server), try_connect(&local).unwrap()]).collect();
+    let mut fine = connect(&server);
     let waiting = std::thread::spawn(move || {
-        let error = connection.simple_query("select pg_sleep(600)", soon(), |_| {}).unwrap_err();
-        (error, connection)
+        let error = busy.simple_query("select pg_sleep(600)", soon(), |_| {}).unwrap_err();
+        (error, busy)
     });
     let begun = Instant::now();
-    while server.psql("select count(*) from pg_stat_activity where query like '%pg_sleep(600)'") == "0" {
+    while value(&mut fine, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'") == "0" {
         assert!(begun.elapsed() < Duration::from_secs(60));
     }
-    server.psql(&kill);
-    let (error, mut connection) = waiting.join().unwrap();
+    for connection in &mut idle {
+        connection.hear().unwrap();
+    }
+    let others = "from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid()";
+    value(&mut fine, &format!("select count(pg_terminate_backend(pid)) {others}"));
+    let (error, mut busy) = waiting.join().unwrap();
     assert!(matches!(&error, Error::Closed { .. }) && error.ends_connection(), "{error:?}");
     assert_eq!(error.sqlstate(), Some("57P01"));
-    assert!(connection.is_over());
-    let again = connection.ping(soon()).unwrap_err();
-    assert_eq!(again.sqlstate(), Some("57P01"), "it goes on saying why");
-    // Nothing was asked, so they are heard when somebody listens.
-    let error = idle.wait_notification(soon()).unwrap_err();
-    assert_eq!(error.sqlstate(), Some("57P01"), "{error}");
+    assert!(busy.is_over());
+    assert_eq!(busy.ping(soon()).unwrap_err().sqlstate(), Some("57P01"), "it goes on saying why");
+    while value(&mut fine, &format!("select count(*) {others}")) != "0" {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+    }
+    // Nothing was asked of these. Each hears it in its way, those that send something first as well.
+    let ways: [fn(&mut Connection) -> Error; 3] = [
+        |connection| connection.hear().unwrap_err(),
+        |connection| connection.wait_notification(soon()).unwrap_err(),
+        |connection| connection.simple_query("select 1", soon(), |_| {}).unwrap_err(),
+    ];
+    for (index, connection) in idle.iter_mut().enumerate() {
+        let error = ways[index / 2](connection);
+        assert_eq!(error.sqlstate(), Some("57P01"), "{index}: {error}");
+    }
+    fine.hear().unwrap();
+    assert_eq!(value(&mut fine, "select 'fine'"), "fine");
 }
 
 #[test]

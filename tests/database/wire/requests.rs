@@ -98,6 +98,33 @@ fn a_group_is_one_transaction_and_leaves_no_identity() {
 }
 
 #[test]
+fn settings_of_a_group_hold_for_its_call_alone() {
+    let server = Server::start();
+    server.psql("create table item (id int)");
+    let mut connection = connect(&server);
+    let mut prepare = |sql: &str| connection.prepare(sql, &[], soon()).unwrap().name;
+    let timeout = prepare("select set_config('statement_timeout', '100', true)");
+    let read_only = prepare("select set_config('transaction_read_only', 'on', true)");
+    let sleep = prepare("select pg_sleep(600)");
+    let insert = prepare("insert into item values (1)");
+    for (first, second) in [(&timeout, &sleep), (&read_only, &insert), (&timeout, &insert)] {
+        let requests = connection.requests();
+        for name in [first, second] {
+            requests.bind("", name, &[], ResultFormat::Text).unwrap();
+            requests.execute("", 0).unwrap();
+        }
+        requests.sync();
+    }
+    connection.send().unwrap();
+    let ends = |words: Vec<String>| words[words.len() - 2..].join(", ");
+    assert_eq!(ends(group(&mut connection)), "error 57014, Idle", "it took longer than it may");
+    assert_eq!(ends(group(&mut connection)), "error 25006, Idle", "it wrote where it may only read");
+    assert_eq!(group(&mut connection)[4..], ["INSERT 0 1", "Idle"]);
+    assert_eq!(value(&mut connection, "show statement_timeout"), "0");
+    assert_eq!(value(&mut connection, "show transaction_read_only"), "off");
+}
+
+#[test]
 fn errors_have_all_their_fields() {
     let server = Server::start();
     server.psql("create schema api; create table api.item (id int, constraint positive check (id > 0))");

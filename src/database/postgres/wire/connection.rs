@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use postgres_protocol::message::frontend;
 
@@ -16,6 +17,8 @@ use super::stream::Stream;
 /// How many notifications and notices wait to be taken; what comes beyond is counted.
 const NOTIFICATIONS_MAX: usize = 1024;
 const NOTICES_MAX: usize = 64;
+/// So much is heard at a time of what comes unasked: somebody wants the connection.
+const UNASKED_MAX: usize = 10_000;
 /// PostgreSQL reports some fifteen; a pooler may add its own.
 const PARAMETERS_MAX: usize = 128;
 /// Until somebody is let in nothing is said that is longer.
@@ -252,6 +255,25 @@ impl Connection {
         self.check_idle()?;
         self.requests.sync();
         self.drain(deadline, usize::MAX).map(drop)
+    }
+
+    /// Hears what has come unasked while nothing was asked, without waiting: that the server has ended the session above
+    /// all. Who takes a connection out of a pool does this first, so that nothing is sent to nobody.
+    ///
+    /// # Errors
+    /// Something is still asked, or the connection is over.
+    pub fn hear(&mut self) -> Result<(), Error> {
+        self.check_idle()?;
+        for _ in 0..UNASKED_MAX {
+            let frame = match self.frame(Deadline::after(Duration::ZERO), "what comes unasked") {
+                Ok(frame) => frame,
+                Err(Error::TimedOut { .. }) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let outcome = self.handle(&frame);
+            self.guard(outcome)?;
+        }
+        Ok(())
     }
 
     /// Waits for a notification, or none when the deadline passes.

@@ -6,7 +6,7 @@
 //!                                         │  send()                         one write; it never waits
 //!                                         │  next(deadline)                 Event after Event; rows are borrowed
 //!                                         ├─ drain                          what is left of abandoned answers
-//!                                         ├─ wait_notification
+//!                                         ├─ hear, wait_notification, ping  what comes unasked
 //!                                         ├─ cancel_handle()                for another thread
 //!                                         └─ into_replication               START_REPLICATION
 //! ```

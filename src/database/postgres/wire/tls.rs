@@ -175,7 +175,10 @@ pub(super) fn explain(error: &rustls::Error) -> String {
                     .to_owned()
             }
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                format!("the server's certificate is for another host: {problem}; connect by a name that it has")
+                format!(
+                    "the server's certificate is for another host: {problem}; connect by a name that it has as \
+                     subjectAltName, which a common name (CN) is not"
+                )
             }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 format!("the server's certificate has expired: {problem}")
