@@ -7,11 +7,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::disallowed_methods, reason = "a server is waited for in real time")]
 
-mod harness;
-
 mod database {
-    #[allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
-    mod schema_server;
+    mod server;
 
     mod schema;
     mod schema_calls;

@@ -1,13 +1,28 @@
 //! A database with the schema `wamp`, and what the tests do with it.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crosspoint::database::postgres::install::{Options, Plan};
 use postgres::error::SqlState;
 use postgres::fallible_iterator::FallibleIterator;
-use postgres::{Client, Row};
+use postgres::{Client, NoTls, Row};
 
-use super::schema_server::{SUPERUSER, Server};
+use super::server::{PATIENCE, Server, Setup};
+
+const SUPERUSER: &str = "postgres";
+
+/// One server for all tests of this process, which ends with it.
+fn shared() -> &'static Server {
+    static SHARED: OnceLock<Server> = OnceLock::new();
+    SHARED.get_or_init(Server::start)
+}
+
+fn connect(server: &Server, user: &str, database: &str) -> Client {
+    let mut config = postgres::Config::new();
+    config.host_path(server.directory()).port(server.port()).user(user).dbname(database);
+    config.connect_timeout(PATIENCE).connect(NoTls).unwrap()
+}
 
 /// A database of one test. Roles belong to the whole server, so their names begin with the database's.
 pub(super) struct Database {
@@ -26,14 +41,14 @@ pub(super) struct Refusal {
 
 impl Database {
     /// Empty, owned by a role of its own that is no superuser.
-    pub(super) fn empty() -> Option<Self> {
-        Server::shared().map(Self::empty_on)
+    pub(super) fn empty() -> Self {
+        Self::empty_on(shared())
     }
 
     fn empty_on(server: &'static Server) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let database = Self { server, name: format!("t{}", COUNT.fetch_add(1, Ordering::Relaxed)) };
-        let mut client = server.connect(SUPERUSER, "postgres");
+        let mut client = connect(server, SUPERUSER, "postgres");
         database.create_role(&mut client, "owner");
         let name = &database.name;
         client
@@ -43,15 +58,15 @@ impl Database {
     }
 
     /// With the newest version installed, the role `router` trusted, and `ann`, who may publish below `com.shop.`.
-    pub(super) fn installed() -> Option<Self> {
-        Server::shared().map(Self::installed_on)
+    pub(super) fn installed() -> Self {
+        Self::installed_on(shared())
     }
 
     /// As [`Database::installed`], on a server where nothing else goes on.
-    pub(super) fn alone() -> Option<Self> {
+    pub(super) fn alone() -> Self {
+        let server = Setup::default().setting("autovacuum", "off").start();
         // It ends with the process.
-        let server = Server::start(&["autovacuum = off"])?;
-        Some(Self::installed_on(Box::leak(Box::new(server))))
+        Self::installed_on(Box::leak(Box::new(server)))
     }
 
     fn installed_on(server: &'static Server) -> Self {
@@ -80,11 +95,11 @@ impl Database {
     }
 
     pub(super) fn superuser(&self) -> Client {
-        self.server.connect(SUPERUSER, &self.name)
+        connect(self.server, SUPERUSER, &self.name)
     }
 
     pub(super) fn connect(&self, role: &str) -> Client {
-        self.server.connect(&self.role(role), &self.name)
+        connect(self.server, &self.role(role), &self.name)
     }
 
     /// A connection that drains, and its epoch.

@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::schema::{Database, claim, notified, refusal, refusal_of, value};
-use crate::harness::PATIENCE;
+use super::server::PATIENCE;
 
-fn prepared() -> Option<Database> {
-    let database = Database::installed()?;
+fn prepared() -> Database {
+    let database = Database::installed();
     let mut owner = database.connect("owner");
     for action in ["subscribe", "register", "call"] {
         database.allow(&mut owner, "ann", action, "com.shop.", "prefix");
@@ -22,12 +22,12 @@ fn prepared() -> Option<Database> {
              CREATE PROCEDURE app.work(a int) LANGUAGE sql AS ''",
         )
         .unwrap();
-    Some(database)
+    database
 }
 
 #[test]
 fn registrations_are_kept_for_the_router() {
-    let Some(database) = prepared() else { return };
+    let database = prepared();
     let mut ann = database.connect("ann");
     let mut router = database.connect("router");
     router.batch_execute("LISTEN wamp_schema").unwrap();
@@ -66,7 +66,7 @@ fn registrations_are_kept_for_the_router() {
 
 #[test]
 fn subscriptions_are_kept_for_the_router() {
-    let Some(database) = prepared() else { return };
+    let database = prepared();
     let mut ann = database.connect("ann");
     let mut router = database.connect("router");
     router.batch_execute("LISTEN wamp_schema").unwrap();
@@ -101,7 +101,7 @@ fn subscriptions_are_kept_for_the_router() {
 
 #[test]
 fn events_that_failed_for_good_are_kept() {
-    let Some(database) = prepared() else { return };
+    let database = prepared();
     let (mut router, epoch) = database.lead();
     let sql =
         "SELECT wamp.bury('app.on_event', 'com.shop.a', '[1]', '{}', '{\"publication\": 1}', 'boom', 5)";
@@ -116,7 +116,7 @@ fn events_that_failed_for_good_are_kept() {
 
 #[test]
 fn calls_go_out_with_their_transaction_and_are_answered_once() {
-    let Some(database) = prepared() else { return };
+    let database = prepared();
     let mut ann = database.connect("ann");
     let sql = "SELECT wamp.call_async('com.shop.add', '[1, 2]', '{\"k\": 3}', 'app.on_result(jsonb, jsonb, jsonb, jsonb)')";
     ann.batch_execute(&format!("BEGIN; {sql}; ROLLBACK")).unwrap();
@@ -170,7 +170,7 @@ fn answer_one(database: &Database, answer: &str) {
 
 #[test]
 fn calls_that_wait_get_their_answer() {
-    let Some(database) = prepared() else { return };
+    let database = prepared();
     for isolation in ["read committed", "repeatable read", "serializable"] {
         let mut ann = database.connect("ann");
         ann.batch_execute(&format!("SET default_transaction_isolation = '{isolation}'")).unwrap();
@@ -204,7 +204,7 @@ fn calls_that_wait_get_their_answer() {
 
 #[test]
 fn calls_that_wait_do_so_for_their_time_and_outside_of_transactions() {
-    let Some(database) = prepared() else { return };
+    let database = prepared();
     let mut ann = database.connect("ann");
     let refused = refusal(&mut ann, "CALL wamp.call_wait('com.shop.add', '[]', '{}', timeout_ms => 30)");
     assert_eq!((refused.code.as_str(), refused.hint.as_deref()), ("WA000", Some("wamp.error.timeout")));

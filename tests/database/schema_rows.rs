@@ -3,8 +3,8 @@
 use super::schema::{Database, assert_denied, claim, refusal, value};
 
 /// A schema `app` of the role `maker`, who may publish below `com.shop.`, and whose tables `writer` may change.
-fn with_tables(sql: &str) -> Option<Database> {
-    let database = Database::installed()?;
+fn with_tables(sql: &str) -> Database {
+    let database = Database::installed();
     let (mut owner, mut superuser) = (database.connect("owner"), database.superuser());
     database.create_role(&mut superuser, "maker");
     database.create_role(&mut superuser, "writer");
@@ -13,7 +13,7 @@ fn with_tables(sql: &str) -> Option<Database> {
     superuser.batch_execute(&format!("CREATE SCHEMA app AUTHORIZATION {maker}")).unwrap();
     let grants = "GRANT USAGE ON SCHEMA app TO PUBLIC; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA app TO PUBLIC";
     database.connect("maker").batch_execute(&format!("SET search_path = app; {sql}; {grants}")).unwrap();
-    Some(database)
+    database
 }
 
 /// Topics and kwargs of what waits.
@@ -28,11 +28,7 @@ fn event(topic: &str, kwargs: &str) -> (String, String) {
 
 #[test]
 fn changes_of_rows_are_events() {
-    let Some(database) =
-        with_tables("CREATE TABLE item (id int PRIMARY KEY, name text, price numeric(10, 2))")
-    else {
-        return;
-    };
+    let database = with_tables("CREATE TABLE item (id int PRIMARY KEY, name text, price numeric(10, 2))");
     let mut maker = database.connect("maker");
     maker.batch_execute("SELECT wamp.watch('app.item', 'com.shop.item')").unwrap();
     // The one who writes may not publish: the one who watches was asked.
@@ -73,7 +69,7 @@ fn changes_of_rows_are_events() {
 
 #[test]
 fn only_chosen_columns_are_shown() {
-    let Some(database) = with_tables("CREATE TABLE item (id int, name text, secret text)") else { return };
+    let database = with_tables("CREATE TABLE item (id int, name text, secret text)");
     let mut maker = database.connect("maker");
     maker.batch_execute("SELECT wamp.watch('app.item', 'com.shop.item', '{id,name}')").unwrap();
     maker.batch_execute("SELECT wamp.watch('app.item', 'com.shop.number', '{id}')").unwrap();
@@ -107,7 +103,7 @@ fn names_are_names_and_never_statements() {
     let sql = format!(
         "CREATE TABLE precious (); CREATE TABLE \"{quoted}\" (\"{quoted}\" int, \"a'b\" app.m, plain text); "
     );
-    let Some(database) = with_tables(&format!("CREATE TYPE m AS ENUM ('x', 'y'); {sql}")) else { return };
+    let database = with_tables(&format!("CREATE TYPE m AS ENUM ('x', 'y'); {sql}"));
     let mut maker = database.connect("maker");
     let topic = "com.shop.');DROP/**/TABLE/**/app.precious;--";
     maker
@@ -141,7 +137,7 @@ fn names_are_names_and_never_statements() {
 
 #[test]
 fn triggers_made_by_hand_ask_the_rules() {
-    let Some(database) = with_tables("CREATE TABLE item (id int)") else { return };
+    let database = with_tables("CREATE TABLE item (id int)");
     let mut maker = database.connect("maker");
     let trigger = |topic: &str| {
         format!(
@@ -200,7 +196,7 @@ fn rows_of_partitions_are_rows_of_the_table() {
     let tables = "CREATE TABLE sale (day int, n int) PARTITION BY RANGE (day); \
                   CREATE TABLE early PARTITION OF sale FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (day); \
                   CREATE TABLE first PARTITION OF early FOR VALUES FROM (0) TO (5)";
-    let Some(database) = with_tables(tables) else { return };
+    let database = with_tables(tables);
     database.connect("maker").batch_execute("SELECT wamp.watch('app.sale', 'com.shop.sale')").unwrap();
     database.connect("writer").batch_execute("INSERT INTO app.sale VALUES (1, 2)").unwrap();
     let kwargs = r#"{"op": "insert", "new": {"n": 2, "day": 1}, "table": "app.first"}"#;
@@ -209,7 +205,7 @@ fn rows_of_partitions_are_rows_of_the_table() {
 
 #[test]
 fn a_long_row_does_not_stop_who_writes_it() {
-    let Some(database) = with_tables("CREATE TABLE item (id int, content text)") else { return };
+    let database = with_tables("CREATE TABLE item (id int, content text)");
     let mut maker = database.connect("maker");
     maker.batch_execute("SELECT wamp.watch('app.item', 'com.shop.item')").unwrap();
     let mut writer = database.connect("writer");
@@ -231,7 +227,7 @@ fn casts_of_users_are_not_called_with_the_rights_of_the_owner() {
          CREATE CAST (bait AS json) WITH FUNCTION spring(bait); \
          CREATE TYPE pair AS (a int, b bait); \
          CREATE TABLE item (id int, b bait, list bait[], p pair, years age, m mood, empty mood, big numeric)";
-    let Some(database) = with_tables(tables) else { return };
+    let database = with_tables(tables);
     let mut maker = database.connect("maker");
     // It does what it is for: the trap is set.
     assert!(refusal(&mut maker, "SELECT to_jsonb('cheese'::app.bait)").message.contains("permission denied"));

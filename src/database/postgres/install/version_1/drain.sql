@@ -56,7 +56,9 @@ BEGIN
        AND NOT pg_try_advisory_lock(2002873712, 1) THEN
         RETURN;
     END IF;
-    RETURN QUERY UPDATE wamp.drain SET epoch = drain.epoch + 1, leader = router, led_at = clock_timestamp()
+    RETURN QUERY UPDATE wamp.drain SET epoch = drain.epoch + 1, leader = router, led_at = clock_timestamp(),
+                                       -- Numbers of transactions may be those of another server, by way of a backup.
+                                       floor_next = NULL, floor_horizon = NULL
                  RETURNING drain.epoch, drain.last, drain.sent, drain.pruned;
 END
 $$;
@@ -115,17 +117,39 @@ RETURNS TABLE (id bigint, "position" bigint, kind text, uri text, args json, kwa
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-    last_position bigint;
-    now_epoch bigint;
+    progress wamp.drain;
+    drawn bigint;
 BEGIN
     PERFORM wamp.require_read_committed(), wamp.require_leader(claim.epoch);
+    -- Whoever has drawn an id by now had a number before, which is smaller than the one that this transaction gets later.
+    SELECT last_value INTO drawn FROM wamp.outbox_id_seq;
+    SELECT * INTO progress FROM wamp.drain;
+    IF drawn < progress.floor THEN
+        -- Somebody has made the ids begin anew.
+        UPDATE wamp.drain SET floor = 0, floor_next = NULL RETURNING * INTO progress;
+    END IF;
     -- A look that finds nothing must not write: it would wait for the disk.
-    IF NOT EXISTS (SELECT FROM wamp.outbox WHERE outbox.position IS NULL AND outbox.set_aside IS NULL) THEN
+    IF NOT EXISTS (SELECT FROM wamp.outbox
+                    WHERE outbox.position IS NULL AND outbox.set_aside IS NULL AND outbox.id > progress.floor) THEN
         RETURN;
     END IF;
-    SELECT drain.last, drain.epoch INTO last_position, now_epoch FROM wamp.drain FOR UPDATE;
-    IF now_epoch <> claim.epoch THEN
+    IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
+        drawn := NULL;
+    END IF;
+    SELECT * INTO progress FROM wamp.drain FOR UPDATE;
+    IF progress.epoch <> claim.epoch THEN
         PERFORM wamp.require_leader(claim.epoch);
+    END IF;
+    -- By one snapshot: all that may have drawn these ids have ended, and none of their rows waits.
+    IF progress.floor_next IS NOT NULL AND pg_snapshot_xmin(pg_current_snapshot()) > progress.floor_horizon AND NOT EXISTS (
+        SELECT FROM wamp.outbox WHERE outbox.position IS NULL AND outbox.set_aside IS NULL
+                                  AND outbox.id > progress.floor AND outbox.id <= progress.floor_next) THEN
+        progress.floor := progress.floor_next;
+        progress.floor_next := NULL;
+    END IF;
+    IF progress.floor_next IS NULL AND drawn IS NOT NULL THEN
+        progress.floor_next := drawn;
+        progress.floor_horizon := pg_current_xact_id();
     END IF;
     -- Positions must not be lost once they are dispatched, whatever this role or database is set to.
     IF current_setting('synchronous_commit') = 'off' THEN
@@ -135,7 +159,7 @@ BEGIN
     WITH candidate AS MATERIALIZED (
         SELECT outbox.id, outbox.bytes, outbox.bytes > row_bytes_max AS too_long
           FROM wamp.outbox
-         WHERE outbox.position IS NULL AND outbox.set_aside IS NULL
+         WHERE outbox.position IS NULL AND outbox.set_aside IS NULL AND outbox.id > progress.floor
          ORDER BY outbox.id
          LIMIT rows_max
            FOR UPDATE SKIP LOCKED
@@ -147,11 +171,13 @@ BEGIN
         WINDOW before_and_this AS (ORDER BY candidate.id)
     ), taken AS (
         -- In order, up to the first that is too much: none is passed over.
-        SELECT measured.id, too_long, CASE WHEN NOT too_long THEN last_position + place END AS given
+        SELECT measured.id, too_long, CASE WHEN NOT too_long THEN progress.last + place END AS given
           FROM measured
          WHERE coalesce(bytes_upto, 0) <= bytes_max OR place = 1
     ), counted AS (
-        UPDATE wamp.drain SET last = drain.last + (SELECT count(*) FROM taken WHERE NOT too_long)
+        UPDATE wamp.drain SET last = drain.last + (SELECT count(*) FROM taken WHERE NOT too_long),
+                              floor = progress.floor, floor_next = progress.floor_next,
+                              floor_horizon = progress.floor_horizon
     ), updated AS (
         UPDATE wamp.outbox
            SET position = taken.given,
@@ -228,6 +254,8 @@ $$;
 CREATE OR REPLACE FUNCTION wamp.retry(id bigint) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    -- First, so that no claim passes over the row meanwhile.
+    UPDATE wamp.drain SET floor = least(floor, retry.id - 1), floor_next = NULL;
     UPDATE wamp.outbox SET set_aside = NULL WHERE outbox.id = retry.id AND outbox.set_aside IS NOT NULL;
     RETURN FOUND;
 END
@@ -325,9 +353,13 @@ $$;
 -- How much waits for a position, and for its dispatch; since when; and what was set aside. Counts no further than 1,000,000.
 CREATE OR REPLACE FUNCTION wamp.backlog(OUT waiting bigint, OUT unsent bigint, OUT oldest timestamptz, OUT set_aside bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT (SELECT count(*) FROM (SELECT FROM wamp.outbox WHERE position IS NULL AND outbox.set_aside IS NULL LIMIT 1000000) AS w),
+    SELECT (SELECT count(*) FROM (SELECT FROM wamp.outbox
+                                            WHERE position IS NULL AND outbox.set_aside IS NULL
+                                              AND id > (SELECT floor FROM wamp.drain) LIMIT 1000000) AS w),
            (SELECT last - sent FROM wamp.drain),
-           (SELECT published_at FROM wamp.outbox WHERE position IS NULL AND outbox.set_aside IS NULL ORDER BY id LIMIT 1),
+           (SELECT published_at FROM wamp.outbox
+             WHERE position IS NULL AND outbox.set_aside IS NULL AND id > (SELECT floor FROM wamp.drain)
+             ORDER BY id LIMIT 1),
            (SELECT count(*) FROM (SELECT FROM wamp.outbox WHERE outbox.set_aside IS NOT NULL LIMIT 1000000) AS s)
 $$;
 

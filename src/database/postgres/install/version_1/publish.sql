@@ -75,11 +75,12 @@ BEGIN
 END
 $$;
 
--- Writes a row of the outbox. The order matters: INSERT gives this transaction its number, and only then is the flag read
--- (drain.sql says why).
+-- Writes a row of the outbox. The order matters: first this transaction gets its number, then the row its id, and last the flag
+-- is read (drain.sql says why).
 CREATE OR REPLACE FUNCTION wamp.enqueue(kind text, uri text, args jsonb, kwargs jsonb, options jsonb) RETURNS bigint
 LANGUAGE plpgsql AS $$
 DECLARE
+    transaction xid8 := pg_current_xact_id();
     size integer := octet_length(uri) + coalesce(octet_length(args::text), 0) + coalesce(octet_length(kwargs::text), 0)
                     + coalesce(octet_length(options::text), 0);
     size_max integer;

@@ -42,6 +42,12 @@ CREATE TABLE IF NOT EXISTS wamp.drain (
     epoch  bigint NOT NULL DEFAULT 0,
     leader text,
     led_at timestamptz,
+    -- No row up to `floor` waits, or will ever be seen to: looking begins behind it. Otherwise a transaction that reads for
+    -- hours, whose snapshot keeps the index from being cleaned, would make every look as long as all that came since.
+    -- `floor_next` may follow when all transactions up to `floor_horizon` have ended.
+    floor         bigint NOT NULL DEFAULT 0,
+    floor_next    bigint,
+    floor_horizon xid8,
     CHECK (pruned <= sent AND sent <= last)
 ) WITH (fillfactor = 10);
 INSERT INTO wamp.drain DEFAULT VALUES ON CONFLICT DO NOTHING;
