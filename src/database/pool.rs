@@ -129,6 +129,8 @@ struct Shared {
     queries_max: usize,
     waiting_bytes: AtomicUsize,
     is_away: AtomicBool,
+    /// How often it has gone: connections from before are of no use any more.
+    losses: AtomicU32,
     is_stopping: AtomicBool,
     cancels: ArrayQueue<Arc<Call>>,
     keeper: OnceLock<Thread>,
@@ -279,6 +281,7 @@ impl Pool {
             options,
             waiting_bytes: AtomicUsize::new(0),
             is_away: AtomicBool::new(true),
+            losses: AtomicU32::new(0),
             is_stopping: AtomicBool::new(false),
             // Each query is cancelled once at most.
             cancels: ArrayQueue::new(queries_max * desks.len()),
@@ -339,7 +342,7 @@ impl Drop for Pool {
 fn work(shared: &Arc<Shared>, lane: usize, own: usize) {
     let of_lane = &shared.lanes[lane];
     let _ = of_lane.threads[own].thread.set(thread::current());
-    let mut connection: Option<Box<dyn Connection>> = None;
+    let mut connection: Option<(u32, Box<dyn Connection>)> = None;
     while let Some(Job { core, query, call }) = shared.take_job(of_lane, own) {
         let _ = call.thread.set(thread::current());
         let number = query.number;
@@ -356,7 +359,7 @@ fn run(
     running: &Running,
     query: &Query,
     lane: usize,
-    connection: &mut Option<Box<dyn Connection>>,
+    connection: &mut Option<(u32, Box<dyn Connection>)>,
 ) -> Result<OwnedPayload, CallError> {
     let shared = &running.shared;
     if running.is_cancelled() {
@@ -368,8 +371,9 @@ fn run(
     if shared.is_away.load(Ordering::Relaxed) {
         return Err(CallError::unavailable(query.serializer, "the database is away"));
     }
-    let mut connected = match connection.take() {
-        Some(connected) => connected,
+    let losses = shared.losses.load(Ordering::Acquire);
+    let mut connected = match connection.take().filter(|(since, _)| *since == losses) {
+        Some((_, connected)) => connected,
         None => match shared.driver.connect(lane) {
             Ok(connected) => connected,
             Err(Problem(_)) => {
@@ -391,7 +395,7 @@ fn run(
         // Whether the database is away as a whole is the keeper's to find out.
         shared.wake_keeper();
     } else {
-        *connection = Some(connected);
+        *connection = Some((losses, connected));
     }
     result
 }
@@ -520,6 +524,7 @@ impl Keeper {
             Err(problem) => {
                 self.connection = None;
                 self.shared.is_away.store(true, Ordering::Relaxed);
+                self.shared.losses.fetch_add(1, Ordering::AcqRel);
                 self.say(Notice::Away(problem));
                 let wait = self.retry;
                 self.retry = (wait * 2).min(RETRY_MAX);

@@ -1,4 +1,5 @@
 //! Databases without a router: their threads, and a core that calls and waits.
+#![allow(dead_code, reason = "each test takes what it needs")]
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};

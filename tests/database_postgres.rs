@@ -1,0 +1,447 @@
+//! Calls of functions and procedures of PostgreSQL, by its threads, on a server of their own.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "tests wait")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use crosspoint::database::postgres::wire::Settings;
+use crosspoint::database::postgres::{Declared, Exposed, Postgres};
+use crosspoint::database::sqlite::Shape;
+use crosspoint::wamp::codec::Serializer;
+use serde_json::{Value, json};
+
+#[path = "database/server.rs"]
+mod server;
+#[path = "database/stand.rs"]
+mod stand;
+
+use server::Server;
+use stand::{End, Heard, How, Stand};
+
+/// One server for all tests that do not hurt it.
+fn shared() -> &'static Server {
+    static SHARED: OnceLock<Server> = OnceLock::new();
+    SHARED.get_or_init(Server::start)
+}
+
+/// A database of its own, with a schema `api`.
+struct Database {
+    settings: Settings,
+    name: String,
+}
+
+impl Database {
+    fn new(sql: &str) -> Self {
+        Self::on(shared(), sql)
+    }
+
+    fn on(server: &Server, sql: &str) -> Self {
+        static LAST: AtomicU32 = AtomicU32::new(0);
+        let name = format!("calls{}", LAST.fetch_add(1, Ordering::Relaxed));
+        server.psql(&format!("create database {name}"));
+        let mut settings = Settings::parse(&server.url("postgres"), &BTreeMap::new()).unwrap();
+        settings.database.clone_from(&name);
+        let database = Self { settings, name };
+        database.execute(&format!("create schema api; {sql}"));
+        database
+    }
+
+    fn execute(&self, sql: &str) {
+        use crosspoint::database::postgres::wire::{Connection, Deadline};
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let mut connection = Connection::connect(&self.settings, deadline).unwrap();
+        connection.simple_query(sql, deadline, |_| {}).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
+
+    fn driver(&self) -> Postgres {
+        let mut driver = Postgres::new(self.settings.clone(), "realm1");
+        driver.connections = 3;
+        let exposed = Exposed {
+            schema: "api".to_owned(),
+            prefix: "com.".to_owned(),
+            allow: Vec::new(),
+            deny: vec!["hidden*".to_owned()],
+        };
+        driver.exposed.push(exposed);
+        driver
+    }
+
+    fn stand(&self) -> Stand {
+        Stand::new(self.driver())
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert!(!self.name.is_empty());
+        }
+    }
+}
+
+#[test]
+fn values_both_ways_in_every_serializer() {
+    let types = [
+        ("bool", json!(true), json!(true)),
+        ("int2", json!(-5), json!(-5)),
+        ("int4", json!(3.0), json!(3)),
+        ("int8", json!(9_007_199_254_740_993_i64), json!(9_007_199_254_740_993_i64)),
+        ("float8", json!(1.5), json!(1.5)),
+        ("numeric", json!("12345678901234567890.10"), json!("12345678901234567890.10")),
+        ("text", json!("grün \"x\" \\ '"), json!("grün \"x\" \\ '")),
+        (
+            "uuid",
+            json!("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+            json!("a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ),
+        ("bytea", json!("\0AP8="), json!("\0AP8=")),
+        ("jsonb", json!({"a": [1, null, {"b": true}]}), json!({"a": [1, null, {"b": true}]})),
+        ("json", json!("a text"), json!("a text")),
+        ("timestamptz", json!("2024-02-29T09:00:00.5+01:00"), json!("2024-02-29T08:00:00.5Z")),
+        ("timestamp", json!("2024-02-29T08:00:00"), json!("2024-02-29T08:00:00")),
+        ("date", json!("2024-02-29"), json!("2024-02-29")),
+        ("interval", json!("P1DT2H"), json!("P1DT2H")),
+        ("int4range", json!("[1,5)"), json!("[1,5)")),
+        ("int4[]", json!([1, null, 3]), json!([1, null, 3])),
+        ("text[]", json!(["a,b", "c\"d", "", "NULL"]), json!(["a,b", "c\"d", "", "NULL"])),
+        ("int4[]", json!([[1, 2], [3, 4]]), json!([[1, 2], [3, 4]])),
+        ("api.mood", json!("happy"), json!("happy")),
+        ("api.small", json!(7), json!(7)),
+        ("api.item", json!({"id": 1, "name": "tea"}), json!({"id": 1, "name": "tea"})),
+        ("api.item[]", json!([{"id": 1, "name": "tea"}]), json!([{"id": 1, "name": "tea"}])),
+    ];
+    let mut sql = String::from(
+        "create type api.mood as enum ('sad', 'happy'); create domain api.small as int check (value < 10);
+         create type api.item as (id int, name text);",
+    );
+    for (number, (name, ..)) in types.iter().enumerate() {
+        sql.push_str(&format!(
+            "create function api.echo{number}(v {name}) returns table (v {name}) language sql as 'select $1';"
+        ));
+    }
+    let database = Database::new(&sql);
+    let mut stand = database.stand();
+    for serializer in Serializer::ALL {
+        stand.serializer = serializer;
+        for (number, (name, value, back)) in types.iter().enumerate() {
+            let uri = format!("com.echo{number}");
+            let args = stand.result(&uri, json!([value]));
+            // A list of one value is not wrapped in an object.
+            let got = if args[0][0].is_object() && args[0][0].get("v").is_some() {
+                &args[0][0]["v"]
+            } else {
+                &args[0][0]
+            };
+            assert_eq!(got, back, "{name} in {serializer:?}: {args}");
+            assert_eq!(stand.result(&uri, json!([null]))[0].as_array().unwrap().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn shapes_of_results() {
+    let database = Database::new(
+        "create function api.nothing() returns void language sql as '';
+         create function api.one(a int, b int default 10) returns int language sql as 'select a + b';
+         create function api.two(a int, out b int, out c text) language sql as $$ select a + 1, 'x' $$;
+         create function api.many(n int) returns setof int language sql as 'select generate_series(1, n)';
+         create function api.rows(n int) returns table (i int, t text) language sql as $$ select i, 'r' || i from generate_series(1, n) i $$;
+         create function api.sum(variadic n int[]) returns bigint language sql as 'select sum(x) from unnest(n) x';
+         create function api.hidden_one() returns int language sql as 'select 1';
+         create function api.renamed() returns int language sql as 'select 1';
+         comment on function api.renamed() is 'Text. @wamp uri=com.other.name timeout_ms=5000';
+         create function api.ignored() returns int language sql as 'select 1';
+         comment on function api.ignored() is '@wamp ignore';
+         create table api.t (n int);
+         create procedure api.fill(n int, inout m int default 5) language plpgsql as
+             $$ begin insert into api.t values (n); commit; m := m + n; end $$;
+         create function api.over(a int) returns text language sql as $$ select 'int' $$;
+         create function api.over(a text) returns text language sql as $$ select 'text' $$;
+         create function api.over(a int, b int) returns text language sql as $$ select 'two' $$;",
+    );
+    let mut driver = database.driver();
+    driver.procedures = [
+        ("com.sql.rows", "select n from api.t where n > :least order by n", Shape::Rows),
+        ("com.sql.row", "select n, ':x' as x from api.t where n = :n", Shape::Row),
+        ("com.sql.value", "select :a::int + :b::int", Shape::Value),
+        ("com.sql.put", "insert into api.t select generate_series(:from::int, :to::int)", Shape::Rows),
+    ]
+    .map(|(uri, sql, shape)| Declared { uri: uri.to_owned(), sql: sql.to_owned(), shape, timeout_ms: 0 })
+    .to_vec();
+    let mut stand = Stand::new(driver);
+    let mut offered: Vec<_> = stand.offered.iter().map(|procedure| procedure.uri.to_string()).collect();
+    offered.sort();
+    let own = [
+        "fill",
+        "many",
+        "nothing",
+        "one",
+        "other.name",
+        "over",
+        "rows",
+        "sql.put",
+        "sql.row",
+        "sql.rows",
+        "sql.value",
+        "sum",
+        "two",
+    ];
+    assert_eq!(offered, own.map(|name| format!("com.{name}")));
+    for _ in 0..2 {
+        assert_eq!(stand.result("com.nothing", json!([])), Value::Null);
+        assert_eq!(stand.result("com.one", json!([1])), json!([11]));
+        assert_eq!(stand.result("com.one", json!([1, 2])), json!([3]));
+        assert_eq!(
+            stand.call("com.one", json!([]), json!({"b": 5, "a": 1})),
+            End::Result(json!([6]), Value::Null)
+        );
+        assert_eq!(
+            stand.call("com.two", json!([1]), json!({})),
+            End::Result(Value::Null, json!({"b": 2, "c": "x"}))
+        );
+        assert_eq!(stand.result("com.many", json!([3])), json!([[1, 2, 3]]));
+        assert_eq!(stand.result("com.many", json!([0])), json!([[]]));
+        assert_eq!(stand.result("com.rows", json!([2])), json!([[{"i": 1, "t": "r1"}, {"i": 2, "t": "r2"}]]));
+        assert_eq!(stand.result("com.sum", json!([1, 2, 3])), json!([6]));
+        assert_eq!(stand.result("com.sum", json!([])), json!([null]));
+        assert_eq!(stand.result("com.over", json!([1])), json!(["int"]));
+        assert_eq!(stand.result("com.over", json!(["1"])), json!(["text"]));
+        assert_eq!(stand.result("com.over", json!([1, 2])), json!(["two"]));
+        assert_eq!(stand.call("com.fill", json!([1]), json!({})), End::Result(Value::Null, json!({"m": 6})));
+        assert_eq!(stand.result("com.sql.value", json!([1, 2])), json!([3]));
+        assert_eq!(stand.result("com.sql.row", json!([1])), json!([{"n": 1, "x": ":x"}]));
+        assert_eq!(stand.result("com.sql.row", json!([99])), json!([null]));
+    }
+    assert_eq!(stand.result("com.sql.put", json!([5, 7])), json!([3]));
+    assert_eq!(
+        stand.call("com.sql.rows", json!([]), json!({"least": 5})),
+        End::Result(json!([[{"n": 6}, {"n": 7}]]), Value::Null)
+    );
+    for (uri, args, kwargs, text) in [
+        ("com.one", json!([]), json!({}), "the argument `a` is missing"),
+        ("com.one", json!([1, 2, 3]), json!({}), "argument 3: there are 2 parameters"),
+        ("com.one", json!([1]), json!({"c": 1}), "there is no parameter `c`"),
+        ("com.one", json!([[1]]), json!({}), "the argument `a`: a list does not fit its type"),
+        (
+            "com.over",
+            json!([]),
+            json!({}),
+            "none of these fits: api.over(integer); api.over(integer, integer); api.over(text)",
+        ),
+        ("com.over", json!([null]), json!({}), "it could be any of these: api.over(integer); api.over(text)"),
+        ("com.sql.value", json!([1]), json!({}), "the argument `b` is missing"),
+    ] {
+        let error = stand.error(uri, args, kwargs);
+        assert_eq!(error.0, "wamp.error.invalid_argument");
+        if uri == "com.over" && error.1.starts_with("none") {
+            assert!(error.1.contains("api.over(integer, integer)"), "{}", error.1);
+        } else {
+            assert_eq!(error.1, text);
+        }
+    }
+    assert_eq!(stand.error("com.one", json!(["x"]), json!({})).0, "wamp.error.invalid_argument");
+}
+
+#[test]
+fn who_calls_is_known_inside_and_as_whom_it_runs() {
+    let database = Database::new(
+        "create role web_user nologin; create role web_admin nologin;
+         create table api.secret (v text); insert into api.secret values ('s');
+         grant usage on schema api to web_user, web_admin; grant select on api.secret to web_admin;
+         create function api.who() returns text language sql stable as $$
+             select concat_ws(' ', current_setting('wamp.realm'), current_setting('wamp.session'),
+                              current_setting('wamp.authid'), current_setting('wamp.authrole'), current_user) $$;
+         create function api.peek() returns text language sql stable as 'select v from api.secret';
+         create function api.only_admin() returns int language sql immutable as 'select 42';
+         revoke execute on function api.only_admin() from public; grant execute on function api.only_admin() to web_admin;
+         create function api.hidden_write() returns void language sql as $$ insert into api.secret values ('x') $$;
+         create function api.writes() returns void language sql stable as 'select api.hidden_write()';
+         create procedure api.proc(inout who text default '') language plpgsql as
+             $$ begin who := current_setting('wamp.authid') || ' ' || current_user; commit; end $$;",
+    );
+    let mut driver = database.driver();
+    // One connection, so that what one role did is there for the next.
+    driver.connections = 1;
+    let roles = [("user", "web_user"), ("admin", "web_admin")];
+    driver.roles = Some(HashMap::from(roles.map(|(one, other)| (one.to_owned(), other.to_owned()))));
+    let mut stand = Stand::new(driver);
+    let admin = How { authid: "ann", authrole: "admin", ..How::default() };
+    let stranger = How { authrole: "stranger", ..How::default() };
+    for _ in 0..3 {
+        assert_eq!(stand.result("com.who", json!([])), json!(["realm1 4711 joe user web_user"]));
+        let end = stand.call_as("com.who", &json!([]), &json!({}), admin);
+        assert_eq!(end, End::Result(json!(["realm1 4711 ann admin web_admin"]), Value::Null));
+        // What is prepared for one role is not run by another.
+        let end = stand.call_as("com.only_admin", &json!([]), &json!({}), admin);
+        assert_eq!(end, End::Result(json!([42]), Value::Null));
+        assert_eq!(stand.error("com.only_admin", json!([]), json!({})).0, "wamp.error.not_authorized");
+        assert_eq!(stand.error("com.peek", json!([]), json!({})).0, "wamp.error.not_authorized");
+        let end = stand.call_as("com.proc", &json!([]), &json!({}), admin);
+        assert_eq!(end, End::Result(Value::Null, json!({"who": "ann web_admin"})));
+        let end = stand.call_as("com.who", &json!([]), &json!({}), stranger);
+        assert!(matches!(end, End::Error(ref uri, ..) if uri == "wamp.error.not_authorized"), "{end:?}");
+        // What promises to write nothing is held to it.
+        let (uri, text) = stand.error("com.writes", json!([]), json!({}));
+        assert_eq!(uri, "wamp.error.not_authorized", "{text}");
+    }
+}
+
+#[test]
+fn errors_have_their_uris() {
+    let database = Database::new(
+        "create table api.t (n int primary key, m int not null check (m < 10));
+         create function api.put(n int, m int) returns void language sql as 'insert into api.t values (n, m)';
+         create function api.divide(a int, b int) returns int language sql as 'select a / b';
+         create function api.raise(t text) returns void language plpgsql as $$ begin raise exception '%', t using detail = 'd', hint = 'h'; end $$;
+         create function api.own(u text) returns void language plpgsql as
+             $$ begin raise exception 'sold out' using errcode = 'WA000', hint = u, detail = '{\"args\": [1.50], \"kwargs\": {\"k\": 1}}'; end $$;
+         create function api.hang() returns void language sql as 'select pg_sleep(1000)';",
+    );
+    let mut stand = database.stand();
+    stand.result("com.put", json!([1, 1]));
+    assert_eq!(stand.error("com.put", json!([1, 1]), json!({})).0, "crosspoint.error.sql.23505");
+    assert_eq!(stand.error("com.put", json!([2, null]), json!({})).0, "wamp.error.invalid_argument");
+    assert_eq!(stand.error("com.put", json!([2, 10]), json!({})).0, "wamp.error.invalid_argument");
+    assert_eq!(stand.error("com.divide", json!([1, 0]), json!({})).0, "wamp.error.invalid_argument");
+    let end = stand.call("com.raise", json!(["why"]), json!({}));
+    let kwargs = json!({"sqlstate": "P0001", "message": "why", "detail": "d", "hint": "h"});
+    assert_eq!(end, End::Error("crosspoint.error.application".to_owned(), json!(["why"]), kwargs));
+    let end = stand.call("com.own", json!(["com.shop.sold_out"]), json!({}));
+    assert_eq!(end, End::Error("com.shop.sold_out".to_owned(), json!([1.5]), json!({"k": 1})));
+    assert_eq!(stand.error("com.own", json!(["no uri"]), json!({})).0, "crosspoint.error.application");
+    // After all of these the connections are what they were.
+    assert_eq!(stand.result("com.divide", json!([6, 3])), json!([2]));
+    let how = How { timeout_ms: 100, ..How::default() };
+    let end = stand.call_as("com.hang", &json!([]), &json!({}), how);
+    assert!(matches!(end, End::Error(ref uri, ..) if uri == "wamp.error.timeout"), "{end:?}");
+}
+
+#[test]
+fn what_is_cancelled_stops_and_nothing_else_does() {
+    let database = Database::new(
+        "create table api.t (n int);
+         create function api.hang() returns void language sql as 'insert into api.t values (1); select pg_sleep(1000)';
+         create function api.short() returns int language sql as 'select 1 from pg_sleep(0.001)';
+         create function api.count() returns bigint language sql as 'select count(*) from api.t';",
+    );
+    let mut stand = database.stand();
+    for round in 0..15 {
+        let number = stand.begin("com.hang", &json!([]), &json!({}), How::default()).unwrap();
+        std::thread::sleep(Duration::from_millis(round * 2));
+        stand.cancel(number);
+        let (of, heard) = stand.next();
+        assert_eq!(of, number);
+        assert!(
+            matches!(heard, Heard::End(End::Error(ref uri, ..)) if uri == "wamp.error.canceled"),
+            "{heard:?}"
+        );
+    }
+    assert_eq!(stand.result("com.count", json!([])), json!([0]));
+    // Late ones: the next of the same connection goes on.
+    for _ in 0..100 {
+        let number = stand.begin("com.short", &json!([]), &json!({}), How::default()).unwrap();
+        std::thread::sleep(Duration::from_micros(900));
+        stand.cancel(number);
+        assert_eq!(stand.next().0, number);
+        assert_eq!(stand.result("com.count", json!([])), json!([0]));
+    }
+}
+
+#[test]
+fn large_results_come_in_parts_or_not_at_all() {
+    let database = Database::new(
+        "create function api.numbers(n int) returns table (i int, t text) language sql as
+             $$ select i, 'a row of some length, so that it counts' from generate_series(1, n) i $$;",
+    );
+    let mut stand = database.stand();
+    let how = How { receive_progress: true, ..How::default() };
+    for serializer in Serializer::ALL {
+        stand.serializer = serializer;
+        let number = stand.begin("com.numbers", &json!([20_000]), &json!({}), how).unwrap();
+        let (mut next, mut parts) = (1, 0);
+        loop {
+            let (of, heard) = stand.next();
+            assert_eq!(of, number);
+            let (args, is_last) = match heard {
+                Heard::Part(args) => (args, false),
+                Heard::End(End::Result(args, kwargs)) => {
+                    assert_eq!(kwargs, json!({"rows": 20_000}));
+                    (args, true)
+                }
+                Heard::End(error) => panic!("{error:?}"),
+            };
+            for row in args[0].as_array().unwrap() {
+                assert_eq!(row["i"], next);
+                next += 1;
+            }
+            if is_last {
+                break;
+            }
+            parts += 1;
+        }
+        assert_eq!(next, 20_001);
+        assert!(parts >= 39, "{parts}");
+        let (uri, _) = stand.error("com.numbers", json!([50_000]), json!({}));
+        assert_eq!(uri, "wamp.error.payload_size_exceeded");
+        // Nothing of what was given up is taken for the next.
+        assert_eq!(stand.result("com.numbers", json!([1]))[0].as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn what_is_made_changed_and_dropped_is_noticed() {
+    let database = Database::new("create function api.one() returns int language sql as 'select 1';");
+    let mut stand = database.stand();
+    assert_eq!(stand.result("com.one", json!([])), json!([1]));
+    database.execute("create function api.two() returns int language sql as 'select 2'");
+    while stand.offered.len() < 2 {
+        stand.next_offer();
+    }
+    assert_eq!(stand.result("com.two", json!([])), json!([2]));
+    // Another type of result than the one that was prepared.
+    database.execute(
+        "drop function api.one(); create function api.one() returns text language sql as $$ select 'one' $$",
+    );
+    let begin = std::time::Instant::now();
+    while stand.call("com.one", json!([]), json!({})) != End::Result(json!(["one"]), Value::Null) {
+        assert!(begin.elapsed() < stand::PATIENCE);
+    }
+    database.execute("comment on function api.two() is '@wamp ignore'");
+    while stand.offered.len() > 1 {
+        stand.next_offer();
+    }
+}
+
+#[test]
+fn a_server_that_goes_is_away_and_comes_back() {
+    let mut server = Server::start();
+    let database = Database::on(
+        &server,
+        "create function api.one() returns int language sql as 'select 1'; create function api.hang() returns void language sql as 'select pg_sleep(1000)';",
+    );
+    let mut stand = database.stand();
+    assert_eq!(stand.result("com.one", json!([])), json!([1]));
+    let number = stand.begin("com.hang", &json!([]), &json!({}), How::default()).unwrap();
+    std::thread::sleep(Duration::from_millis(50));
+    server.kill();
+    let (of, heard) = stand.next();
+    assert_eq!(of, number);
+    assert!(
+        matches!(heard, Heard::End(End::Error(ref uri, ..)) if uri == "wamp.error.unavailable"),
+        "{heard:?}"
+    );
+    let begin = std::time::Instant::now();
+    while stand.begin("com.one", &json!([]), &json!({}), How::default()).is_some() {
+        assert!(
+            matches!(stand.next().1, Heard::End(End::Error(ref uri, ..)) if uri == "wamp.error.unavailable")
+        );
+        assert!(begin.elapsed() < stand::PATIENCE);
+    }
+    server.run();
+    stand.next_offer();
+    assert_eq!(stand.result("com.one", json!([])), json!([1]));
+}
