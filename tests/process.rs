@@ -7,6 +7,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test of a process waits in real time")]
 
 mod harness;
+#[path = "database/server.rs"]
+mod server;
 
 mod process {
     mod command_line;
@@ -16,6 +18,7 @@ mod process {
     mod logins;
     mod logs;
     mod machine;
+    mod postgresql;
     mod preflight;
     mod realms;
     mod service_manager;

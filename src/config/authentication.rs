@@ -1,6 +1,6 @@
 //! `[[realm.user]]`: who may log in, how, and as what.
 
-mod secret;
+pub(super) mod secret;
 mod users_file;
 
 use std::path::{Path as FilePath, PathBuf};
@@ -638,6 +638,11 @@ impl Config {
                         problems.push(format!("{whose}: {name}: {problem}"));
                     }
                 }
+            }
+        }
+        for database in &mut self.databases {
+            if let Err(problem) = database.url.fetch(&variable, &file) {
+                problems.push(format!("database `{}`: url: {problem}", database.name));
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }

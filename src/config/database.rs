@@ -1,22 +1,26 @@
 //! `[[database]]`: databases whose procedures are called.
 
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::time::Duration;
 
 use super::authentication::FILE;
+use super::authentication::secret::{Secret, SecretKeys};
 use super::kinds::{
-    Boolean, Bytes, Integer, NAME, Optional, Text, Words, did_you_mean, milliseconds, milliseconds_or_off,
-    several,
+    Boolean, Bytes, Integer, List, NAME, Optional, Text, Words, did_you_mean, milliseconds,
+    milliseconds_or_off, several,
 };
-use super::section::{Fields, Reader, Section, required, section};
-use super::tree::Path;
+use super::section::{Fields, Keys, Reader, Section, required, section};
+use super::tree::{Path, Table};
 use super::{Realm, realm};
+use crate::database::postgres::wire::Settings;
 use crate::database::sqlite::Shape;
 
 /// How many databases there may be.
 pub(super) const DATABASES_MAX: usize = 64;
 const PROCEDURES_MAX: usize = 10_000;
 const WATCHES_MAX: usize = 1_000;
+const SCHEMAS_MAX: usize = 100;
+const ROLES_MAX: usize = 1_000;
 
 /// `[[database]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,14 @@ pub struct Database {
     pub kind: DatabaseKind,
     /// `realm`: whose procedures it serves.
     pub realm: String,
+    /// `url`, `url_env`, `url_file`: where the server is, and who goes there, of PostgreSQL.
+    pub url: DatabaseUrl,
+    /// `connections` for calls, of PostgreSQL.
+    pub connections: usize,
+    /// `[[database.expose]]`: schemas whose functions are procedures, of PostgreSQL.
+    pub exposed: Vec<DatabaseSchema>,
+    /// `[[database.role]]`: which role of the database a call runs as, of PostgreSQL. None: as who connects.
+    pub roles: Vec<DatabaseRole>,
     /// `path` of the file, of SQLite.
     pub path: Option<PathBuf>,
     /// `readers`: connections that read, of SQLite.
@@ -64,6 +76,95 @@ pub enum DatabaseKind {
     /// A file, in the process.
     #[default]
     Sqlite,
+    /// A server.
+    Postgresql,
+}
+
+/// Where a server is, and how to get in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    text: Option<Secret>,
+    /// What the text says; `None` until [`super::Config::read_secrets`] has looked.
+    pub settings: Option<Box<Settings>>,
+}
+
+const URL: SecretKeys =
+    SecretKeys { here: "url", environment: "url_env", file: "url_file", check: |_| Ok(()) };
+
+/// What libpq looks for in the environment.
+const VARIABLES: [&str; 20] = [
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGDATABASE",
+    "PGUSER",
+    "PGPASSWORD",
+    "PGOPTIONS",
+    "PGAPPNAME",
+    "PGSSLMODE",
+    "PGSSLROOTCERT",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGCHANNELBINDING",
+    "PGCONNECT_TIMEOUT",
+    "PGTARGETSESSIONATTRS",
+    "PGPASSFILE",
+    "PGSERVICE",
+    "PGSSLMINPROTOCOLVERSION",
+    "USER",
+    "LOGNAME",
+];
+
+impl DatabaseUrl {
+    /// Whether the configuration says one.
+    fn is_there(&self) -> bool {
+        self.text.is_some()
+    }
+
+    pub(super) fn fetch(
+        &mut self,
+        variable: &impl Fn(&str) -> Option<String>,
+        file: &impl Fn(&FilePath) -> Result<String, String>,
+    ) -> Result<(), String> {
+        let Some(text) = &mut self.text else { return Ok(()) };
+        text.fetch(URL.check, variable, file)?;
+        let named = VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
+        let settings = Settings::parse(text.expose(), &named.collect()).map_err(|error| error.to_string())?;
+        self.settings = Some(Box::new(settings));
+        Ok(())
+    }
+}
+
+impl Keys for DatabaseUrl {
+    fn read(fields: &mut Fields<'_, '_>) -> Self {
+        Self { text: URL.read(fields), settings: None }
+    }
+
+    fn write(&self, table: &mut Table) {
+        URL.write(self.text.as_ref(), table);
+    }
+}
+
+/// `[[database.expose]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseSchema {
+    /// `schema`
+    pub schema: String,
+    /// `prefix`: before the name of each function.
+    pub prefix: String,
+    /// `allow`: names, with `*` for anything; all where there is none.
+    pub allow: Vec<String>,
+    /// `deny`: and of those not these.
+    pub deny: Vec<String>,
+}
+
+/// `[[database.role]]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DatabaseRole {
+    /// `role` of the realm.
+    pub role: String,
+    /// `runs_as`: that of the database.
+    pub runs_as: String,
 }
 
 /// `[[database.procedure]]`
@@ -79,7 +180,17 @@ pub struct DatabaseProcedure {
     pub timeout: Option<Duration>,
 }
 
-const KINDS: &[(&str, DatabaseKind)] = &[("sqlite", DatabaseKind::Sqlite)];
+const KINDS: &[(&str, DatabaseKind)] =
+    &[("sqlite", DatabaseKind::Sqlite), ("postgresql", DatabaseKind::Postgresql)];
+
+const IDENTIFIER: Text<String> =
+    Text { expects: "a name of the database", parse: |text| Ok(text.to_owned()), print: String::clone };
+
+const PATTERNS: List<Text<String>> = List { name: "names", of: IDENTIFIER, count: 0..=1_000 };
+
+/// A prefix may be empty, and end where a URI would not.
+const PREFIX: Text<String> =
+    Text { expects: "the beginning of a URI", parse: |text| Ok(text.to_owned()), print: String::clone };
 
 const SHAPES: &[(&str, Shape)] =
     &[("rows", Shape::Rows), ("row", Shape::Row), ("value", Shape::Value), ("nothing", Shape::Nothing)];
@@ -94,6 +205,7 @@ section! {
         name: NAME, required();
         kind ["type"]: Words(KINDS), required();
         realm: Text { expects: "the name of a realm", parse: |text| Ok(text.to_owned()), print: String::clone }, required();
+        connections: Integer(1..=256), 8;
         path: Optional(FILE), None;
         readers: Integer(1..=64), 4;
         queue_max: Integer(1..=100_000), 1_024;
@@ -104,8 +216,31 @@ section! {
         publish: Boolean, false;
         procedures ["procedure"]: several(PROCEDURES_MAX), Vec::new();
         watches ["watch"]: several(WATCHES_MAX), Vec::new();
+        exposed ["expose"]: several(SCHEMAS_MAX), Vec::new();
+        roles ["role"]: several(ROLES_MAX), Vec::new();
+        ..url;
     }
 }
+
+section! {
+    DatabaseSchema {
+        schema: IDENTIFIER, required();
+        prefix: PREFIX, required();
+        allow: PATTERNS, Vec::new();
+        deny: PATTERNS, Vec::new();
+    }
+}
+
+impl Section for DatabaseSchema {}
+
+section! {
+    DatabaseRole {
+        role: NAME, required();
+        runs_as: IDENTIFIER, required();
+    }
+}
+
+impl Section for DatabaseRole {}
 
 section! {
     DatabaseWatch {
@@ -126,6 +261,16 @@ impl Section for Database {
             let hint =
                 "say where its file is, as in `path = \"shop.sqlite3\"`; it is made if it is not there";
             fields.problem("path", "a database of type \"sqlite\" has a file", hint);
+        }
+        if self.kind == DatabaseKind::Postgresql && fields.has("type") {
+            if !self.url.is_there() && fields.is_sound("url") {
+                let hint = "write `url`, `url_env` or `url_file`, as in `url = \"postgres://user@host/database\"`; what it leaves open, PGHOST and its like say";
+                fields.problem("url", "a database of type \"postgresql\" has a server", hint);
+            }
+            if self.publish && fields.is_sound("publish") {
+                let hint = "leave it out";
+                fields.problem("publish", "the router does not read events out of PostgreSQL yet", hint);
+            }
         }
         let uris = self
             .procedures

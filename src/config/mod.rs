@@ -20,7 +20,9 @@ mod tree;
 
 pub use authentication::{AuthMethod, Secret, TokenConfig, User};
 pub use cookie::{CookieConfig, SameSite};
-pub use database::{Database, DatabaseKind, DatabaseProcedure, DatabaseWatch};
+pub use database::{
+    Database, DatabaseKind, DatabaseProcedure, DatabaseRole, DatabaseSchema, DatabaseUrl, DatabaseWatch,
+};
 pub use environment::PREFIX;
 pub use errors::{ConfigError, ConfigErrors};
 pub use parse::parse;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::config::{Config, Database, DatabaseKind, Limits};
+use crate::config::{Config, Database, DatabaseKind, DatabaseProcedure, Limits};
 use crate::database::pool::Notice;
+use crate::database::postgres::{self, Exposed, Postgres};
 use crate::database::sqlite::{Declared, Publishes, Sqlite};
 use crate::database::{DatabaseEnd, Driver, Pool, PoolOptions};
 use crate::router::database::DatabaseIndex;
@@ -36,13 +37,9 @@ impl Databases {
             };
             let name = database.name.clone();
             let notify = Arc::new(move |notice: &Notice| log(&name, notice));
-            pools.push(Pool::start(
-                driver_of(database, &config.limits),
-                names,
-                options,
-                wakers.to_vec(),
-                notify,
-            )?);
+            let missing = || io::Error::other(format!("the url of database {} was not read", database.name));
+            let driver = driver_of(database, &config.limits).ok_or_else(missing)?;
+            pools.push(Pool::start(driver, names, options, wakers.to_vec(), notify)?);
         }
         Ok(Self { pools })
     }
@@ -60,9 +57,9 @@ impl Databases {
     }
 }
 
-fn driver_of(database: &Database, limits: &Limits) -> Arc<dyn Driver> {
+fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
     let default_ms = database.timeout.as_millis() as u64;
-    match database.kind {
+    Some(match database.kind {
         DatabaseKind::Sqlite => {
             let path = database.path.clone().unwrap_or_default();
             let mut driver = Sqlite::new(path, database.readers, database.result_bytes_max);
@@ -73,7 +70,7 @@ fn driver_of(database: &Database, limits: &Limits) -> Arc<dyn Driver> {
                     uri: procedure.uri.clone(),
                     sql: procedure.sql.clone(),
                     shape: procedure.shape,
-                    timeout_ms: procedure.timeout.map_or(default_ms, |timeout| timeout.as_millis() as u64),
+                    timeout_ms: timeout_ms(procedure, default_ms),
                 })
                 .collect();
             driver.publishing = database.publish.then(|| Publishes {
@@ -83,7 +80,42 @@ fn driver_of(database: &Database, limits: &Limits) -> Arc<dyn Driver> {
             });
             Arc::new(driver)
         }
-    }
+        DatabaseKind::Postgresql => {
+            // Without settings nothing was read; the configuration has refused that.
+            let settings = database.url.settings.as_deref().cloned();
+            let mut driver = Postgres::new(settings?, &database.realm);
+            driver.connections = database.connections;
+            driver.timeout_ms = default_ms;
+            driver.result_bytes_max = database.result_bytes_max;
+            driver.exposed = database
+                .exposed
+                .iter()
+                .map(|it| Exposed {
+                    schema: it.schema.clone(),
+                    prefix: it.prefix.clone(),
+                    allow: it.allow.clone(),
+                    deny: it.deny.clone(),
+                })
+                .collect();
+            driver.procedures = database
+                .procedures
+                .iter()
+                .map(|procedure| postgres::Declared {
+                    uri: procedure.uri.clone(),
+                    sql: procedure.sql.clone(),
+                    shape: procedure.shape,
+                    timeout_ms: timeout_ms(procedure, default_ms),
+                })
+                .collect();
+            let roles = database.roles.iter().map(|it| (it.role.clone(), it.runs_as.clone()));
+            driver.roles = (!database.roles.is_empty()).then(|| roles.collect());
+            Arc::new(driver)
+        }
+    })
+}
+
+fn timeout_ms(procedure: &DatabaseProcedure, default_ms: u64) -> u64 {
+    procedure.timeout.map_or(default_ms, |timeout| timeout.as_millis() as u64)
 }
 
 fn log(name: &str, notice: &Notice) {

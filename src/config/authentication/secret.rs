@@ -51,7 +51,7 @@ impl Secret {
     }
 
     /// Looks where it is, and whether it is what it should be.
-    pub(super) fn fetch(
+    pub(in crate::config) fn fetch(
         &mut self,
         check: Check,
         variable: &impl Fn(&str) -> Option<String>,
@@ -79,14 +79,14 @@ impl Secret {
 }
 
 /// What a secret must be, or what is wrong with it.
-pub(super) type Check = fn(&str) -> Result<(), &'static str>;
+pub(in crate::config) type Check = fn(&str) -> Result<(), &'static str>;
 
 /// The three keys that a secret can be in, and what it must be.
-pub(super) struct SecretKeys {
-    pub(super) here: &'static str,
-    pub(super) environment: &'static str,
-    pub(super) file: &'static str,
-    pub(super) check: Check,
+pub(in crate::config) struct SecretKeys {
+    pub(in crate::config) here: &'static str,
+    pub(in crate::config) environment: &'static str,
+    pub(in crate::config) file: &'static str,
+    pub(in crate::config) check: Check,
 }
 
 const SECRET: Text<String> = Text { expects: "a secret", parse: parse_secret, print: |_| HIDDEN.to_owned() };
@@ -134,7 +134,7 @@ impl SecretKeys {
         [self.here, self.environment, self.file]
     }
 
-    pub(super) fn read(&self, fields: &mut Fields<'_, '_>) -> Option<Secret> {
+    pub(in crate::config) fn read(&self, fields: &mut Fields<'_, '_>) -> Option<Secret> {
         let here = fields.read(self.here, &Optional(SECRET), None);
         let environment = fields.read(self.environment, &Optional(VARIABLE), None);
         let file = fields.read(self.file, &Optional(FILE), None);
@@ -162,14 +162,14 @@ impl SecretKeys {
     }
 
     /// One of the three keys must be there.
-    pub(super) fn demand(&self, secret: Option<&Secret>, fields: &mut Fields<'_, '_>) {
+    pub(in crate::config) fn demand(&self, secret: Option<&Secret>, fields: &mut Fields<'_, '_>) {
         if secret.is_none() && fields.reader.is_sound(fields.path) {
             let hint = format!("write {}", list_of(&self.names(), "or"));
             fields.reader.problem(fields.path, format!("`{}` is missing", self.here), Some(hint));
         }
     }
 
-    pub(super) fn write(&self, secret: Option<&Secret>, table: &mut Table) {
+    pub(in crate::config) fn write(&self, secret: Option<&Secret>, table: &mut Table) {
         match secret {
             None => {}
             Some(Secret { source: Source::Here, .. }) => put(table, self.here, &SECRET, &String::new()),
