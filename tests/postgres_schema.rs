@@ -12,6 +12,7 @@ mod database {
 
     mod schema;
     mod schema_calls;
+    mod schema_crash;
     mod schema_drain;
     mod schema_install;
     mod schema_publish;

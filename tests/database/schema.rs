@@ -1,5 +1,6 @@
 //! A database with the schema `wamp`, and what the tests do with it.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,20 +14,15 @@ use super::server::{PATIENCE, Server, Setup};
 const SUPERUSER: &str = "postgres";
 
 /// One server for all tests of this process, which ends with it.
-fn shared() -> &'static Server {
+pub(super) fn shared() -> &'static Server {
     static SHARED: OnceLock<Server> = OnceLock::new();
     SHARED.get_or_init(Server::start)
 }
 
-fn connect(server: &Server, user: &str, database: &str) -> Client {
-    let mut config = postgres::Config::new();
-    config.host_path(server.directory()).port(server.port()).user(user).dbname(database);
-    config.connect_timeout(PATIENCE).connect(NoTls).unwrap()
-}
-
 /// A database of one test. Roles belong to the whole server, so their names begin with the database's.
 pub(super) struct Database {
-    pub(super) server: &'static Server,
+    socket: PathBuf,
+    port: u16,
     pub(super) name: String,
 }
 
@@ -45,10 +41,11 @@ impl Database {
         Self::empty_on(shared())
     }
 
-    fn empty_on(server: &'static Server) -> Self {
+    fn empty_on(server: &Server) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let database = Self { server, name: format!("t{}", COUNT.fetch_add(1, Ordering::Relaxed)) };
-        let mut client = connect(server, SUPERUSER, "postgres");
+        let name = format!("t{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let database = Self { socket: server.directory().to_owned(), port: server.port(), name };
+        let mut client = database.connect_to(SUPERUSER, "postgres");
         database.create_role(&mut client, "owner");
         let name = &database.name;
         client
@@ -69,7 +66,8 @@ impl Database {
         Self::installed_on(Box::leak(Box::new(server)))
     }
 
-    fn installed_on(server: &'static Server) -> Self {
+    /// As [`Database::installed`], on a server of one's own.
+    pub(super) fn installed_on(server: &Server) -> Self {
         let database = Self::empty_on(server);
         let mut client = database.superuser();
         database.create_role(&mut client, "router");
@@ -95,11 +93,17 @@ impl Database {
     }
 
     pub(super) fn superuser(&self) -> Client {
-        connect(self.server, SUPERUSER, &self.name)
+        self.connect_to(SUPERUSER, &self.name)
     }
 
     pub(super) fn connect(&self, role: &str) -> Client {
-        connect(self.server, &self.role(role), &self.name)
+        self.connect_to(&self.role(role), &self.name)
+    }
+
+    fn connect_to(&self, user: &str, database: &str) -> Client {
+        let mut config = postgres::Config::new();
+        config.host_path(&self.socket).port(self.port).user(user).dbname(database);
+        config.connect_timeout(PATIENCE).connect(NoTls).unwrap()
     }
 
     /// A connection that drains, and its epoch.

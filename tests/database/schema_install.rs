@@ -3,7 +3,7 @@
 use crosspoint::database::postgres::install::{INSTALLED_VERSION, Options, Plan, VERSIONS, Version};
 use postgres::Client;
 
-use super::schema::{Database, publish, refusal_of, run, value};
+use super::schema::{Database, publish, refusal_of, run, shared, value};
 
 /// A version that this program does not have, to upgrade to: a new column, and a new function that routers need.
 const SECOND: Version = Version {
@@ -143,7 +143,7 @@ fn the_dry_run_is_a_script_that_installs() {
         crossbar: true,
     };
     let script = Plan::upgrade(None, &options).unwrap().to_string();
-    database.server.psql(&format!("\\connect {}\n{script}", database.name));
+    shared().psql(&format!("\\connect {}\n{script}", database.name));
     assert_eq!(installed(&mut superuser), Some(1));
     assert_eq!(value::<i32>(&mut superuser, "SELECT event_bytes_max FROM wamp.setting"), 65536);
 

@@ -3,6 +3,11 @@ SELECT pg_catalog.pg_advisory_xact_lock(2002873712, 0);
 
 DO $begin$
 BEGIN
+    -- Triggers cannot be replaced before.
+    IF pg_catalog.current_setting('server_version_num')::integer < 140000 THEN
+        RAISE EXCEPTION 'this is PostgreSQL %, and 14 or a later one is needed', pg_catalog.current_setting('server_version')
+            USING ERRCODE = 'feature_not_supported', HINT = 'Upgrade the server.';
+    END IF;
     IF pg_catalog.to_regnamespace('wamp') IS NULL THEN
         CREATE SCHEMA wamp;
     ELSIF pg_catalog.to_regclass('wamp.version') IS NULL AND EXISTS (
