@@ -5,6 +5,7 @@ use super::Shard;
 use super::connection::Phase;
 use super::core::Core;
 use super::world::World;
+use crate::router::effects::Sent;
 use crate::router::peer::SessionKey;
 
 /// A client that has to answer a ping.
@@ -20,7 +21,8 @@ pub(super) struct Probe {
 }
 
 impl<W: World> Core<W> {
-    /// Begins one. `false` where there is no ping that every client takes.
+    /// Begins one. `false` where there is no ping that every client takes, and where its outbox has no room for one: who
+    /// was not asked has not kept silent, and a full outbox has a timer of its own.
     pub(super) fn begin_probe(&mut self, key: SessionKey) -> bool {
         let tick = self.lived.tick();
         let number = self.probe_number.wrapping_add(1);
@@ -29,10 +31,11 @@ impl<W: World> Core<W> {
         if !connection.link.ping_with(number, &mut frame) {
             return false;
         }
+        if self.push_bytes(key, &frame, self.tuning.reply_reserve_bytes) != Sent::Accepted {
+            return false;
+        }
         self.probe_number = number;
         self.counters.pings += 1;
-        // A full outbox has a timer of its own.
-        let _ = self.push_bytes(key, &frame, self.tuning.reply_reserve_bytes);
         let left = self.lived.ticks(self.limits.takeover_timeout);
         self.probes.push(Probe { key, number, left, tick });
         self.lived.check_by(tick.saturating_add(1));

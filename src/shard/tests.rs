@@ -7,6 +7,7 @@ use super::mesh::{Doorbell, SharedDoorbell};
 use super::world::{Accepted, World};
 use super::*;
 use crate::config;
+use crate::router::effects::Sent;
 use crate::router::{Door, Now, RouterConfig};
 
 /// Enough for several turns.
@@ -18,12 +19,19 @@ impl Doorbell for Silent {
     fn ring(&self) {}
 }
 
-/// Sockets that send the beginning of a request, and then neither send nor take anything.
+const BEGINNING: &str = "GET /ws HTTP/1.1\r\nHost: local";
+
+const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nHost: local\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Protocol: wamp.2.json\r\n\r\n";
+
+/// Sockets that send a request, or the beginning of one, and then neither send nor take anything.
 #[derive(Default)]
 struct Standing {
     now_us: u64,
+    request: &'static str,
     arriving: usize,
-    /// Whether each socket, by number, has still to send its beginning.
+    /// Whether each socket, by number, has still to send its request.
     unread: Vec<bool>,
     listening: bool,
 }
@@ -68,9 +76,8 @@ impl World for Standing {
         if !std::mem::take(&mut self.unread[*socket]) {
             return Err(ErrorKind::WouldBlock.into());
         }
-        let beginning = b"GET /ws HTTP/1.1\r\nHost: local";
-        buffer[..beginning.len()].copy_from_slice(beginning);
-        Ok(beginning.len())
+        buffer[..self.request.len()].copy_from_slice(self.request.as_bytes());
+        Ok(self.request.len())
     }
 
     fn send(&mut self, _socket: &usize, _slices: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -82,6 +89,13 @@ impl World for Standing {
 
 /// A shard with as many connections, each of which has sent the beginning of its request.
 fn shard() -> Shard<Standing> {
+    let shard = shard_of(CONNECTIONS, BEGINNING);
+    assert!(shard.core.partial_bytes > 0);
+    shard
+}
+
+/// A shard with so many connections, each of which has sent this.
+fn shard_of(connections: usize, request: &'static str) -> Shard<Standing> {
     let config = config::parse("", "[[listener]]\nport = 1\n", &[]).unwrap();
     let listener = config.listeners[0].clone();
     let router = RouterConfig {
@@ -95,14 +109,14 @@ fn shard() -> Shard<Standing> {
         limits: Arc::new(config.limits.clone()),
         links: vec![LinkConfig { listener, limits: config.limits }],
         router: Router::new(&router, CoreId(0), 1, [7; 32]),
-        world: Standing { now_us: 1_000_000, arriving: CONNECTIONS, ..Standing::default() },
+        world: Standing { now_us: 1_000_000, request, arriving: connections, ..Standing::default() },
         mesh,
         control: Arc::default(),
     });
-    while shard.core.connections.len() < CONNECTIONS || !shard.is_idle() {
+    let has_all = |world: &Standing| world.unread.len() == connections && !world.unread.contains(&true);
+    while !has_all(&shard.core.world) || !shard.is_idle() {
         assert_eq!(shard.turn(true), Turn::Continue);
     }
-    assert!(shard.core.partial_bytes > 0);
     shard
 }
 
@@ -197,4 +211,19 @@ fn a_stop_closes_the_listeners_and_ends_so_many_connections_a_turn() {
     shard.control.give_order(Order::Stop);
     assert_cut(&turns(&mut shard, closed(CloseReason::SystemShutdown)), CONNECTIONS);
     assert!(!shard.core.world.listening);
+}
+
+#[test]
+fn who_has_no_room_for_a_ping_is_not_waited_for() {
+    let mut shard = shard_of(1, HANDSHAKE);
+    let key = shard.core.connections.keys().next().unwrap();
+    assert!(shard.core.begin_probe(key));
+    assert_eq!((shard.core.probes.len(), shard.core.counters.pings), (1, 1));
+    shard.core.probes.clear();
+    let room = shard.core.limits.outbox_hard_bytes + shard.core.tuning.reply_reserve_bytes;
+    let held = shard.core.outbox_bytes;
+    // Hardly anything is left, and no frame of a ping fits into it.
+    assert_eq!(shard.core.push_bytes(key, &vec![0; room - held - 2], room), Sent::Accepted);
+    assert!(!shard.core.begin_probe(key));
+    assert_eq!((shard.core.probes.len(), shard.core.counters.pings), (0, 1));
 }
