@@ -41,8 +41,8 @@ pub(super) enum Who {
     Configured(Principal),
     /// An authenticator knows the user.
     Answered { answered: Box<Answered>, role: u16 },
-    /// A token says who it is, and what becomes of it; before it was shown nobody knows.
-    Bearer(Option<(Box<Bearer>, u16)>),
+    /// A token says who it is, and what becomes of it, if the realm has the role; before it was shown nobody knows.
+    Bearer(Option<(Box<Bearer>, Option<u16>)>),
     /// An authenticator will be asked, once there is something to show it.
     Unknown,
 }
@@ -371,27 +371,17 @@ impl Router {
         let Some(bearer) = tokens.bearer(self.now, &token, newcomer.authid.as_deref()) else {
             return self.deny_authentication(key, effects);
         };
-        let role = roles.iter().position(|role| role.name == bearer.role);
+        let role = roles.iter().position(|role| role.name == bearer.role).map(|role| role as u16);
         let keys = Arc::clone(&tokens.keys);
-        let is_slow = token.is_slow();
-        if !is_slow && !token.is_signed(&keys) {
-            return self.deny_authentication(key, effects);
-        }
-        let Some(role) = role else {
-            // Told to anybody who can write a token: the names of roles are no secret.
-            let text = "the realm does not have the role that the token names";
-            return self.abort(key, uri::NO_SUCH_ROLE, text, effects);
-        };
-        let authextra = match &bearer.authextra {
-            Ok(authextra) => authextra.clone(),
-            Err(problem) => return self.abort(key, uri::AUTHENTICATION_FAILED, problem, effects),
-        };
-        let who = Who::Bearer(Some((Box::new(bearer), role as u16)));
-        if is_slow {
+        let authextra = bearer.authextra.clone().unwrap_or_default();
+        let who = Who::Bearer(Some((Box::new(bearer), role)));
+        if token.is_slow() {
             let signature = SlowSignature { token: Box::new(token), keys };
             self.check_slowly(key, newcomer, who, SlowCheck::Signature(signature), effects);
-        } else {
+        } else if token.is_signed(&keys) {
             self.let_in(key, newcomer, &who, authextra, effects);
+        } else {
+            self.deny_authentication(key, effects);
         }
     }
 
@@ -464,8 +454,16 @@ impl Router {
             }
             Who::Answered { answered, role } => (*role, answered.user.authid.as_str(), "dynamic"),
             Who::Bearer(Some((bearer, role))) => {
+                // What is amiss with a token is told to nobody but who has a signed one.
+                let Some(role) = *role else {
+                    let text = "the realm does not have the role that the token names";
+                    return self.abort(key, uri::NO_SUCH_ROLE, text, effects);
+                };
+                if let Err(problem) = bearer.authextra {
+                    return self.abort(key, uri::AUTHENTICATION_FAILED, problem, effects);
+                }
                 expires_us = bearer.expires_us;
-                (*role, &*bearer.authid, "token")
+                (role, &*bearer.authid, "token")
             }
             Who::Bearer(None) | Who::Unknown => return,
         };
