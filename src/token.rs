@@ -257,10 +257,11 @@ impl Token {
             _ => false,
         };
         let is_issued = rules.issuer.as_deref().is_none_or(|issuer| text("iss") == Some(issuer));
+        // Who does not know who it is cannot be meant (RFC 7519, section 4.1.3).
         let is_meant = match (&rules.audience, self.claims.get("aud")) {
-            (None, _) => true,
+            (None, None) => true,
             (Some(wanted), Some(claim)) => is_of(claim, wanted),
-            (Some(_), None) => false,
+            (None, Some(_)) | (Some(_), None) => false,
         };
         if !is_of_now || !is_issued || !is_meant {
             return None;

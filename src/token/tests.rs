@@ -108,6 +108,7 @@ fn no_other_way_to_sign() {
 #[test]
 fn times_and_names() {
     assert!(is_admitted(HS_NEARLY));
+    assert!(!is_admitted(HS_AUD) && !is_admitted(HS_ISS), "for somebody, and nobody said for whom");
     for token in [HS_EXPIRED, HS_NOEXP, HS_NBF, HS_NOROLE, HS_NOSUB] {
         assert!(!is_admitted(token), "{token}");
     }
