@@ -7,6 +7,7 @@
 //! Every core knows all logins: the core where one is made tells the others before WELCOME leaves.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -65,6 +66,17 @@ pub enum CookieNews {
     LoggedIn(LoggedIn),
     /// It stands for nothing any more.
     LoggedOut(LoggedOut),
+    /// Nor do these, whose users were ended.
+    Ended(Arc<[CookieDigest]>),
+}
+
+/// Whose logins end.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum LoginsOf<'a> {
+    Authid(&'a str),
+    /// The place of a role among those of the realm.
+    Role(u16),
+    All,
 }
 
 /// See [`CookieNews`].
@@ -91,6 +103,7 @@ impl CookieNews {
         let texts = match self {
             Self::LoggedIn(LoggedIn { login, .. }) => login.authid.len() + login.authextra.len(),
             Self::LoggedOut(LoggedOut { authid, .. }) => authid.len(),
+            Self::Ended(digests) => size_of_val(&**digests),
         };
         size_of::<Self>() + texts
     }
@@ -104,7 +117,7 @@ pub(super) struct Cookies {
     logins_max: usize,
     logins_per_user_max: usize,
     /// The same on every core but for what is on its way. Ends with its time, and a login also with a logout, with
-    /// `wamp.session.kill_by_authid` and at the bounds.
+    /// the procedures that end all sessions of users, and at the bounds.
     entries: HashMap<CookieDigest, Entry, FixedState>,
     /// `entries` by their time.
     by_time: BTreeSet<(u64, CookieDigest)>,
@@ -205,6 +218,28 @@ impl Cookies {
         own.map(|(.., digest)| *digest).collect()
     }
 
+    /// The cookies of a realm that are meant, and how many had to be looked at.
+    fn of(&self, realm: RealmIndex, whose: LoginsOf<'_>) -> (Vec<CookieDigest>, usize) {
+        if let LoginsOf::Authid(authid) = whose {
+            let own = self.of_user(realm, authid);
+            let seen = own.len();
+            return (own, seen);
+        }
+        let from = (realm, Box::default(), 0, CookieDigest::MIN);
+        let all = self.by_user.range(from..).take_while(|(of, ..)| *of == realm).map(|(.., digest)| *digest);
+        let mut seen = 0;
+        let is_meant = |digest: &CookieDigest| {
+            seen += 1;
+            let login = self.entries.get(digest).and_then(|entry| entry.login.as_deref());
+            match whose {
+                LoginsOf::Role(role) => login.is_some_and(|login| login.role == role),
+                LoginsOf::Authid(_) | LoginsOf::All => true,
+            }
+        };
+        let meant = all.filter(is_meant).collect();
+        (meant, seen)
+    }
+
     fn remove(&mut self, digest: CookieDigest) -> Option<Box<Login>> {
         let Entry { until_us, login } = self.entries.remove(&digest)?;
         self.by_time.remove(&(until_us, digest));
@@ -299,11 +334,21 @@ impl Router {
         }
     }
 
-    /// Nobody comes in by a cookie of this user any more.
-    pub(super) fn end_logins_of(&mut self, realm: RealmIndex, authid: &str, effects: &mut impl Effects) {
-        for digest in self.cookies.of_user(realm, authid) {
-            self.end_login(digest, false, effects);
+    /// Nobody comes in by a cookie of these users any more. One message a core, however many they are.
+    pub(super) fn end_logins_of(
+        &mut self,
+        realm: RealmIndex,
+        whose: LoginsOf<'_>,
+        effects: &mut impl Effects,
+    ) {
+        let (digests, seen) = self.cookies.of(realm, whose);
+        effects.searched(seen);
+        if digests.is_empty() {
+            return;
         }
+        let ended = CookieNews::Ended(digests.into());
+        self.tell_of_cookie(&ended, effects);
+        self.handle_cookie_news(ended);
     }
 
     fn end_login(&mut self, digest: CookieDigest, ends_sessions: bool, effects: &mut impl Effects) {
@@ -326,6 +371,11 @@ impl Router {
             CookieNews::LoggedIn(logged_in) => {
                 // Counted where it was made.
                 self.cookies.insert(logged_in);
+            }
+            CookieNews::Ended(digests) => {
+                for digest in &*digests {
+                    self.cookies.log_out(*digest, self.now);
+                }
             }
             CookieNews::LoggedOut(LoggedOut { digest, realm, authid, ends_sessions }) => {
                 self.cookies.log_out(digest, self.now);

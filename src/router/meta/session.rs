@@ -8,6 +8,7 @@ use super::gather::Findings;
 use super::procedure::{self, Procedure};
 use super::{NewsKind, Refusal};
 use crate::router::Router;
+use crate::router::cookies::LoginsOf;
 use crate::router::effects::Effects;
 use crate::router::peer::{Body, CoreId, RealmIndex, SessionKey, Sitting};
 use crate::router::realm::Realm;
@@ -254,9 +255,17 @@ impl Router {
         number: u64,
         effects: &mut impl Effects,
     ) {
-        if let Whom::Authid(authid) = &order.whom {
-            // Or a browser would be back at once.
-            self.end_logins_of(realm, authid, effects);
+        let names = &self.realms[usize::from(realm.0)];
+        let place = |wanted: &str| names.roles.iter().position(|role| *role.name == *wanted);
+        let logins = match &order.whom {
+            Whom::Session(_) => None,
+            Whom::Authid(authid) => Some(LoginsOf::Authid(authid)),
+            Whom::Authrole(role) => place(role).map(|place| LoginsOf::Role(place as u16)),
+            Whom::All => Some(LoginsOf::All),
+        };
+        // Or browsers would be back at once.
+        if let Some(logins) = logins {
+            self.end_logins_of(realm, logins, effects);
         }
         let is_meant = |session: &Session, names: &Realm| {
             session.id != order.except
