@@ -118,6 +118,11 @@ impl Retained {
         if stamp <= self.floor {
             return (false, 0);
         }
+        let kept = Kept { retain, publication: Arc::clone(publication) };
+        // For it all others of the realm would be forgotten, and then itself.
+        if kept.bytes() > self.bytes_max {
+            return (false, 1);
+        }
         let topic = publication.body.uri();
         let audience = &publication.head.audience;
         let replaces = |kept: &Kept| audience.is_none() || kept.publication.head.audience == *audience;
@@ -141,7 +146,6 @@ impl Retained {
             }
             None => Arc::from(topic),
         };
-        let kept = Kept { retain, publication: Arc::clone(publication) };
         self.bytes += kept.bytes();
         self.by_stamp.insert(stamp, Arc::clone(&topic));
         if let Some(until_us) = retain.until_us {
@@ -461,6 +465,21 @@ mod tests {
         keep_all(&mut retained, &mut endings, &publications);
         assert!(retained.bytes <= 2_000 && held(&retained).len() > 2);
         assert_eq!(endings.len(), retained.len(), "an ending goes with its event");
+    }
+
+    #[test]
+    fn what_is_larger_than_the_bound_pushes_nothing_out() {
+        let (mut retained, mut endings) = (retained(1_000), Endings::new());
+        let publications: Vec<Publication> =
+            (1..=5).map(|time| publication(time as u8, None, time, Some(9))).collect();
+        keep_all(&mut retained, &mut endings, &publications);
+        retained.bytes_max = retained.bytes;
+        let receivers = (0..1_000).map(SessionId).collect();
+        let audience = Audience { eligible: Some(receivers), ..Audience::default() };
+        let mut large = Letter::clone(&publication(1, None, 6, Some(9)));
+        large.head.audience = Some(Box::new(audience));
+        keep_all(&mut retained, &mut endings, &[Arc::new(large)]);
+        assert_eq!((held(&retained).len(), endings.len(), retained.floor), (5, 5, Stamp::default()));
     }
 
     #[test]
