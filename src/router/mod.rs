@@ -311,6 +311,12 @@ impl Router {
         }
     }
 
+    /// What tables of this core are seeded with whose keys clients choose: nobody outside of the process knows it.
+    #[must_use]
+    pub(crate) fn hash_seed(&self) -> u64 {
+        self.hash_seed
+    }
+
     /// A connection has made its link.
     pub fn handle_open(&mut self, _now: Now, key: SessionKey, link: LinkInfo) {
         // The configuration has at most 256.

@@ -49,13 +49,14 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// Limits across cores are limit / N on each, rounded up.
-    pub(super) fn new(limits: &Limits, cores: u16) -> Self {
+    /// Limits across cores are limit / N on each, rounded up. Who has many addresses must not know `seed`: with those that
+    /// meet in the table he would make it slow.
+    pub(super) fn new(limits: &Limits, cores: u16, seed: u64) -> Self {
         let share = |limit: usize| limit.div_ceil(usize::from(cores));
         Self {
             entries: Vec::new(),
             free: BTreeSet::new(),
-            by_address: HashMap::with_hasher(FixedState::with_seed(0)),
+            by_address: HashMap::with_hasher(FixedState::with_seed(seed)),
             connections_max: share(limits.connections_per_address_max) as u32,
             tokens_max_milli: share(limits.connects_per_address_burst as usize) as u64 * 1000,
             refill_per_second: share(limits.connects_per_address_per_second as usize) as u64,
@@ -107,6 +108,12 @@ impl Addresses {
             let entry = &mut self.entries[index as usize];
             entry.failures_milli = (entry.failures_milli + 1000).min(most);
         }
+    }
+
+    /// Where the table has an address.
+    #[cfg(test)]
+    pub(super) fn hash_of(&self, address: IpAddr) -> u64 {
+        std::hash::BuildHasher::hash_one(self.by_address.hasher(), address)
     }
 
     fn forgive(&mut self, index: u32, now_us: u64) {
@@ -213,7 +220,7 @@ mod tests {
         limits.connections_per_address_max = connections;
         limits.connects_per_address_per_second = per_second;
         limits.connects_per_address_burst = burst;
-        Addresses::new(&limits, 1)
+        Addresses::new(&limits, 1, 7)
     }
 
     fn address(last: u8) -> Option<IpAddr> {
@@ -248,7 +255,7 @@ mod tests {
         let mut limits = Config::default().limits;
         limits.login_failures_per_address_max = 3;
         limits.login_failures_forgiven_per_minute = 6;
-        let mut addresses = Addresses::new(&limits, 1);
+        let mut addresses = Addresses::new(&limits, 1, 7);
         let index = addresses.opened(address(1), 0).unwrap();
         let other = addresses.opened(address(2), 0).unwrap();
         for _ in 0..3 {
@@ -276,7 +283,7 @@ mod tests {
     fn very_many_addresses_that_failed_are_forgotten_in_the_end() {
         let mut limits = Config::default().limits;
         limits.login_failures_forgiven_per_minute = 1;
-        let mut addresses = Addresses::new(&limits, 1);
+        let mut addresses = Addresses::new(&limits, 1, 7);
         for host in 0..3 * ADDRESSES_MAX as u32 {
             let index = addresses.opened(Some(IpAddr::from(host.to_be_bytes())), 0).unwrap();
             addresses.login_failed(index, 0);

@@ -149,15 +149,17 @@ pub(super) struct CoreParts<W: World> {
     pub(super) links: Vec<LinkConfig>,
     pub(super) world: W,
     pub(super) mesh: MeshEnd<PeerMessage>,
+    /// Of tables of what clients choose.
+    pub(super) hash_seed: u64,
 }
 
 impl<W: World> Core<W> {
     pub(super) fn new(parts: CoreParts<W>) -> Self {
-        let CoreParts { id, cores, limits, links, world, mesh } = parts;
+        let CoreParts { id, cores, limits, links, world, mesh, hash_seed } = parts;
         Self {
             id,
             cores,
-            addresses: Addresses::new(&limits, cores),
+            addresses: Addresses::new(&limits, cores, hash_seed),
             deflater: Deflater::new(limits.compression_level),
             credits: Credits::new(cores, limits.credit_bytes_per_session),
             doomed: Vec::new(),

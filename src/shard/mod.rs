@@ -124,9 +124,10 @@ impl<W: World> Shard<W> {
         // Twice what one recv takes: what a pause left is in front of it.
         let scratch = vec![0; limits.turn_bytes_per_session.max(4096) * 2];
         let cores = mesh.core_count() as u16;
+        let hash_seed = router.hash_seed();
         Self {
             router,
-            core: Core::new(CoreParts { id: core, cores, limits, links, world, mesh }),
+            core: Core::new(CoreParts { id: core, cores, limits, links, world, mesh, hash_seed }),
             control,
             scratch,
             inflater: Inflater::new(),

@@ -96,6 +96,10 @@ fn shard() -> Shard<Standing> {
 
 /// A shard with so many connections, each of which has sent this.
 fn shard_of(connections: usize, request: &'static str) -> Shard<Standing> {
+    shard_with(connections, request, [7; 32])
+}
+
+fn shard_with(connections: usize, request: &'static str, seed: [u8; 32]) -> Shard<Standing> {
     let config = config::parse("", "[[listener]]\nport = 1\n", &[]).unwrap();
     let listener = config.listeners[0].clone();
     let router = RouterConfig {
@@ -108,7 +112,7 @@ fn shard_of(connections: usize, request: &'static str) -> Shard<Standing> {
         core: CoreId(0),
         limits: Arc::new(config.limits.clone()),
         links: vec![LinkConfig { listener, limits: config.limits }],
-        router: Router::new(&router, CoreId(0), 1, [7; 32]),
+        router: Router::new(&router, CoreId(0), 1, seed),
         world: Standing { now_us: 1_000_000, request, arriving: connections, ..Standing::default() },
         mesh,
         control: Arc::default(),
@@ -226,4 +230,12 @@ fn who_has_no_room_for_a_ping_is_not_waited_for() {
     assert_eq!(shard.core.push_bytes(key, &vec![0; room - held - 2], room), Sent::Accepted);
     assert!(!shard.core.begin_probe(key));
     assert_eq!((shard.core.probes.len(), shard.core.counters.pings), (0, 1));
+}
+
+#[test]
+fn nobody_knows_which_addresses_meet_in_the_table() {
+    let address = "192.0.2.1".parse().unwrap();
+    let places: Vec<u64> =
+        (1..=3).map(|seed| shard_with(0, BEGINNING, [seed; 32]).core.addresses.hash_of(address)).collect();
+    assert!(places[0] != places[1] && places[1] != places[2] && places[0] != places[2], "{places:?}");
 }
