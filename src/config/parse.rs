@@ -7,7 +7,7 @@ use super::errors::{ConfigErrors, Problems};
 use super::kinds::{did_you_mean, several, single};
 use super::section::{Fields, Reader, Section, section};
 use super::tree::{Node, Origin, Path, Value};
-use super::{Config, Limits, Listener, Log, Realm, database, listener, print, realm};
+use super::{AuthMethod, Config, Limits, Listener, Log, Realm, database, listener, print, realm};
 
 /// The longest file that is read.
 const TEXT_BYTES_MAX: usize = 16 << 20;
@@ -80,6 +80,7 @@ impl Section for Config {
             realm::check(realm, self.limits.uri_limits(), fields.reader, &path);
             self.check_cores(realm.home, fields, &path.key("home"));
             self.check_authenticator(realm, fields, &path.key("authenticator_realm"));
+            self.check_cookies(realm, fields, &path.key("authmethods"));
         }
         self.check_listeners(fields);
         let names = self.databases.iter().map(|it| Some((&it.name, format!("the database `{}`", it.name))));
@@ -117,6 +118,17 @@ impl Config {
         if fields.reader.is_sound(path) && !self.realms.iter().any(|other| other.name == name) {
             let hint = did_you_mean(name, self.realms.iter().map(|other| other.name.as_str()));
             fields.reader.problem(path, format!("there is no realm `{name}`"), hint);
+        }
+    }
+
+    /// Who may log in by a cookie must be able to get one.
+    fn check_cookies(&self, realm: &Realm, fields: &mut Fields<'_, '_>, path: &Path) {
+        let names_cookies =
+            realm.authmethods.as_ref().is_some_and(|methods| methods.contains(&AuthMethod::Cookie));
+        let is_given = self.listeners.iter().any(|listener| listener.cookie.is_some());
+        if names_cookies && !is_given && fields.is_sound("listener") && fields.reader.is_sound(path) {
+            let hint = "add a table [listener.cookie] to a listener: it may be empty";
+            fields.reader.problem(path, "no listener gives a cookie", Some(hint.to_owned()));
         }
     }
 

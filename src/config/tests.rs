@@ -395,8 +395,14 @@ fn config() -> impl Strategy<Value = Config> {
     let realms = prop::collection::vec(realm(), 1..3);
     (node(), limits(), realms, prop::collection::vec(listener(), 1..4)).prop_map(
         |(node, limits, realms, listeners)| {
-            let realms = distinct(realms, |realm| realm.name.clone());
+            let mut realms = distinct(realms, |realm| realm.name.clone());
             let mut listeners = distinct(listeners, |listener| format!("{:?}", listener.address));
+            let is_given = listeners.iter().any(|listener| listener.cookie.is_some());
+            for methods in realms.iter_mut().filter_map(|realm| realm.authmethods.as_mut()) {
+                if !is_given && methods.contains(&AuthMethod::Cookie) {
+                    *methods = vec![AuthMethod::Ticket];
+                }
+            }
             for listener in &mut listeners {
                 listener.role.clone_from(&realms[realms.len() - 1].roles[0].name);
             }
