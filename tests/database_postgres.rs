@@ -8,10 +8,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crosspoint::database::postgres::wire::Settings;
+use crosspoint::database::PublicationLimits;
+use crosspoint::database::postgres::install::{Options, Plan};
+use crosspoint::database::postgres::wire::{Connection, Deadline, Settings};
 use crosspoint::database::postgres::{Declared, Exposed, Postgres};
 use crosspoint::database::sqlite::Shape;
-use crosspoint::wamp::codec::Serializer;
+use crosspoint::wamp::codec::{DecodeLimits, Serializer};
+use crosspoint::wamp::uri::UriLimits;
 use serde_json::{Value, json};
 
 #[path = "database/server.rs"]
@@ -51,7 +54,6 @@ impl Database {
     }
 
     fn execute(&self, sql: &str) {
-        use crosspoint::database::postgres::wire::{Connection, Deadline};
         let deadline = Deadline::after(Duration::from_secs(30));
         let mut connection = Connection::connect(&self.settings, deadline).unwrap();
         connection.simple_query(sql, deadline, |_| {}).unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -444,4 +446,161 @@ fn a_server_that_goes_is_away_and_comes_back() {
     server.run();
     stand.next_offer();
     assert_eq!(stand.result("com.one", json!([])), json!([1]));
+}
+
+/// The schema `wamp`, a role that publishes, and a router's role that is trusted.
+fn publishing(database: &Database) -> Stand {
+    let options = Options {
+        router: Some("postgres".to_owned()),
+        everybody_publishes: Some(true),
+        ..Options::default()
+    };
+    let plan = Plan::upgrade(None, &options).unwrap();
+    database.execute_each(plan.statements().iter().map(|statement| statement.sql.as_str()));
+    database.stand_that_publishes()
+}
+
+impl Database {
+    fn execute_each<'s>(&self, statements: impl Iterator<Item = &'s str>) {
+        let deadline = Deadline::after(Duration::from_secs(60));
+        let mut connection = Connection::connect(&self.settings, deadline).unwrap();
+        for sql in statements {
+            connection.simple_query(sql, deadline, |_| {}).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+    }
+
+    fn stand_that_publishes(&self) -> Stand {
+        let mut driver = self.driver();
+        driver.publishing = Some(PublicationLimits {
+            uri: UriLimits { bytes_max: 256, components_max: 32 },
+            decode: DecodeLimits::default(),
+        });
+        Stand::new(driver)
+    }
+}
+
+const SAY: &str = "
+create function api.say(topic text, args jsonb, fail boolean default false) returns bigint language plpgsql as $$
+declare n bigint;
+begin
+    n := wamp.publish(topic, args);
+    if fail then raise exception 'no'; end if;
+    return n;
+end $$;";
+
+fn texts(published: &[(u64, String)]) -> Vec<String> {
+    // `json` keeps the blanks that it was written with.
+    published.iter().map(|(_, publish)| publish.replace(' ', "")).collect()
+}
+
+#[test]
+fn what_a_transaction_publishes_comes_with_its_commit_or_never() {
+    let database = Database::new(SAY);
+    let mut stand = publishing(&database);
+    stand.result("com.say", json!(["com.a", [1, 1.5]]));
+    assert_eq!(
+        stand.error("com.say", json!(["com.lost", [], true]), json!({})).0,
+        "crosspoint.error.application"
+    );
+    database.execute(
+        "begin; select wamp.publish('com.b'); savepoint s; select wamp.publish('com.undone'); rollback to s;
+         select wamp.publish('com.c', kwargs => '{\"k\": [true]}', options => '{\"exclude\": [5]}'); commit",
+    );
+    // While it sleeps, and is notified.
+    let published = stand.publications(3);
+    std::thread::sleep(Duration::from_millis(300));
+    database.execute("select wamp.publish('com.d')");
+    let late = stand.publications(1);
+    let all: Vec<_> = published.into_iter().chain(late).collect();
+    let own = r#"{"exclude":[4711]}"#;
+    assert_eq!(
+        texts(&all),
+        [
+            format!("[16,1,{own},\"com.a\",[1,1.5]]"),
+            "[16,1,{},\"com.b\"]".to_owned(),
+            "[16,1,{\"exclude\":[5]},\"com.c\",[],{\"k\":[true]}]".to_owned(),
+            "[16,1,{},\"com.d\"]".to_owned(),
+        ]
+    );
+    assert_eq!(all.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn changes_of_tables_are_published() {
+    let database = Database::new(
+        "create table api.item (id int primary key, name text); create function api.one() returns int language sql as 'select 1'",
+    );
+    let mut stand = publishing(&database);
+    database.execute("select wamp.watch('api.item', 'com.item'); insert into api.item values (1, 'tea')");
+    let published = texts(&stand.publications(1));
+    assert!(published[0].contains("\"com.item.on_insert\""), "{published:?}");
+    assert!(published[0].contains(r#""new":{"id":1,"name":"tea"}"#), "{published:?}");
+}
+
+#[test]
+fn what_was_not_offered_is_offered_again_the_same() {
+    let database = Database::new(SAY);
+    let mut first = publishing(&database);
+    first.result("com.say", json!(["com.t", [1]]));
+    assert_eq!(first.publications(1).len(), 1);
+    first.is_deaf = true;
+    first.result("com.say", json!(["com.t", [2]]));
+    first.result("com.say", json!(["com.t", [3]]));
+    let again = first.publications(1);
+    drop(first);
+    let mut second = database.stand_that_publishes();
+    let published = second.publications(2);
+    assert_eq!(published[..again.len()], again[..]);
+    assert!(published[1].1.contains("[3]"), "{published:?}");
+}
+
+#[test]
+fn many_writers_and_a_sleeper_lose_nothing() {
+    let database = Database::new(SAY);
+    let mut stand = publishing(&database);
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let settings = database.settings.clone();
+            std::thread::spawn(move || {
+                let deadline = Deadline::after(Duration::from_secs(120));
+                let mut connection = Connection::connect(&settings, deadline).unwrap();
+                for number in 0..60 {
+                    let isolation = ["read committed", "repeatable read"][number % 2];
+                    let sql = format!(
+                        "begin isolation level {isolation}; select wamp.publish('com.t', '[{writer}, {number}]');
+                         select pg_sleep({}); commit",
+                        (number % 7) as f64 * 0.003,
+                    );
+                    connection.simple_query(&sql, deadline, |_| {}).unwrap();
+                    if number % 10 == 0 {
+                        // Long enough for the drainer to fall asleep.
+                        std::thread::sleep(Duration::from_millis(150));
+                    }
+                }
+            })
+        })
+        .collect();
+    let published = stand.publications(240);
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    assert!(published.iter().map(|(position, _)| *position).eq(1..=240));
+    let mut next = [0_u64; 4];
+    for (_, publish) in &published {
+        let message: Value = serde_json::from_str(publish).unwrap();
+        let writer = message[4][0].as_u64().unwrap() as usize;
+        assert_eq!(message[4][1], next[writer]);
+        next[writer] += 1;
+    }
+}
+
+#[test]
+fn without_its_schema_it_publishes_nothing_and_calls_go_on() {
+    let database = Database::new("create function api.one() returns int language sql as 'select 1';");
+    let mut stand = database.stand_that_publishes();
+    assert_eq!(stand.result("com.one", json!([])), json!([1]));
+    // It is installed while the router runs.
+    let plan =
+        Plan::upgrade(None, &Options { router: Some("postgres".to_owned()), ..Options::default() }).unwrap();
+    database.execute_each(plan.statements().iter().map(|statement| statement.sql.as_str()));
+    database.execute("select wamp.publish('com.t')");
+    assert_eq!(stand.publications(1).len(), 1);
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use crosspoint::database::PublicationLimits;
 use crosspoint::database::pool::Notice;
 use crosspoint::database::sqlite::{Declared, Publishes, Shape, Sqlite};
 use crosspoint::wamp::codec::{DecodeLimits, Serializer};
@@ -368,8 +369,10 @@ fn publishing(file: &File, procedures: &[(&str, Shape, &str)], watches: &[(&str,
     driver.procedures = procedures.iter().map(|(uri, shape, sql)| declared(uri, *shape, sql)).collect();
     driver.publishing = Some(Publishes {
         watches: watches.iter().map(|(table, topic)| ((*table).to_owned(), (*topic).to_owned())).collect(),
-        uri_limits: UriLimits { bytes_max: 256, components_max: 32 },
-        decode_limits: DecodeLimits::default(),
+        limits: PublicationLimits {
+            uri: UriLimits { bytes_max: 256, components_max: 32 },
+            decode: DecodeLimits::default(),
+        },
     });
     Stand::new(driver)
 }

@@ -53,7 +53,7 @@ pub struct Database {
     pub refresh: Duration,
     /// `timeout_ms`: how long a call may take; zero is no limit.
     pub timeout: Duration,
-    /// `publish`: whether it publishes events, through a table `wamp_outbox`.
+    /// `publish`: whether it publishes events: through a table `wamp_outbox` in SQLite, a schema `wamp` in PostgreSQL.
     pub publish: bool,
     /// `[[database.procedure]]`
     pub procedures: Vec<DatabaseProcedure>,
@@ -267,9 +267,9 @@ impl Section for Database {
                 let hint = "write `url`, `url_env` or `url_file`, as in `url = \"postgres://user@host/database\"`; what it leaves open, PGHOST and its like say";
                 fields.problem("url", "a database of type \"postgresql\" has a server", hint);
             }
-            if self.publish && fields.is_sound("publish") {
-                let hint = "leave it out";
-                fields.problem("publish", "the router does not read events out of PostgreSQL yet", hint);
+            if !self.watches.is_empty() && fields.is_sound("watch") {
+                let hint = "use `wamp.watch(table, topic)` in the database (docs/postgresql.md)";
+                fields.problem("watch", "tables of PostgreSQL are watched by the database itself", hint);
             }
         }
         let uris = self
@@ -280,7 +280,11 @@ impl Section for Database {
         let tables =
             self.watches.iter().map(|watch| Some((&watch.table, format!("a watch of `{}`", watch.table))));
         fields.reader.refuse_duplicates(&fields.path.key("watch"), &["table"], tables);
-        if !self.publish && !self.watches.is_empty() && fields.is_sound("watch") {
+        if self.kind == DatabaseKind::Sqlite
+            && !self.publish
+            && !self.watches.is_empty()
+            && fields.is_sound("watch")
+        {
             let hint = "add `publish = true`: a table `wamp_outbox` is made in it then";
             fields.problem("watch", "the database does not publish", hint);
         }

@@ -6,6 +6,7 @@
 
 pub mod pool;
 pub mod postgres;
+pub mod publishing;
 pub mod sqlite;
 
 use std::any::Any;
@@ -18,6 +19,7 @@ use crate::wamp::codec::{Composer, OwnedPayload, Serializer};
 use crate::wamp::error::uri;
 
 pub use pool::{DatabaseEnd, Pool, PoolOptions};
+pub use publishing::PublicationLimits;
 
 /// How a kind of database is spoken to. One for each database of the configuration.
 pub trait Driver: Send + Sync + 'static {

@@ -9,7 +9,7 @@ use crate::config::{Config, Database, DatabaseKind, DatabaseProcedure, Limits};
 use crate::database::pool::Notice;
 use crate::database::postgres::{self, Exposed, Postgres};
 use crate::database::sqlite::{Declared, Publishes, Sqlite};
-use crate::database::{DatabaseEnd, Driver, Pool, PoolOptions};
+use crate::database::{DatabaseEnd, Driver, Pool, PoolOptions, PublicationLimits};
 use crate::router::database::DatabaseIndex;
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
@@ -75,8 +75,7 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
                 .collect();
             driver.publishing = database.publish.then(|| Publishes {
                 watches: database.watches.iter().map(|it| (it.table.clone(), it.topic.clone())).collect(),
-                uri_limits: limits.uri_limits(),
-                decode_limits: DecodeLimits { depth_max: limits.depth_max, list_max: limits.option_list_max },
+                limits: publication_limits(limits),
             });
             Arc::new(driver)
         }
@@ -87,6 +86,7 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
             driver.connections = database.connections;
             driver.timeout_ms = default_ms;
             driver.result_bytes_max = database.result_bytes_max;
+            driver.publishing = database.publish.then(|| publication_limits(limits));
             driver.exposed = database
                 .exposed
                 .iter()
@@ -112,6 +112,11 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
             Arc::new(driver)
         }
     })
+}
+
+fn publication_limits(limits: &Limits) -> PublicationLimits {
+    let decode = DecodeLimits { depth_max: limits.depth_max, list_max: limits.option_list_max };
+    PublicationLimits { uri: limits.uri_limits(), decode }
 }
 
 fn timeout_ms(procedure: &DatabaseProcedure, default_ms: u64) -> u64 {

@@ -8,6 +8,7 @@ mod errors;
 mod functions;
 pub mod install;
 mod named;
+mod outbox;
 mod statements;
 mod values;
 pub mod wire;
@@ -22,7 +23,7 @@ use self::statements::{Open, Target};
 use self::values::{Kind, Types};
 use self::wire::{Deadline, Parameter, Pooling, Settings};
 use super::sqlite::Shape;
-use super::{Connection, Discovered, Driver, Problem, Source};
+use super::{Connection, Discovered, Driver, Problem, PublicationLimits, Source};
 use crate::router::database::Procedure;
 
 /// How long it may take to connect, and to be told what there is.
@@ -73,6 +74,8 @@ pub struct Postgres {
     pub timeout_ms: u64,
     /// The longest result, or part of one, in bytes.
     pub result_bytes_max: usize,
+    /// That it publishes by its schema `wamp`, and the bounds of that; `None`: it does not.
+    pub publishing: Option<PublicationLimits>,
     /// What the connections know of the types; replaced when they change.
     types: Arc<Mutex<Arc<Types>>>,
 }
@@ -107,6 +110,7 @@ impl Postgres {
             roles: None,
             timeout_ms: 0,
             result_bytes_max: 1 << 20,
+            publishing: None,
             types: Arc::default(),
         }
     }
@@ -139,7 +143,9 @@ impl Driver for Postgres {
     }
 
     fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
-        Ok(None)
+        let Some(limits) = self.publishing else { return Ok(None) };
+        let outbox = outbox::Outbox::open(self, limits)?;
+        Ok(Some(Box::new(outbox)))
     }
 }
 

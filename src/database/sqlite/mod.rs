@@ -19,10 +19,11 @@ use rusqlite::{Batch, InterruptHandle, OpenFlags, Statement};
 use self::errors::{Failure, LastRaised, of_raised, of_sqlite};
 use self::outbox::{Committed, Outbox};
 use self::values::{Arguments, Writer};
-use super::{CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Source, own};
+use super::{
+    CallError, Cancel, Connection, Discovered, Driver, Problem, PublicationLimits, Results, Source, own,
+};
 use crate::router::database::{Caller, Procedure, Query};
-use crate::wamp::codec::{DecodeLimits, OwnedPayload};
-use crate::wamp::uri::UriLimits;
+use crate::wamp::codec::OwnedPayload;
 
 /// The lanes of this driver.
 const WRITES: usize = 0;
@@ -84,10 +85,8 @@ pub struct Sqlite {
 pub struct Publishes {
     /// Tables whose changes are published, and to where.
     pub watches: Vec<(String, String)>,
-    /// How long topics may be.
-    pub uri_limits: UriLimits,
-    /// How deep arguments may nest, and how long lists in options may be.
-    pub decode_limits: DecodeLimits,
+    /// The bounds of what is published.
+    pub limits: PublicationLimits,
 }
 
 impl Sqlite {
@@ -132,8 +131,7 @@ impl Driver for Sqlite {
         let deadline = Arc::new(Mutex::new(None));
         let raised = LastRaised::default();
         if let Some(publishing) = &self.publishing {
-            let Publishes { uri_limits, decode_limits, .. } = *publishing;
-            let publishing = publish::Publishing { caller: Arc::clone(&caller), uri_limits, decode_limits };
+            let publishing = publish::Publishing { caller: Arc::clone(&caller), limits: publishing.limits };
             publish::define(&connection, &publishing).map_err(problem)?;
         }
         set_up(&mut connection, lane, (&caller, &raised), &deadline).map_err(problem)?;
@@ -154,9 +152,8 @@ impl Driver for Sqlite {
     }
 
     fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
-        let Some(Publishes { uri_limits, decode_limits, .. }) = self.publishing else { return Ok(None) };
-        let bounds = (uri_limits, decode_limits);
-        let outbox = Outbox::open(&self.path, Arc::clone(&self.committed), bounds).map_err(|error| {
+        let Some(Publishes { limits, .. }) = self.publishing else { return Ok(None) };
+        let outbox = Outbox::open(&self.path, Arc::clone(&self.committed), limits).map_err(|error| {
             Problem(format!("the database file {} cannot be opened: {error}", self.path.display()))
         })?;
         Ok(Some(Box::new(outbox)))

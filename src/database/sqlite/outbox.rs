@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{OptionalExtension as _, params};
 
-use crate::database::{BatchBounds, Problem, Source};
-use crate::router::database::{DatabasePublication, check_publication};
-use crate::wamp::codec::DecodeLimits;
-use crate::wamp::uri::{UriLimits, UriRule, check, is_reserved};
+use crate::database::publishing::{check_message, message};
+use crate::database::{BatchBounds, Problem, PublicationLimits, Source};
+use crate::router::database::DatabasePublication;
 
 /// How often is looked whether another process has written.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -69,8 +68,7 @@ impl Committed {
 pub(super) struct Outbox {
     connection: rusqlite::Connection,
     committed: Arc<Committed>,
-    uri_limits: UriLimits,
-    decode_limits: DecodeLimits,
+    limits: PublicationLimits,
     pruned: Option<Instant>,
 }
 
@@ -87,14 +85,14 @@ impl Outbox {
     pub(super) fn open(
         path: &Path,
         committed: Arc<Committed>,
-        (uri_limits, decode_limits): (UriLimits, DecodeLimits),
+        limits: PublicationLimits,
     ) -> rusqlite::Result<Self> {
         let connection = rusqlite::Connection::open(path)?;
         connection.busy_timeout(super::BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.execute_batch(SCHEMA)?;
-        Ok(Self { connection, committed, uri_limits, decode_limits, pruned: None })
+        Ok(Self { connection, committed, limits, pruned: None })
     }
 
     fn data_version(&self) -> rusqlite::Result<i64> {
@@ -138,7 +136,7 @@ impl Outbox {
 
     fn publication(&self, row: &Row) -> Result<DatabasePublication, String> {
         let publish = message(&row.topic, row.args.as_deref(), row.kwargs.as_deref(), row.options.as_deref());
-        check_message(&publish, &row.topic, self.uri_limits, self.decode_limits)?;
+        check_message(&publish, &row.topic, self.limits)?;
         Ok(DatabasePublication { position: row.id, publish: publish.into() })
     }
 
@@ -154,42 +152,6 @@ impl Outbox {
         statement.execute(params![KEPT.as_secs() as i64, KEPT_MAX as i64])?;
         Ok(())
     }
-}
-
-/// PUBLISH as JSON.
-pub(super) fn message(
-    topic: &str,
-    args: Option<&str>,
-    kwargs: Option<&str>,
-    options: Option<&str>,
-) -> String {
-    let (options, topic) = (options.unwrap_or("{}"), serde_json::Value::from(topic));
-    let mut publish = format!("[16,1,{options},{topic}");
-    if args.is_some() || kwargs.is_some() {
-        publish.push(',');
-        publish.push_str(args.unwrap_or("[]"));
-    }
-    if let Some(kwargs) = kwargs {
-        publish.push(',');
-        publish.push_str(kwargs);
-    }
-    publish.push(']');
-    publish
-}
-
-/// Whether a message is a publication that may be made.
-pub(super) fn check_message(
-    publish: &str,
-    topic: &str,
-    uri_limits: UriLimits,
-    decode_limits: DecodeLimits,
-) -> Result<(), String> {
-    if is_reserved(topic) {
-        return Err(format!("the topic {topic} begins with `wamp`, which is the protocol's own"));
-    }
-    check(topic, UriRule::Loose, uri_limits)
-        .map_err(|error| format!("the topic {topic}: {}", error.as_str()))?;
-    check_publication(publish, decode_limits).map(|_| ())
 }
 
 impl Source for Outbox {

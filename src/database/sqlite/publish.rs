@@ -6,17 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::{Error, params};
 
-use super::outbox::{check_message, message};
+use crate::database::PublicationLimits;
+use crate::database::publishing::{check_message, excluding, message};
 use crate::router::database::Caller;
-use crate::wamp::codec::DecodeLimits;
-use crate::wamp::uri::UriLimits;
 
 /// What the function has to know.
 #[derive(Clone)]
 pub(super) struct Publishing {
     pub(super) caller: Arc<Mutex<Option<Caller>>>,
-    pub(super) uri_limits: UriLimits,
-    pub(super) decode_limits: DecodeLimits,
+    pub(super) limits: PublicationLimits,
 }
 
 pub(super) fn define(connection: &rusqlite::Connection, publishing: &Publishing) -> rusqlite::Result<()> {
@@ -40,7 +38,7 @@ impl Publishing {
         let (args, kwargs) = (text(1)?, text(2)?);
         let options = self.options(text(3)?)?;
         let publish = message(&topic, args.as_deref(), kwargs.as_deref(), options.as_deref());
-        check_message(&publish, &topic, self.uri_limits, self.decode_limits)
+        check_message(&publish, &topic, self.limits)
             .map_err(|problem| refused(&format!("publish: {problem}")))?;
         // SAFETY: rusqlite asks that no reference to the connection gets to another thread. This one, and the statement made of
         // it, live in this function alone, on the thread that runs the statement which calls it.
@@ -57,18 +55,8 @@ impl Publishing {
             caller.as_ref().map(|caller| caller.session.0)
         };
         let Some(session) = session else { return Ok(options) };
-        let mut map = match options {
-            None => serde_json::Map::new(),
-            Some(options) => serde_json::from_str(&options)
-                .map_err(|error| refused(&format!("publish: the options are no object of JSON: {error}")))?,
-        };
-        if map.get("exclude_me") != Some(&serde_json::Value::Bool(false)) {
-            let exclude = map.entry("exclude").or_insert_with(|| serde_json::Value::Array(Vec::new()));
-            if let Some(exclude) = exclude.as_array_mut() {
-                exclude.push(session.into());
-            }
-        }
-        Ok(Some(serde_json::Value::Object(map).to_string()))
+        let excluding = excluding(options.as_deref(), session);
+        excluding.map(Some).map_err(|problem| refused(&format!("publish: {problem}")))
     }
 }
 

@@ -1,0 +1,347 @@
+//! What a PostgreSQL database publishes: the one drainer of `wamp.outbox` (`install/version_1/drain.sql` has the argument).
+//!
+//! While it is awake it looks every few milliseconds; when nothing has come for a while it sleeps, and publishers notify.
+
+use std::time::{Duration, Instant};
+
+use super::Postgres;
+use super::wire::{Connection, Deadline, Error, Parameter, Row, Statement};
+use crate::database::publishing::{PublicationLimits, check_message, excluding, message};
+use crate::database::{BatchBounds, Problem, Source};
+use crate::router::database::DatabasePublication;
+
+/// How often is looked while it is awake, and how long nothing comes until it sleeps.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+const AWAKE: Duration = Duration::from_millis(100);
+/// Until all have ended that may have seen it awake: the first pause between two looks, and the longest.
+const SETTLE_FIRST: Duration = Duration::from_millis(2);
+const SETTLE_MAX: Duration = Duration::from_millis(20);
+/// A sleeper looks although nobody has notified.
+const LOOK_ASLEEP: Duration = Duration::from_secs(15);
+const PRUNE_EVERY: Duration = Duration::from_secs(5);
+/// Rows for one round of pruning; more are pruned in the next.
+const PRUNE_MAX: i64 = 5_000;
+/// How long a statement may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const CLAIM: &str = "select position, kind, id, uri, args, kwargs, options, session, set_aside
+    from wamp.claim($1, $2, $3, $4)";
+const UNSENT: &str = "select position, kind, id, uri, args, kwargs, options, session, null::text
+    from wamp.unsent($1, $5, $2, $3) where $4::int is not null";
+const MARK: &str = "select wamp.mark($1, $2, $3, $4, $5)";
+
+/// How deep it sleeps.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Since then nothing has come.
+    Awake(Instant),
+    /// Publishers notify; it looked last then.
+    Asleep(Instant),
+}
+
+/// The drainer.
+pub(super) struct Outbox {
+    wire: Connection,
+    limits: PublicationLimits,
+    epoch: String,
+    claim: Statement,
+    unsent: Statement,
+    mark: Statement,
+    /// What an earlier leader left, behind this position.
+    left_behind: Option<i64>,
+    state: State,
+    /// Positions that are no publications, and why: noted with the next mark.
+    refused: Vec<(u64, String)>,
+    pruned: Option<Instant>,
+}
+
+fn problem(error: &Error) -> Problem {
+    Problem(format!("wamp.outbox cannot be read: {error}"))
+}
+
+impl Outbox {
+    pub(super) fn open(driver: &Postgres, limits: PublicationLimits) -> Result<Self, Problem> {
+        let deadline = Deadline::after(PATIENCE);
+        let mut wire = Connection::connect(&driver.settings, deadline).map_err(|error| problem(&error))?;
+        Self::look_for_schema(&mut wire, deadline)?;
+        let listen = "listen wamp; set default_transaction_isolation = 'read committed'";
+        wire.simple_query(listen, deadline, |_| {}).map_err(|error| problem(&error))?;
+        let mut led = None;
+        let lead = format!("select epoch, sent from wamp.lead('crosspoint {}')", std::process::id());
+        let lead = wire.simple_query(&lead, deadline, |row| {
+            led = Some((
+                row.text(0).unwrap_or_default().to_owned(),
+                row.text(1).and_then(|it| it.parse().ok()),
+            ));
+        });
+        lead.map_err(|error| problem(&error))?;
+        let Some((epoch, sent)) = led else {
+            return Err(Problem("another router publishes what is in it".to_owned()));
+        };
+        let mut prepare = |sql| wire.prepare(sql, &[], deadline).map_err(|error| problem(&error));
+        let (claim, unsent, mark) = (prepare(CLAIM)?, prepare(UNSENT)?, prepare(MARK)?);
+        let state = State::Awake(Instant::now());
+        let mut outbox = Self {
+            wire,
+            limits,
+            epoch,
+            claim,
+            unsent,
+            mark,
+            left_behind: Some(sent.unwrap_or_default()),
+            state,
+            refused: Vec::new(),
+            pruned: None,
+        };
+        outbox.say("awake")?;
+        Ok(outbox)
+    }
+
+    fn look_for_schema(wire: &mut Connection, deadline: Deadline) -> Result<(), Problem> {
+        let installed = wire.simple_value(super::install::INSTALLED_VERSION, deadline);
+        let installed = installed.map_err(|error| problem(&error))?.and_then(|text| text.parse::<u32>().ok());
+        let known = super::install::VERSIONS.last().map_or(0, |version| version.number);
+        match installed {
+            None => {
+                Err(Problem("it has no schema `wamp` to publish by: run `crosspoint db install`".to_owned()))
+            }
+            Some(version) if version != known => Err(Problem(format!(
+                "its schema `wamp` has version {version}, and this router knows version {known}: \
+                 run `crosspoint db upgrade`, or another router"
+            ))),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn say(&mut self, function: &str) -> Result<Option<String>, Problem> {
+        let sql = format!("select wamp.{function}({})", self.epoch);
+        self.wire.simple_value(&sql, Deadline::after(PATIENCE)).map_err(|error| problem(&error))
+    }
+
+    /// Rows with positions, and what was set aside.
+    fn rows(
+        &mut self,
+        bounds: BatchBounds,
+        left_behind: Option<i64>,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        let (rows_max, bytes_max) = (bounds.publications_max.to_string(), bounds.bytes_max.to_string());
+        // A row that fills a batch by itself is still taken.
+        let row_bytes_max = bounds.bytes_max.to_string();
+        let epoch = self.epoch.clone();
+        let mut parameters: Vec<Parameter<'_>> = vec![
+            epoch.as_str().into(),
+            rows_max.as_str().into(),
+            bytes_max.as_str().into(),
+            row_bytes_max.as_str().into(),
+        ];
+        let after = left_behind.map(|after| after.to_string());
+        let statement = match &after {
+            Some(after) => {
+                parameters.push(after.as_str().into());
+                &self.unsent
+            }
+            None => &self.claim,
+        };
+        let (limits, mut found, mut refused, mut calls) = (self.limits, Vec::new(), Vec::new(), Vec::new());
+        let run = self.wire.execute(statement, &parameters, Deadline::after(PATIENCE), |row| {
+            match read(row, limits) {
+                Ok(Read::Event(publication)) => found.push(publication),
+                Ok(Read::Call(position, id)) => {
+                    refused.push((position, "it is a call".to_owned()));
+                    calls.push(id);
+                }
+                Err((None, problem)) => problems.push(problem),
+                Err((Some(position), problem)) => {
+                    problems.push(format!("position {position}: {problem}"));
+                    refused.push((position, problem));
+                }
+            }
+        });
+        run.map_err(|error| problem(&error))?;
+        for id in calls {
+            let error = "wamp.error.feature_not_supported";
+            let text = "[\"this router makes no calls of a database\"]";
+            let sql = format!("select wamp.finish_call({id}, '{text}', '{{}}', '{error}')");
+            let done = self.wire.simple_query(&sql, Deadline::after(PATIENCE), |_| {});
+            done.map_err(|error| problem(&error))?;
+        }
+        self.refused.append(&mut refused);
+        // What has nothing before it to be offered is done with.
+        if found.is_empty()
+            && let Some(last) = self.refused.iter().map(|(position, _)| *position).max()
+        {
+            self.mark(last)?;
+        }
+        Ok(found)
+    }
+
+    /// What there is to be offered now; whether there was anything at all.
+    fn look(
+        &mut self,
+        bounds: BatchBounds,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        if let Some(after) = self.left_behind {
+            let found = self.rows(bounds, Some(after), problems)?;
+            match found.last() {
+                Some(last) => {
+                    self.left_behind = Some(last.position as i64);
+                    return Ok(found);
+                }
+                None => self.left_behind = None,
+            }
+        }
+        self.rows(bounds, None, problems)
+    }
+
+    /// Says that publishers have to notify, and waits until none is left that may not know.
+    fn fall_asleep(
+        &mut self,
+        bounds: BatchBounds,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        self.say("doze")?;
+        // In a transaction of its own.
+        let horizon = self.say("horizon")?.unwrap_or_default();
+        let settled = format!("select wamp.settled('{horizon}')");
+        let mut pause = SETTLE_FIRST;
+        loop {
+            let is_settled = self.wire.simple_value(&settled, Deadline::after(PATIENCE));
+            let is_settled = is_settled.map_err(|error| problem(&error))?.as_deref() == Some("t");
+            // Behind the answer: what was visible by then is seen.
+            let found = self.look(bounds, problems)?;
+            if !found.is_empty() || !problems.is_empty() {
+                self.wake_up()?;
+                return Ok(found);
+            }
+            if is_settled {
+                self.state = State::Asleep(Instant::now());
+                return Ok(found);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(SETTLE_MAX);
+        }
+    }
+
+    fn wake_up(&mut self) -> Result<(), Problem> {
+        self.say("awake")?;
+        self.state = State::Awake(Instant::now());
+        Ok(())
+    }
+
+    fn prune(&mut self) -> Result<(), Problem> {
+        if self.pruned.is_some_and(|pruned| pruned.elapsed() < PRUNE_EVERY) {
+            return Ok(());
+        }
+        let sql = format!("select wamp.prune({}, rows_max => {PRUNE_MAX})", self.epoch);
+        let gone =
+            self.wire.simple_value(&sql, Deadline::after(PATIENCE)).map_err(|error| problem(&error))?;
+        // There may be more of it.
+        let is_done = gone.and_then(|text| text.parse::<i64>().ok()).is_none_or(|gone| gone < PRUNE_MAX);
+        self.pruned = is_done.then(Instant::now);
+        Ok(())
+    }
+}
+
+fn or_null(is_there: bool, text: &str) -> Parameter<'_> {
+    if is_there { text.into() } else { Parameter::Null }
+}
+
+enum Read {
+    Event(DatabasePublication),
+    /// A call that a statement wants to be made: its position, and its number.
+    Call(u64, i64),
+}
+
+/// A row of [`CLAIM`]; or its position if it has one, and what is wrong with it.
+fn read(row: Row<'_>, limits: PublicationLimits) -> Result<Read, (Option<u64>, String)> {
+    let text = |column: usize| row.text(column);
+    let position = text(0).and_then(|position| position.parse::<u64>().ok());
+    if let Some(reason) = text(8) {
+        let (id, uri) = (text(2).unwrap_or_default(), text(3).unwrap_or_default());
+        return Err((None, format!("row {id} of wamp.outbox, {uri}: {reason}")));
+    }
+    let Some(position) = position else { return Err((None, "a row without a position".to_owned())) };
+    if text(1) != Some("event") {
+        return Ok(Read::Call(position, text(2).and_then(|id| id.parse().ok()).unwrap_or_default()));
+    }
+    let wrong = |problem: String| (Some(position), problem);
+    let topic = text(3).unwrap_or_default();
+    let session = text(7).and_then(|session| session.parse::<u64>().ok());
+    let options = match session {
+        Some(session) => Some(excluding(text(6), session).map_err(wrong)?),
+        None => text(6).map(str::to_owned),
+    };
+    let publish = message(topic, text(4), text(5), options.as_deref());
+    check_message(&publish, topic, limits).map_err(wrong)?;
+    Ok(Read::Event(DatabasePublication { position, publish: publish.into() }))
+}
+
+impl Source for Outbox {
+    fn next(
+        &mut self,
+        bounds: BatchBounds,
+        wait: Duration,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        let until = Instant::now() + wait;
+        loop {
+            match self.state {
+                State::Awake(since) => {
+                    let found = self.look(bounds, problems)?;
+                    if !found.is_empty() || !problems.is_empty() {
+                        self.state = State::Awake(Instant::now());
+                        return Ok(found);
+                    }
+                    self.prune()?;
+                    if since.elapsed() >= AWAKE {
+                        let found = self.fall_asleep(bounds, problems)?;
+                        if !found.is_empty() || !problems.is_empty() {
+                            return Ok(found);
+                        }
+                    } else {
+                        std::thread::sleep(LOOK_AGAIN);
+                    }
+                }
+                State::Asleep(looked) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    let notified = self.wire.wait_notification(Deadline::after(left));
+                    if notified.map_err(|error| problem(&error))?.is_some() {
+                        while self.wire.take_notification().is_some() {}
+                        self.wake_up()?;
+                    } else if looked.elapsed() >= LOOK_ASLEEP {
+                        // Also finds out whether the server still answers, and whether this one still leads.
+                        self.prune()?;
+                        self.wake_up()?;
+                    }
+                }
+            }
+            if Instant::now() >= until {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    fn mark(&mut self, last: u64) -> Result<(), Problem> {
+        let (epoch, upto) = (self.epoch.clone(), last.to_string());
+        let mut noted = std::mem::take(&mut self.refused);
+        noted.retain(|(position, _)| *position <= last);
+        let list = |texts: Vec<String>| format!("{{{}}}", texts.join(","));
+        let positions = list(noted.iter().map(|(position, _)| position.to_string()).collect());
+        let receivers = list(noted.iter().map(|_| "0".to_owned()).collect());
+        let quoted = |text: &String| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        let errors = list(noted.iter().map(|(_, problem)| quoted(problem)).collect());
+        let is_noted = !noted.is_empty();
+        let all: [Parameter<'_>; 5] = [
+            epoch.as_str().into(),
+            upto.as_str().into(),
+            or_null(is_noted, &positions),
+            or_null(is_noted, &receivers),
+            or_null(is_noted, &errors),
+        ];
+        let run = self.wire.execute(&self.mark, &all, Deadline::after(PATIENCE), |_| {});
+        run.map_err(|error| problem(&error))?;
+        self.prune()
+    }
+}
