@@ -13,8 +13,10 @@ use crosspoint::shard::park::Host;
 use lexopt::ValueExt;
 
 mod credentials;
+mod demo;
 
 use credentials::{For, Hashing};
+use demo::Demo;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -23,6 +25,9 @@ const HELP: &str = "\
 Crosspoint, a WAMP application router
 
 Usage: crosspoint [start] [--config FILE]   runs the router
+       crosspoint demo [OPTIONS]            runs a router with a database, and a page to try both: nothing to set up
+           --port N                         instead of 8080, or of a free one where that is taken
+           --database FILE                  a database that stays, instead of one in a temporary folder
        crosspoint check [--config FILE]     says what is wrong with a configuration, or prints what is in effect
        crosspoint keygen                    makes a pair of keys for a user (cryptosign)
        crosspoint hash-password [OPTIONS]   reads a password and prints what stands for it in a user:
@@ -37,6 +42,7 @@ Variables such as CROSSPOINT__LISTENER__0__PORT=9000 stand above the file. See d
 /// What the user wants.
 enum Command {
     Start,
+    Demo,
     Check,
     Keygen,
     HashPassword,
@@ -48,6 +54,7 @@ struct Arguments {
     command: Command,
     config: Option<PathBuf>,
     hashing: Hashing,
+    demo: demo::Wanted,
 }
 
 /// Why the program ended, by exit code.
@@ -81,13 +88,17 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Command::Start => {
             let config = load(arguments.config)?;
-            start(&config)?;
+            start(&config, greet)?;
+        }
+        Command::Demo => {
+            let demo = Demo::prepare(arguments.demo).map_err(Failure::Configuration)?;
+            start(&demo.config, |started| demo.greet(started))?;
         }
     }
     Ok(())
 }
 
-fn start(config: &Config) -> Result<(), Failure> {
+fn start(config: &Config, greet: impl FnOnce(&Started)) -> Result<(), Failure> {
     let _log = log::start(&config.node.log)
         .map_err(|error| Failure::Run(format!("there is no thread for the log: {error}")))?;
     let node = Node::start(config).map_err(|error| match error {
@@ -98,20 +109,20 @@ fn start(config: &Config) -> Result<(), Failure> {
     node.run().map_err(|error| Failure::Run(error.to_string()))
 }
 
+impl Demo {
+    /// Says where the page is: to people on the terminal, to machines in the log.
+    fn greet(&self, started: &Started) {
+        log_ready(started);
+        tracing::info!(page = demo::page(started), database = %self.database.display(), "the demo is ready");
+        if io::stdout().is_terminal() {
+            say_aside(self.greeting(started));
+        }
+    }
+}
+
 /// Says where the router is and how to try it: to people on the terminal, to machines in the log.
 fn greet(started: &Started) {
-    let host = match started.host {
-        Host::Glommio => "glommio",
-        Host::Thread => "threads",
-    };
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        listeners = ?started.listeners,
-        realms = ?started.realms,
-        processors = ?started.processors,
-        host,
-        "Crosspoint is ready"
-    );
+    log_ready(started);
     if !io::stdout().is_terminal() {
         return;
     }
@@ -120,8 +131,31 @@ fn greet(started: &Started) {
         text.push_str(&format!("  listens on  {listener}\n"));
     }
     text.push_str(&format!("  realms      {}\n", started.realms.join(", ")));
-    text.push_str(&format!("  cores       {} ({host})\n\n", started.processors.len()));
+    text.push_str(&format!("  cores       {} ({})\n\n", started.processors.len(), name_of(started.host)));
     text.push_str("Try it: examples/README.md has a service and its clients in Python and JavaScript. Ctrl-C stops.\n\n");
+    say_aside(text);
+}
+
+fn name_of(host: Host) -> &'static str {
+    match host {
+        Host::Glommio => "glommio",
+        Host::Thread => "threads",
+    }
+}
+
+fn log_ready(started: &Started) {
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listeners = ?started.listeners,
+        realms = ?started.realms,
+        processors = ?started.processors,
+        host = name_of(started.host),
+        "Crosspoint is ready"
+    );
+}
+
+/// Says it without waiting for whoever reads.
+fn say_aside(text: String) {
     // A terminal that is stopped (Ctrl-S) keeps whoever writes to it: not the thread that signals are for.
     let _ = std::thread::Builder::new().name("greeting".to_owned()).spawn(move || say(&text));
 }
@@ -191,6 +225,7 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
     let mut command = None;
     let mut config = None;
     let mut hashing = Hashing::default();
+    let mut demo = demo::Wanted::default();
     while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
         match argument {
             Long("config") | Short('c') => {
@@ -210,10 +245,23 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
                 hashing.memory_kib = Some(cost(&mut parser, password::MEMORY_KIB_MAX)?);
             }
             Long("pbkdf2") if is_hashing(&command) => hashing.pbkdf2 = true,
+            Long("port") if is_demo(&command) => {
+                demo.port = Some(
+                    parser
+                        .value()
+                        .and_then(|value| value.parse())
+                        .map_err(|error| usage(&error.to_string()))?,
+                );
+            }
+            Long("database") if is_demo(&command) => {
+                demo.database =
+                    Some(PathBuf::from(parser.value().map_err(|error| usage(&error.to_string()))?));
+            }
             Value(word) if command.is_none() => {
                 let word = word.string().map_err(|error| usage(&error.to_string()))?;
                 command = Some(match word.as_str() {
                     "start" => Command::Start,
+                    "demo" => Command::Demo,
                     "check" => Command::Check,
                     "keygen" => Command::Keygen,
                     "hash-password" => Command::HashPassword,
@@ -228,12 +276,17 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
             other => return Err(usage(&other.unexpected().to_string())),
         }
     }
-    Ok(Arguments { command: command.unwrap_or(Command::Start), config, hashing })
+    Ok(Arguments { command: command.unwrap_or(Command::Start), config, hashing, demo })
 }
 
 /// Whether the options of `hash-password` may come.
 fn is_hashing(command: &Option<Command>) -> bool {
     matches!(command, Some(Command::HashPassword))
+}
+
+/// Whether the options of `demo` may come.
+fn is_demo(command: &Option<Command>) -> bool {
+    matches!(command, Some(Command::Demo))
 }
 
 /// A cost of a hash.

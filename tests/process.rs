@@ -14,6 +14,7 @@ mod process {
     mod command_line;
     mod credentials;
     mod databases;
+    mod demo;
     mod faults;
     mod logins;
     mod logs;

@@ -11,7 +11,9 @@ use super::node::CORES;
 use super::realm::{ANONYMOUS, EXAMPLE};
 use super::section::{Fields, Keys, Reader, Section, list_of, section};
 use super::tree::{Node, Path, Table, Value};
-use super::{AuthMethod, ListenAddress, Listener, ListenerMode, Origins, Realm, authentication};
+use super::{
+    AuthMethod, ListenAddress, Listener, ListenerMode, ListenerPage, Origins, Realm, authentication,
+};
 use crate::wamp::codec::Serializer;
 
 /// How many listeners there may be.
@@ -25,6 +27,8 @@ const DEFAULT_HOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const DEFAULT_PORT: u16 = 8080;
 
 const MODES: &[(&str, ListenerMode)] = &[("wamp", ListenerMode::Wamp), ("echo", ListenerMode::Echo)];
+
+const PAGES: &[(&str, ListenerPage)] = &[("welcome", ListenerPage::Welcome), ("demo", ListenerPage::Demo)];
 
 const SERIALIZERS: List<Words<Serializer>> = List {
     name: "serializers",
@@ -54,6 +58,7 @@ section! {
         serializers: SERIALIZERS, Serializer::ALL.to_vec();
         batched: Boolean, true;
         compression: Boolean, false;
+        page: Words(PAGES), ListenerPage::Welcome;
         origins: OriginsKind, Origins::SameHost;
         role: NAME, ANONYMOUS.to_owned();
         authmethods: authentication::methods("all"), None;
@@ -83,11 +88,30 @@ impl Section for Listener {
                 "leave the key out",
             );
         }
+        self.check_page(fields);
         self.check_cookie(fields);
     }
 }
 
 impl Listener {
+    /// The page of the demo is for clients of WAMP in JSON over WebSocket, of which it is one.
+    fn check_page(&self, fields: &mut Fields<'_, '_>) {
+        if self.page != ListenerPage::Demo || !fields.is_sound("page") {
+            return;
+        }
+        let missing = if self.mode == ListenerMode::Echo {
+            "`mode` is \"echo\""
+        } else if !self.websocket {
+            "`websocket` is off"
+        } else if !self.serializers.contains(&Serializer::Json) {
+            "\"json\" is not among the `serializers`"
+        } else {
+            return;
+        };
+        let problem = format!("the page of the demo speaks WAMP in JSON over WebSocket, and {missing}");
+        fields.problem("page", problem, "leave the key out");
+    }
+
     /// A browser sends a cookie whatever page it shows: so which pages may connect must be known.
     fn check_cookie(&self, fields: &mut Fields<'_, '_>) {
         let names_cookies =

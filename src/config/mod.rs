@@ -306,6 +306,8 @@ pub struct Listener {
     pub batched: bool,
     /// `compression`: whether permessage-deflate is agreed on with clients that offer it.
     pub compression: bool,
+    /// `page`: what a browser sees at `/`.
+    pub page: ListenerPage,
     /// `origins`
     pub origins: Origins,
     /// `role`: the role of anonymous sessions that come in here.
@@ -337,6 +339,16 @@ pub enum ListenerMode {
     Wamp,
     /// Every WebSocket message comes back; for conformance suites.
     Echo,
+}
+
+/// What a browser sees at `/` of a listener.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenerPage {
+    /// What this is, and how to connect.
+    #[default]
+    Welcome,
+    /// The page of `crosspoint demo`, with a script that connects.
+    Demo,
 }
 
 /// Which web pages may connect, by the Origin header of their handshake.

@@ -291,6 +291,9 @@ fn listener() -> impl Strategy<Value = Listener> {
                 ((batched, compression), origins, cores, backlog, authmethods),
             )| {
                 let role = String::new();
+                let is_of_demo =
+                    mode == ListenerMode::Wamp && websocket && serializers.contains(&Serializer::Json);
+                let page = if batched && is_of_demo { ListenerPage::Demo } else { ListenerPage::Welcome };
                 let may_have_cookie = mode == ListenerMode::Wamp && websocket && origins == Origins::SameHost;
                 let cookie = may_have_cookie.then(|| CookieConfig {
                     name: if batched { "__Host-id" } else { "id" }.to_owned(),
@@ -308,6 +311,7 @@ fn listener() -> impl Strategy<Value = Listener> {
                     rawsocket,
                     path,
                     serializers,
+                    page,
                     batched,
                     compression: compression && websocket,
                     origins,

@@ -262,8 +262,8 @@ impl Response {
         }
     }
 
-    /// A page. It may show text and style of its own and nothing else.
-    pub(super) fn page(body: String) -> Self {
+    /// A page, and what it may do (Content Security Policy).
+    pub(super) fn page(body: String, policy: &'static str) -> Self {
         let response = Self {
             status: "200 OK",
             content_type: "text/html; charset=utf-8",
@@ -271,13 +271,7 @@ impl Response {
             connection: "",
             body,
         };
-        response
-            .with_header(
-                "Content-Security-Policy",
-                "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
-                 frame-ancestors 'none'",
-            )
-            .with_header("Referrer-Policy", "no-referrer")
+        response.with_header("Content-Security-Policy", policy).with_header("Referrer-Policy", "no-referrer")
     }
 
     /// With one more header. Neither may hold anything that came from a peer.

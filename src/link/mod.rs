@@ -1,5 +1,6 @@
 //! Bytes to messages and back, for one connection, without a socket. Pure.
 
+mod demo;
 mod frame;
 mod http1;
 mod origin;

@@ -1,24 +1,32 @@
 //! What a browser gets to see at `/`.
 
+use super::demo;
 use super::http1::{Request, Response};
 use super::websocket::handshake::offered;
-use crate::config::{ListenAddress, Listener, ListenerMode};
+use crate::config::{ListenAddress, Listener, ListenerMode, ListenerPage};
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page that says what this is and how to connect.
-pub(super) fn welcome(listener: &Listener, request: &Request<'_, '_>) -> Response {
+/// It may show text and style of its own and nothing else.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+                      frame-ancestors 'none'";
+
+/// The page: by itself it says what this is and how to connect.
+pub(super) fn answer(listener: &Listener, request: &Request<'_, '_>) -> Response {
     let endpoint = format!("ws://{}{}", host(listener, request), listener.path);
     if listener.mode == ListenerMode::Echo {
         let text = format!("Crosspoint. Every WebSocket message that is sent to {endpoint} comes back.");
         return Response::text("200 OK", text);
+    }
+    if listener.page == ListenerPage::Demo {
+        return demo::page(listener);
     }
     let subprotocols: Vec<_> = offered(listener).map(|(name, _)| name).collect();
     let page = PAGE
         .replace("{version}", env!("CARGO_PKG_VERSION"))
         .replace("{subprotocols}", &escape(&subprotocols.join(", ")))
         .replace("{endpoint}", &escape(&endpoint));
-    Response::page(page)
+    Response::page(page, POLICY)
 }
 
 /// The host that the client used; what the listener is bound to when it did not say.
@@ -32,7 +40,7 @@ fn host(listener: &Listener, request: &Request<'_, '_>) -> String {
 }
 
 /// Text as HTML, also within attributes.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

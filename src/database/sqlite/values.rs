@@ -212,7 +212,9 @@ impl<'q> Writer<'q> {
         if columns.is_empty() {
             let before = connection.total_changes();
             statement.raw_execute()?;
-            let changes = connection.total_changes() - before;
+            // Without what its triggers did; and what changed nothing has not reset the count of the statement before.
+            let is_change = connection.total_changes() != before;
+            let changes = if is_change { connection.changes() } else { 0 };
             return Ok(match self.shape {
                 Shape::Rows | Shape::Value => self.one(|args| args.unsigned(changes)),
                 Shape::Row | Shape::Nothing => self.nothing(),

@@ -1,6 +1,10 @@
 //! The first bytes of a connection, HTTP, and the opening handshake.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use sha2::{Digest as _, Sha256};
+
 use super::*;
+use crate::config::ListenerPage;
 
 /// The answer to a request, whichever way it is cut: status line and head, body, reason.
 struct Answer {
@@ -247,7 +251,10 @@ fn the_page() {
     let page = answered("GET / HTTP/1.1\r\nHost: router.example:8080\r\n\r\n");
     assert_eq!(page.status(), 200);
     assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
-    assert!(page.header("Content-Security-Policy").unwrap().starts_with("default-src 'none';"));
+    // No script, no connection.
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+                  frame-ancestors 'none'";
+    assert_eq!(page.header("Content-Security-Policy"), Some(policy));
     assert_eq!(page.body.matches("ws://router.example:8080/ws").count(), 3);
     assert!(page.body.contains("wamp.2.json, wamp.2.msgpack, wamp.2.cbor, wamp.2.json.batched"));
 
@@ -262,6 +269,32 @@ fn the_page() {
     // HTTP/1.0 need not say its host.
     let old = answered("GET / HTTP/1.0\r\n\r\n");
     assert!(old.body.contains("ws://127.0.0.1:8080/ws"));
+}
+
+#[test]
+fn the_page_of_the_demo() {
+    let mut config = config();
+    config.listener.page = ListenerPage::Demo;
+    config.listener.path = "/a&b".to_owned();
+    let page = answer_of(&config, b"GET / HTTP/1.1\r\nHost: a;script-src *\r\n\r\n");
+    assert_eq!(page.status(), 400, "{}", page.body);
+    let page = answer_of(&config, b"GET / HTTP/1.1\r\nHost: a;script-src,*\r\n\r\n");
+    assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
+    assert!(page.body.contains("data-path=\"/a&amp;b\""));
+    // It runs what the policy has the hash of, and connects to its own host.
+    let (_, script) = page.body.split_once("<script>").unwrap();
+    let (script, _) = script.split_once("</script>").unwrap();
+    let hash = BASE64_STANDARD.encode(Sha256::digest(script));
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{hash}'; style-src 'unsafe-inline'; connect-src 'self'; \
+         base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    assert_eq!(page.header("Content-Security-Policy"), Some(policy.as_str()));
+    // Its endpoint is as closed to pages of others as any.
+    let request = request_for("wamp.2.json");
+    let request = String::from_utf8(request).unwrap().replace("/ws", "/a&b");
+    let request = request.replacen("\r\n", "\r\nOrigin: https://elsewhere.example\r\n", 1);
+    assert_eq!(answer_of(&config, request.as_bytes()).status(), 403);
 }
 
 #[test]

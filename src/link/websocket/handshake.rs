@@ -80,7 +80,7 @@ pub(in crate::link) fn answer(config: &LinkConfig, request: &Request<'_, '_>) ->
         return open(config, request);
     }
     if request.path == "/" && !is_upgrade {
-        return Err(page::welcome(listener, request));
+        return Err(page::answer(listener, request));
     }
     if is_endpoint {
         let text = "This is a WebSocket endpoint; connect to it with a WAMP client over WebSocket.";
