@@ -14,6 +14,7 @@ use lexopt::ValueExt;
 
 mod credentials;
 mod demo;
+mod schema;
 
 use credentials::{For, Hashing};
 use demo::Demo;
@@ -32,6 +33,8 @@ Usage: crosspoint [start] [--config FILE]   runs the router
        crosspoint keygen                    makes a pair of keys for a user (cryptosign)
        crosspoint hash-password [OPTIONS]   reads a password and prints what stands for it in a user:
            --method ticket|wampcra|wamp-scram|scram, --iterations N, --memory KIB, --pbkdf2
+       crosspoint db install|status|upgrade|uninstall [--config FILE] [--database NAME | --url URL] [--dry-run]
+           the schema `wamp`, by which a PostgreSQL database publishes; docs/postgresql.md has its options
        crosspoint version                   prints the version
 
 `crosspoint check FILE` is the same with less to type. Without a file the defaults hold: a router for this machine alone
@@ -46,6 +49,7 @@ enum Command {
     Check,
     Keygen,
     HashPassword,
+    Db,
     Version,
     Help,
 }
@@ -55,6 +59,7 @@ struct Arguments {
     config: Option<PathBuf>,
     hashing: Hashing,
     demo: demo::Wanted,
+    db: schema::Request,
 }
 
 /// Why the program ended, by exit code.
@@ -85,6 +90,10 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Keygen => say(&credentials::keygen().map_err(Failure::Run)?),
         Command::HashPassword => {
             say(&credentials::hash_password(&arguments.hashing).map_err(Failure::Run)?);
+        }
+        Command::Db => {
+            let config = load(arguments.config)?;
+            say(&arguments.db.run(&config).map_err(Failure::Run)?);
         }
         Command::Start => {
             let config = load(arguments.config)?;
@@ -226,6 +235,7 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
     let mut config = None;
     let mut hashing = Hashing::default();
     let mut demo = demo::Wanted::default();
+    let mut db = schema::Request::default();
     while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
         match argument {
             Long("config") | Short('c') => {
@@ -257,6 +267,18 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
                 demo.database =
                     Some(PathBuf::from(parser.value().map_err(|error| usage(&error.to_string()))?));
             }
+            Value(word) if matches!(command, Some(Command::Db)) && db.wants_action() => {
+                let word = word.string().map_err(|error| usage(&error.to_string()))?;
+                db.take_action(&word).map_err(|problem| usage(&problem))?;
+            }
+            Long(name) if matches!(command, Some(Command::Db)) => {
+                let name = name.to_owned();
+                let mut value = || {
+                    let value = parser.value().and_then(|value| value.string());
+                    value.map_err(|error| error.to_string())
+                };
+                db.take_option(&name, &mut value).map_err(|problem| usage(&problem))?;
+            }
             Value(word) if command.is_none() => {
                 let word = word.string().map_err(|error| usage(&error.to_string()))?;
                 command = Some(match word.as_str() {
@@ -265,6 +287,7 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
                     "check" => Command::Check,
                     "keygen" => Command::Keygen,
                     "hash-password" => Command::HashPassword,
+                    "db" => Command::Db,
                     "version" => Command::Version,
                     "help" => Command::Help,
                     other => return Err(usage(&no_command(other))),
@@ -276,7 +299,7 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
             other => return Err(usage(&other.unexpected().to_string())),
         }
     }
-    Ok(Arguments { command: command.unwrap_or(Command::Start), config, hashing, demo })
+    Ok(Arguments { command: command.unwrap_or(Command::Start), config, hashing, demo, db })
 }
 
 /// Whether the options of `hash-password` may come.

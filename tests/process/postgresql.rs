@@ -1,5 +1,7 @@
 //! A router and a PostgreSQL server, as clients see them.
 
+use std::process::Command;
+
 use crate::harness::{Client, Start, wait_until};
 use crate::server::Server;
 
@@ -88,4 +90,57 @@ fn functions_are_called_like_any_callee() {
     wait_until("that it is back", || ask("\"com.shop.list\"").1.contains("\"tea\""));
     let log = router.stop();
     assert!(!log.contains("verysecret"), "{log}");
+}
+
+/// `crosspoint db` with these words; whether it went well, and all that it said.
+fn db(url: &str, words: &[&str]) -> (bool, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_crosspoint"));
+    let output = command.arg("db").args(words).args(["--url", url]).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+}
+
+#[test]
+fn a_schema_is_installed_and_triggers_publish_to_browsers() {
+    let server = Server::start();
+    server.psql(API);
+    let url = server.url("postgres");
+    let (ok, said) = db(&url, &["status"]);
+    assert!(ok && said.contains("is not installed"), "{said}");
+    let (ok, script) = db(&url, &["install", "--dry-run"]);
+    assert!(ok && script.contains("CREATE") && script.ends_with("COMMIT;\n"), "{script}");
+    let (_, said) = db(&url, &["upgrade"]);
+    assert!(said.contains("crosspoint db install"), "{said}");
+    let (ok, said) = db(&url, &["install", "--router", "postgres", "--everybody-publishes", "yes"]);
+    assert!(ok && said.contains("version 1 now"), "{said}");
+    let (ok, said) = db(&url, &["install"]);
+    assert!(ok && said.contains("already"), "{said}");
+
+    let config = SHOP.replace("refresh_ms = 100", "refresh_ms = 100\npublish = true");
+    let router = Start::new(&config).variable("SHOP_URL", &url).router();
+    router.wait_for_log("the database is there");
+    let mut subscribers: Vec<_> = (0..4).map(|_| Client::join(router.address(), "realm1")).collect();
+    for subscriber in &mut subscribers {
+        assert!(subscriber.ask(r#"[32,1,{"match":"prefix"},"com.shop.item."]"#).starts_with("[33,1,"));
+    }
+    server.psql("select wamp.watch('api.item', 'com.shop.item')");
+    let mut client = Client::join(router.address(), "realm1");
+    let mut number = 0;
+    wait_until("the procedure", || {
+        number += 1;
+        let call = format!(r#"[48,{number},{{}},"com.shop.add",["tea"]]"#);
+        !client.ask(&call).contains("no_such_procedure")
+    });
+    for subscriber in &mut subscribers {
+        let event = subscriber.receive().message();
+        assert!(event.contains(r#"{"topic":"com.shop.item.on_insert","_event_id":1}"#), "{event}");
+        assert!(event.contains("\"name\"") && event.contains("\"tea\""), "{event}");
+    }
+    let (ok, said) = db(&url, &["status"]);
+    assert!(ok && said.contains("version 1") && said.contains("events sent   1 of 1"), "{said}");
+    router.stop();
+    let (ok, said) = db(&url, &["uninstall"]);
+    assert!(ok && said.contains("removed"), "{said}");
+    let (ok, said) = db(&url, &["nonsense"]);
+    assert!(!ok && said.contains("there is no command `db nonsense`"), "{said}");
 }

@@ -1,0 +1,203 @@
+//! `crosspoint db`: the schema `wamp` of a PostgreSQL database, by which it publishes.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crosspoint::config::{Config, DatabaseKind};
+use crosspoint::database::postgres::install::{INSTALLED_VERSION, Options, Plan, VERSIONS};
+use crosspoint::database::postgres::wire::{Connection, Deadline, Error, Settings};
+
+/// How long a statement may take: a table that others use makes whoever changes it wait.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Action {
+    Install,
+    Status,
+    Upgrade,
+    Uninstall,
+}
+
+/// The words behind `crosspoint db`.
+#[derive(Debug, Default)]
+pub(crate) struct Request {
+    action: Option<Action>,
+    /// Which of the configuration.
+    database: Option<String>,
+    /// As whom, where that is another one than the router.
+    url: Option<String>,
+    dry_run: bool,
+    force: bool,
+    options: Options,
+}
+
+impl Request {
+    /// Whether it has not been said what is to be done.
+    pub(crate) fn wants_action(&self) -> bool {
+        self.action.is_none()
+    }
+
+    pub(crate) fn take_action(&mut self, word: &str) -> Result<(), String> {
+        self.action = Some(match word {
+            "install" => Action::Install,
+            "status" => Action::Status,
+            "upgrade" => Action::Upgrade,
+            "uninstall" => Action::Uninstall,
+            other => {
+                return Err(format!(
+                    "there is no command `db {other}`: it is install, status, upgrade or uninstall"
+                ));
+            }
+        });
+        Ok(())
+    }
+
+    /// `value` gives what stands behind the option.
+    pub(crate) fn take_option(
+        &mut self,
+        name: &str,
+        value: &mut dyn FnMut() -> Result<String, String>,
+    ) -> Result<(), String> {
+        match name {
+            "database" => self.database = Some(value()?),
+            "url" => self.url = Some(value()?),
+            "router" => self.options.router = Some(value()?),
+            "event-bytes-max" => {
+                let bytes = value()?.parse();
+                let bytes = bytes.map_err(|_| "--event-bytes-max is a number of bytes".to_owned())?;
+                self.options.event_bytes_max = Some(bytes);
+            }
+            "everybody-publishes" => {
+                self.options.everybody_publishes = Some(match value()?.as_str() {
+                    "yes" => true,
+                    "no" => false,
+                    _ => return Err("--everybody-publishes is yes or no".to_owned()),
+                });
+            }
+            "crossbar" => self.options.crossbar = true,
+            "dry-run" => self.dry_run = true,
+            "force" => self.force = true,
+            other => return Err(format!("db does not know --{other}")),
+        }
+        Ok(())
+    }
+
+    /// Does it; what there is to say.
+    pub(crate) fn run(&self, config: &Config) -> Result<String, String> {
+        let Some(action) = self.action else {
+            return Err("db: say what is to be done: install, status, upgrade or uninstall".to_owned());
+        };
+        let (name, settings) = self.settings(config)?;
+        let deadline = Deadline::after(PATIENCE);
+        let mut connection = Connection::connect(&settings, deadline).map_err(|error| error.to_string())?;
+        let installed = connection.simple_value(INSTALLED_VERSION, deadline).map_err(|error| said(&error))?;
+        let installed = installed.and_then(|text| text.parse::<u32>().ok());
+        let known = VERSIONS.last().map_or(0, |version| version.number);
+        let plan = match action {
+            Action::Status => return status(&mut connection, &name, installed, known),
+            Action::Upgrade if installed.is_none() => {
+                return Err(format!("{name} has no schema wamp: `crosspoint db install` makes it"));
+            }
+            Action::Install | Action::Upgrade => Plan::upgrade(installed, &self.options),
+            Action::Uninstall => Plan::uninstall(installed, self.force),
+        };
+        let plan = plan.map_err(|error| format!("{name}: {error}"))?;
+        if self.dry_run {
+            return Ok(plan.to_string());
+        }
+        for statement in plan.statements() {
+            let run = connection.simple_query(&statement.sql, Deadline::after(PATIENCE), |_| {});
+            run.map_err(|error| {
+                format!("{name}: {}: {}\nNothing was changed.", statement.title, said(&error))
+            })?;
+        }
+        Ok(match (action, installed) {
+            (Action::Uninstall, _) => format!("{name}: the schema wamp is removed\n"),
+            (_, Some(version)) if version == known => {
+                format!("{name}: the schema wamp has version {known} already; the options hold now\n")
+            }
+            _ => format!("{name}: the schema wamp has version {known} now\n"),
+        })
+    }
+
+    fn settings(&self, config: &Config) -> Result<(String, Settings), String> {
+        if let Some(url) = &self.url {
+            let variables: BTreeMap<String, String> = std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect();
+            let settings = Settings::parse(url, &variables).map_err(|error| format!("--url: {error}"))?;
+            return Ok((settings.database.clone(), settings));
+        }
+        let is_server = |kind| kind == DatabaseKind::Postgresql;
+        let mut servers = config.databases.iter().filter(|database| is_server(database.kind));
+        let database = match &self.database {
+            Some(name) => servers.find(|database| database.name == *name).ok_or_else(|| {
+                format!("the configuration has no database `{name}` of type \"postgresql\"")
+            })?,
+            None => match (servers.next(), servers.next()) {
+                (Some(only), None) => only,
+                (None, _) => {
+                    let text = "the configuration has no database of type \"postgresql\": name its file with \
+                                --config, or say where it is with --url";
+                    return Err(text.to_owned());
+                }
+                _ => {
+                    return Err(
+                        "the configuration has several databases: say which with --database".to_owned()
+                    );
+                }
+            },
+        };
+        let settings = database.url.settings.as_deref().cloned();
+        let settings = settings.ok_or_else(|| format!("the url of {} was not read", database.name))?;
+        Ok((database.name.clone(), settings))
+    }
+}
+
+fn status(
+    connection: &mut Connection,
+    name: &str,
+    installed: Option<u32>,
+    known: u32,
+) -> Result<String, String> {
+    let Some(installed) = installed else {
+        return Ok(format!("{name}: the schema wamp is not installed; `crosspoint db install` makes it\n"));
+    };
+    let mut text = format!("{name}: the schema wamp has version {installed}");
+    match installed.cmp(&known) {
+        std::cmp::Ordering::Less => {
+            text.push_str(&format!("; `crosspoint db upgrade` makes it version {known}"))
+        }
+        std::cmp::Ordering::Greater => text.push_str("; this program is older"),
+        std::cmp::Ordering::Equal => {}
+    }
+    let sql = "select coalesce(p.leader, 'none'), p.sent, p.last, b.waiting, b.set_aside
+               from wamp.progress() p, wamp.backlog() b";
+    let mut lines = String::new();
+    let looked = connection.simple_query(sql, Deadline::after(PATIENCE), |row| {
+        let column = |index: usize| row.text(index).unwrap_or_default();
+        lines = format!(
+            "\n  router        {}\n  events sent   {} of {}\n  waiting       {}\n  set aside     {}\n",
+            column(0),
+            column(1),
+            column(2),
+            column(3),
+            column(4)
+        );
+    });
+    match looked {
+        Ok(_) => text.push_str(&lines),
+        // Whoever is not trusted may still know the version.
+        Err(error) => text.push_str(&format!("\n  its queue may not be looked at: {}\n", said(&error))),
+    }
+    Ok(text)
+}
+
+/// What the server says, and its advice.
+fn said(error: &Error) -> String {
+    match error.server().and_then(|server| server.hint.as_deref()) {
+        Some(hint) => format!("{error}\nhint: {hint}"),
+        None => error.to_string(),
+    }
+}
