@@ -448,6 +448,23 @@ fn a_server_that_goes_is_away_and_comes_back() {
     assert_eq!(stand.result("com.one", json!([])), json!([1]));
 }
 
+#[test]
+fn a_server_that_was_restarted_is_called_as_if_nothing_had_been() {
+    let mut server = Server::start();
+    let database = Database::on(&server, "create function api.one() returns int language sql as 'select 1'");
+    // Nobody looks whether it is there but who calls.
+    let mut stand = Stand::with_refresh(database.driver(), Duration::from_secs(3_600));
+    for _ in 0..6 {
+        assert_eq!(stand.result("com.one", json!([])), json!([1]));
+    }
+    server.stop();
+    server.run();
+    std::thread::sleep(Duration::from_millis(250));
+    for _ in 0..6 {
+        assert_eq!(stand.result("com.one", json!([])), json!([1]));
+    }
+}
+
 /// The schema `wamp`, a role that publishes, and a router's role that is trusted.
 fn publishing(database: &Database) -> Stand {
     let options = Options {

@@ -80,6 +80,11 @@ pub trait Connection: Send {
     /// What its caller is to be told.
     fn call(&mut self, query: &Query, results: &mut Results<'_>) -> Result<OwnedPayload, CallError>;
 
+    /// Whether it may be taken out of the pool: the server has not ended it while it was idle.
+    fn is_alive(&mut self) -> bool {
+        true
+    }
+
     /// What stops a call of this connection, from another thread.
     fn canceller(&self) -> Arc<dyn Cancel>;
 

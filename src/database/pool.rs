@@ -34,6 +34,9 @@ const RETRY_MAX: Duration = Duration::from_secs(15);
 /// How long a thread sleeps that nobody knows of.
 const UNLISTED_SLEEP: Duration = Duration::from_millis(20);
 
+/// How long the threads may take to end.
+const END: Duration = Duration::from_secs(5);
+
 /// How much is published at a time.
 const BATCH: BatchBounds = BatchBounds { publications_max: 1_000, bytes_max: 4 << 20 };
 
@@ -324,11 +327,19 @@ impl Pool {
         self.shared.wake_publisher();
     }
 
-    /// Waits until they have ended.
-    pub fn join(&mut self) {
-        for thread in self.threads.drain(..) {
+    /// Waits until they have ended, but no longer than some seconds: what waits for a server that says nothing ends with the
+    /// process. Whether all have ended.
+    pub fn join(&mut self) -> bool {
+        let until = Instant::now() + END;
+        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
+            self.stop();
+            thread::sleep(Duration::from_millis(2));
+        }
+        let (ended, stuck): (Vec<_>, Vec<_>) = self.threads.drain(..).partition(JoinHandle::is_finished);
+        for thread in ended {
             let _ = thread.join();
         }
+        stuck.is_empty()
     }
 }
 
@@ -372,8 +383,9 @@ fn run(
         return Err(CallError::unavailable(query.serializer, "the database is away"));
     }
     let losses = shared.losses.load(Ordering::Acquire);
-    let mut connected = match connection.take().filter(|(since, _)| *since == losses) {
-        Some((_, connected)) => connected,
+    let kept = connection.take().filter(|(since, _)| *since == losses).map(|(_, connected)| connected);
+    let mut connected = match kept.and_then(|mut kept| kept.is_alive().then_some(kept)) {
+        Some(connected) => connected,
         None => match shared.driver.connect(lane) {
             Ok(connected) => connected,
             Err(Problem(_)) => {

@@ -53,7 +53,10 @@ impl Databases {
     /// Ends them: what still runs is cancelled.
     pub(super) fn stop(&mut self) {
         self.pools.iter().for_each(Pool::stop);
-        self.pools.iter_mut().for_each(Pool::join);
+        let are_stuck = self.pools.iter_mut().map(|pool| !pool.join()).filter(|stuck| *stuck).count();
+        if are_stuck > 0 {
+            warn!(databases = are_stuck, "calls of databases are given up: their servers say nothing");
+        }
     }
 }
 

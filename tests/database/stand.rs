@@ -66,9 +66,13 @@ pub(crate) struct Stand {
 impl Stand {
     /// Waits until the database offers something.
     pub(crate) fn new(driver: impl Driver) -> Self {
+        Self::with_refresh(driver, Duration::from_millis(50))
+    }
+
+    /// The same; how often it is asked whether anything has changed.
+    pub(crate) fn with_refresh(driver: impl Driver, refresh: Duration) -> Self {
         let bell = Arc::new(Bell::default());
         let mesh = mesh::connect::<u32>(4, vec![Arc::clone(&bell) as SharedDoorbell]).pop().unwrap();
-        let refresh = Duration::from_millis(50);
         let options = PoolOptions { queue_max: 64, queue_bytes_max: 64 << 20, refresh };
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&notices);

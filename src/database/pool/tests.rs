@@ -270,7 +270,7 @@ fn every_query_of_every_core_is_answered_once() {
     assert!(stand.ends.iter().all(|(_, end)| end.calls.is_empty() && end.is_empty()));
     assert_eq!(stand.pool.shared.waiting_bytes.load(Ordering::SeqCst), 0);
     stand.pool.stop();
-    stand.pool.join();
+    assert!(stand.pool.join());
 }
 
 #[test]
@@ -378,5 +378,5 @@ fn the_end_cancels_what_runs() {
     stand.query(0, "parts", 0).unwrap();
     assert!(matches!(stand.next(0), DatabaseEvent::Part(..)));
     stand.pool.stop();
-    stand.pool.join();
+    assert!(stand.pool.join());
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Postgres;
 use super::errors::{Failure, call_error};
@@ -31,6 +31,9 @@ const STATEMENTS_MAX: usize = 512;
 const GRACE: Duration = Duration::from_secs(5);
 /// Where nobody keeps it.
 const FOR_EVER: Duration = Duration::from_secs(7 * 86_400);
+
+/// Who has been idle for so long is asked whether it is still there.
+const IDLE: Duration = Duration::from_millis(200);
 
 /// How long one cancel may take.
 const CANCEL: Duration = Duration::from_secs(5);
@@ -84,6 +87,7 @@ pub(super) struct Open {
     fingerprint: Option<String>,
     /// A call did not end in its time.
     is_abandoned: bool,
+    used: Instant,
 }
 
 struct Canceller(CancelHandle);
@@ -138,7 +142,7 @@ impl Open {
         let types = Arc::clone(&driver.types.lock().unwrap_or_else(PoisonError::into_inner));
         let (known, encoder) = (HashMap::new(), Encoder::new());
         let (identity, last, fingerprint, is_abandoned) = (None, 0, None, false);
-        let is_identifying = false;
+        let (is_identifying, used) = (false, Instant::now());
         Self {
             wire,
             driver,
@@ -151,6 +155,7 @@ impl Open {
             last,
             fingerprint,
             is_abandoned,
+            used,
         }
     }
 
@@ -789,6 +794,7 @@ impl<'q> RowWriter<'q> {
 impl Connection for Open {
     fn call(&mut self, query: &Query, results: &mut Results<'_>) -> Result<OwnedPayload, CallError> {
         let result = self.run(query, results);
+        self.used = Instant::now();
         result.map_err(|failure| {
             if matches!(failure, Failure::Wire(wire::Error::TimedOut { .. })) {
                 // What is still to come of it would be taken for what comes next.
@@ -796,6 +802,11 @@ impl Connection for Open {
             }
             call_error(failure, query, results)
         })
+    }
+
+    fn is_alive(&mut self) -> bool {
+        // One that was used a moment ago is as good as it was.
+        self.used.elapsed() < IDLE || self.wire.hear().is_ok()
     }
 
     fn canceller(&self) -> Arc<dyn Cancel> {
