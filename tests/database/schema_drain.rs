@@ -245,6 +245,40 @@ fn a_poisoned_row_is_set_aside_and_blocks_nobody() {
     assert_eq!(value::<Vec<i64>>(&mut router, backlog), [0, 4, 0]);
 }
 
+/// Statistics that were made when all rows waited, and plans that were made by them, must not have every claim read all rows.
+#[test]
+fn the_drainer_reads_by_indexes_whatever_statistics_say() {
+    let database = Database::installed();
+    let (mut router, epoch) = database.lead();
+    let mut owner = database.connect("owner");
+    database
+        .connect("ann")
+        .batch_execute("SELECT wamp.publish('com.shop.a') FROM generate_series(1, 5000)")
+        .unwrap();
+    for _ in 0..2 {
+        owner.batch_execute("ANALYZE wamp.outbox").unwrap();
+        router.batch_execute("BEGIN").unwrap();
+        for _ in 0..7 {
+            let claimed = claim_at_most(&mut router, epoch, 300, 1 << 20, 1 << 20);
+            assert_eq!(claimed.len(), 300);
+            mark(&mut router, epoch, claimed[299].1.unwrap());
+            for function in [
+                format!("unsent({epoch}, 0, 100, 100000)"),
+                "replay(0, rows_max => 100)".to_owned(),
+                format!("prune({epoch}, rows_keep => 1000000)"),
+                "backlog()".to_owned(),
+            ] {
+                router.query(&format!("SELECT * FROM wamp.{function}"), &[]).unwrap();
+            }
+        }
+        let sql = "SELECT seq_scan FROM pg_stat_xact_all_tables WHERE relid = 'wamp.outbox'::regclass";
+        assert_eq!(value::<i64>(&mut router, sql), 0);
+        let sql = "SELECT idx_scan FROM pg_stat_xact_all_tables WHERE relid = 'wamp.outbox'::regclass";
+        assert!(value::<i64>(&mut router, sql) > 0, "it counts");
+        router.batch_execute("COMMIT").unwrap();
+    }
+}
+
 #[test]
 fn the_backlog_is_known() {
     let database = Database::installed();

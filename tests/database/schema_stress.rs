@@ -14,7 +14,7 @@ use super::server::PATIENCE;
 const WRITERS: usize = 8;
 /// Of each writer at least; they go on until the drainer has slept and died in every way.
 const TRANSACTIONS: usize = 40;
-const TRANSACTIONS_MAX: usize = 2000;
+const TRANSACTIONS_MAX: usize = 300;
 
 /// What a writer published: its number, its transaction, and the place in it.
 type Event = (usize, usize, usize);

@@ -110,11 +110,16 @@ BEGIN
 END
 $$;
 
+-- Here and below plans are kept off everything but the indexes. How many rows wait changes between none and all of them within
+-- a second, and a plan that was made by statistics of another moment would read the whole table, every 2 ms. What is kept off is
+-- counted as immensely dear where there is no other way, as in a table of one row: hence no compiling either.
+
 -- Gives positions to the oldest rows that wait: at most `rows_max` rows and `bytes_max` bytes, but one row at least. Rows of
 -- more than `row_bytes_max` bytes are set aside and come without position and payload, with the reason.
 CREATE OR REPLACE FUNCTION wamp.claim(epoch bigint, rows_max integer, bytes_max bigint, row_bytes_max integer)
 RETURNS TABLE (id bigint, "position" bigint, kind text, uri text, args json, kwargs json, options json, bytes integer, session bigint, depth integer, db_user text, published_at timestamptz, set_aside text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 #variable_conflict use_column
 DECLARE
     progress wamp.drain;
@@ -200,7 +205,8 @@ $$;
 -- Positions after `after` that are not marked sent, unchanged, in order. For a new leader, which begins with `after` = sent.
 CREATE OR REPLACE FUNCTION wamp.unsent(epoch bigint, after bigint, rows_max integer, bytes_max bigint)
 RETURNS TABLE (id bigint, "position" bigint, kind text, uri text, args json, kwargs json, options json, bytes integer, session bigint, depth integer, db_user text, published_at timestamptz)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM wamp.require_leader(unsent.epoch);
@@ -265,7 +271,8 @@ $$;
 -- all here any more, so that a gap is never taken for silence. What could not be dispatched then is not shown now.
 CREATE OR REPLACE FUNCTION wamp.replay(after bigint, upto bigint DEFAULT NULL, topic text DEFAULT '', match text DEFAULT 'prefix', rows_max integer DEFAULT 500, bytes_max bigint DEFAULT 4194304)
 RETURNS TABLE ("position" bigint, uri text, args json, kwargs json, options json, bytes integer, session bigint, depth integer, db_user text, published_at timestamptz)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
 DECLARE
     progress wamp.drain;
@@ -316,7 +323,8 @@ $$;
 -- again of each kind of leavings. Gives how many positions; call it again while that is `rows_max`.
 CREATE OR REPLACE FUNCTION wamp.prune(epoch bigint, keep interval DEFAULT '10 minutes', rows_keep bigint DEFAULT 100000, rows_max integer DEFAULT 5000, leavings_keep interval DEFAULT '7 days', calls_keep interval DEFAULT '1 day')
 RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     progress wamp.drain;
     upto bigint;
@@ -352,7 +360,8 @@ $$;
 
 -- How much waits for a position, and for its dispatch; since when; and what was set aside. Counts no further than 1,000,000.
 CREATE OR REPLACE FUNCTION wamp.backlog(OUT waiting bigint, OUT unsent bigint, OUT oldest timestamptz, OUT set_aside bigint)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
     SELECT (SELECT count(*) FROM (SELECT FROM wamp.outbox
                                             WHERE position IS NULL AND outbox.set_aside IS NULL
                                               AND id > (SELECT floor FROM wamp.drain) LIMIT 1000000) AS w),
