@@ -238,7 +238,7 @@ fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Argu
     let mut db = schema::Request::default();
     while let Some(argument) = parser.next().map_err(|error| usage(&error.to_string()))? {
         match argument {
-            Long("config") | Short('c') => {
+            Long("config") | Short('c') if !is_demo(&command) => {
                 config = Some(PathBuf::from(parser.value().map_err(|error| usage(&error.to_string()))?));
             }
             Long("help") | Short('h') => command = Some(Command::Help),

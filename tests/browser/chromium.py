@@ -12,6 +12,8 @@ import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 STOP_TIMEOUT_S = 5
+# How long a page may take to be what is waited for.
+PATIENCE_S = 15
 POLL_S = 0.05
 # It reads at descriptor 3 and writes at 4. Two of higher numbers in between: the first could be in the way of the second.
 AT_3_AND_4 = """
@@ -148,8 +150,10 @@ class Tab:
 
     def wait_for(self, what, expression):
         """Waits until an expression is true."""
+        # A little before the end of all, so that there is time to say what the page shows.
+        until = min(time.monotonic() + PATIENCE_S, self.browser.deadline - 2)
         while not self.value(f"Boolean({expression})"):
-            if time.monotonic() > self.browser.deadline:
+            if time.monotonic() > until:
                 text = self.value("document.body.innerText")
                 raise BrowserError(f"waited too long for: {what}. The page says:\n{text}\n{self.complaints()}")
             time.sleep(POLL_S)

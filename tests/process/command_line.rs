@@ -42,6 +42,9 @@ fn what_nobody_understands_is_named_and_ends_with_2() {
         (&["start", "--config"], "--config"),
         (&["check", "one.toml", "two.toml"], "two.toml"),
         (&["version", "--frobnicate"], "--frobnicate"),
+        (&["demo", "--config", "x"], "--config"),
+        (&["demo", "--port", "65536"], "65536"),
+        (&["start", "--port", "1"], "--port"),
     ] {
         let output = crosspoint(arguments);
         let said = text(&output.stderr);

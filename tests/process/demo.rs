@@ -117,6 +117,7 @@ fn calls_rows_and_events() {
     let full = caller.ask(r#"[48,16,{},"com.example.item.add",[],{"name":"more","stock":1}]"#);
     assert!(full.contains("crosspoint.error.application") && full.contains("room for twelve"), "{full}");
 
+    drop((caller, subscriber));
     interrupt(router);
     let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(left, Vec::<PathBuf>::new(), "it cleans up");
@@ -140,6 +141,7 @@ fn only_the_database_publishes_and_is_called() {
     // Pages of others stay out.
     let refused = WebSocketClient::connect(router.address(), &[("Origin", "https://elsewhere.example")]);
     assert!(refused.is_err(), "a page of another host may connect");
+    drop(client);
     interrupt(router);
 }
 
@@ -174,6 +176,7 @@ fn a_database_that_is_named_is_kept() {
     let mut first = client(&router);
     let added = first.ask(r#"[48,1,{},"com.example.item.add",["milk",2]]"#);
     assert_eq!(added, "[50,1,{},[4]]");
+    drop(first);
     interrupt(router);
     assert!(file.exists());
 
@@ -181,6 +184,7 @@ fn a_database_that_is_named_is_kept() {
     let mut second = client(&router);
     let listed = second.ask(r#"[48,1,{},"com.example.item.list"]"#);
     assert!(listed.contains(r#"{"id":4,"name":"milk","stock":2,"#), "{listed}");
+    drop(second);
     interrupt(router);
 
     // And what is somebody else's is not touched.
