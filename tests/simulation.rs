@@ -172,6 +172,7 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("logins denied", happened.denials),
         ("users that an authenticator was asked about", counters.authentications_asked),
         ("sessions ended by others", happened.kills),
+        ("sessions ended with all others, for one who listened", happened.silent_ends),
         ("meta events of subscriptions and registrations", happened.news),
         ("messages that the router does not read", happened.sealed),
         ("resources of which the node was found out", happened.placed),
@@ -229,8 +230,14 @@ fn a_seed_replays() {
 /// Some seed shows that a design is wrong, by the promise that it breaks.
 #[track_caller]
 fn must_break(wrong: Wrong, promises: &[&str]) {
+    must_break_with(|_| Advanced::default(), wrong, promises);
+}
+
+/// The same, with what runs have of the advanced profile.
+#[track_caller]
+fn must_break_with(advanced: impl Fn(u64) -> Advanced, wrong: Wrong, promises: &[&str]) {
     for seed in 0..WRONG_SEEDS {
-        if let Err(violation) = play(seed, wrong, Advanced::default(), false)
+        if let Err(violation) = play(seed, wrong, advanced(seed), false)
             && promises.contains(&violation.promise)
         {
             println!("{wrong:?}: seed {seed} breaks {}: {}", violation.promise, violation.text);
@@ -273,4 +280,17 @@ fn a_ring_that_reorders_is_noticed() {
 #[test]
 fn overtaking_the_overflow_is_noticed() {
     must_break(Wrong { mesh: MeshFault::OvertakeOverflow, ..Wrong::default() }, &["O1", "O3", "O4"]);
+}
+
+#[test]
+fn telling_of_those_who_end_with_all_others_is_noticed() {
+    let wrong = Wrong { router: RouterFault::TellOfAll, ..Wrong::default() };
+    must_break_with(Advanced::draw, wrong, &["kill"]);
+}
+
+#[test]
+fn what_is_lost_of_a_seal_is_noticed() {
+    for router in [RouterFault::UnsealEvents, RouterFault::UnsealInvocations, RouterFault::UnsealResults] {
+        must_break_with(Advanced::draw, Wrong { router, ..Wrong::default() }, &["passthru"]);
+    }
 }

@@ -33,7 +33,7 @@ use crate::wamp::message::{
     Message, MessageType, Publish, Published, Subscribe, Subscribed as SubscribedMessage, Unsubscribe,
     Unsubscribed,
 };
-use crate::wamp::options::PublishOptions;
+use crate::wamp::options::{Passthru, PublishOptions};
 use crate::wamp::uri::{check_pattern, is_reserved};
 use crate::wamp::{CloseReason, MatchPolicy, Payload, ProtocolError, SubscriptionId};
 
@@ -583,6 +583,7 @@ impl Router {
 
     /// Sends a publication to everybody who wants it, on this core and the others, and keeps it where it is to be kept. Whoever
     /// published it is charged. `false`: a design of [`Fault`] sent it elsewhere.
+    #[inline]
     pub(super) fn dispatch(
         &mut self,
         head: PublicationHead,
@@ -699,7 +700,10 @@ impl Router {
         let (id, realm) = (session.id, session.realm);
         let disclosed = is_disclosed.then(|| self.disclosed(key));
         let shard = options.rkey.as_deref().map(|rkey| self.shard(realm, topic, rkey, effects));
-        let passthru = carried(&options.passthru);
+        let mut passthru = carried(&options.passthru);
+        if self.is_broken(Fault::UnsealEvents) {
+            passthru = Passthru::default();
+        }
         let retained = &mut self.realms[usize::from(realm.0)].retained;
         let retain = retained.stamp(self.now.monotonic_us, self.core, id, options);
         Some(Box::new(Attributes { retain, disclosed, trust_level, passthru, shard, position: 0 }))

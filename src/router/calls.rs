@@ -295,7 +295,11 @@ impl Router {
             input: if options.progress { Input::First } else { Input::Whole },
             aim: aim.unwrap_or_default(),
             is_for_all: options.runmode.as_deref() == Some("all"),
-            passthru: carried(&options.passthru),
+            passthru: if self.is_broken(Fault::UnsealInvocations) {
+                Passthru::default()
+            } else {
+                carried(&options.passthru)
+            },
         }))
     }
 
@@ -467,8 +471,10 @@ impl Router {
         if call.watch.is_some_and(|watch| watch.input.is_some()) {
             self.forget_input(realm, caller, request, effects);
         }
-        let is_known = !passthru.is_used() || features.contains(ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE);
-        let passthru = if is_known { passthru.borrowed() } else { Passthru::default() };
+        let is_sealed = passthru.is_used();
+        let is_known = !is_sealed || features.contains(ClientFeatures::CALLER_PAYLOAD_PASSTHRU_MODE);
+        let is_lost = is_sealed && self.is_broken(Fault::UnsealResults);
+        let passthru = if is_known && !is_lost { passthru.borrowed() } else { Passthru::default() };
         match outcome {
             Outcome::Result if !is_known => {
                 let (error, text) = SEALED;

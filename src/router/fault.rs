@@ -31,6 +31,14 @@ pub enum Fault {
     PublishByTopic,
     /// Every core retains what it hears of last.
     RetainAsItComes,
+    /// Of sessions that are ended together with all others it is told that they went.
+    TellOfAll,
+    /// What goes with a payload that the router does not read is lost, of events.
+    UnsealEvents,
+    /// The same of invocations.
+    UnsealInvocations,
+    /// The same of results.
+    UnsealResults,
 }
 
 /// What a fault remembers.

@@ -257,6 +257,7 @@ pub struct Happened {
     pub logins: u64,
     pub denials: u64,
     pub kills: u64,
+    pub silent_ends: u64,
     pub takeovers: u64,
     pub testaments: u64,
     /// Meta events of subscriptions and registrations.
@@ -377,8 +378,8 @@ impl History {
         if !matches(held.policy, held.pattern, sent_to) || !named {
             return broken("integrity", format!("{what}: topic {topic:?} by {:?}", held.pattern));
         }
-        session.events_lost += lost;
-        self.happened.events_lost += lost;
+        session.events_lost += u64::from(lost);
+        self.happened.events_lost += u64::from(lost);
         if details.retained {
             if !is_retained || !held.wants_retained {
                 return broken("retention", format!("{what}: it was not to be retained, or nobody asked"));

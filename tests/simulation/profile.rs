@@ -109,9 +109,7 @@ impl Profile {
         let authenticator = advanced.authenticator && advanced.logins && !may_be_slow;
         // Who is asked must not be ended.
         let kills_all = advanced.kills_all && !authenticator && !self.authorizer;
-        // What another has to allow when it is published is not taken.
-        let testaments_max = if self.authorizer { 0 } else { advanced.testaments_max };
-        self.advanced = Advanced { authenticator, kills_all, testaments_max, ..advanced };
+        self.advanced = Advanced { authenticator, kills_all, ..advanced };
         self.advanced.set_limits(&mut self.limits);
         if self.advanced.leaps() && !self.impatient {
             // Nobody is closed for what passed in leaps.

@@ -69,6 +69,7 @@ impl Totals {
         self.happened.logins += other.happened.logins;
         self.happened.denials += other.happened.denials;
         self.happened.kills += other.happened.kills;
+        self.happened.silent_ends += other.happened.silent_ends;
         self.happened.takeovers += other.happened.takeovers;
         self.happened.testaments += other.happened.testaments;
         self.happened.news += other.happened.news;

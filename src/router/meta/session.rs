@@ -10,6 +10,7 @@ use super::{NewsKind, Refusal};
 use crate::router::Router;
 use crate::router::cookies::LoginsOf;
 use crate::router::effects::Effects;
+use crate::router::fault::Fault;
 use crate::router::peer::{Body, CoreId, RealmIndex, SessionKey, Sitting};
 use crate::router::realm::Realm;
 use crate::router::session::{Session, State};
@@ -302,7 +303,7 @@ impl Router {
             let Some(victim) = sweep.victims.pop() else { break };
             let Some(session) = self.sessions.sitting(victim) else { continue };
             sweep.killed.push(session.id.0);
-            self.meta.is_silent = sweep.order.whom == Whom::All;
+            self.meta.is_silent = sweep.order.whom == Whom::All && !self.is_broken(Fault::TellOfAll);
             self.kill(victim.key, &sweep.order, effects);
             self.meta.is_silent = false;
         }

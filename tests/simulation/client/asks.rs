@@ -6,7 +6,7 @@ use crosspoint::wamp::options::CallOptions;
 use crosspoint::wamp::{Arguments, MatchPolicy};
 use serde_json::{Value, json};
 
-use super::{Client, Pending, Stage, URIS};
+use super::{Client, Pending, SESSIONS, Stage, URIS};
 use crate::advanced::PEOPLE;
 use crate::content::{Content, TESTAMENT};
 use crate::history::kept::{Query, RECORDS};
@@ -84,6 +84,10 @@ impl Client {
                 }
             }
         };
+        if whom == Whom::All {
+            // Nobody else is left to be told of it.
+            self.subscribe_to(session, MatchPolicy::Prefix, SESSIONS, stage);
+        }
         let (procedure, args) = match &whom {
             Whom::Session(id) => ("wamp.session.kill", vec![json!(id)]),
             Whom::Authid(authid) => ("wamp.session.kill_by_authid", vec![json!(authid)]),

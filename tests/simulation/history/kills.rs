@@ -58,6 +58,16 @@ impl History {
         if session.realm != realm || !kill.is_meant(victim, session) {
             return broken("kill", format!("session {victim}, {:?}, was ended by {kill:?}", session.authid));
         }
+        if kill.whom == Whom::All {
+            let of_realm = self.sessions.iter().filter(|other| other.realm == realm);
+            let mut held = of_realm.flat_map(|other| &other.subscriptions);
+            if held.any(|held| held.gone.contains(&session.id) || held.testaments.contains_key(&victim)) {
+                return broken("kill", format!("somebody heard of session {victim}, ended by {kill:?}"));
+            }
+            let mut own = self.sessions[kill.killer].subscriptions.iter();
+            let is_heard = own.any(|held| held.pattern == "wamp.session." && !held.is_ending);
+            self.happened.silent_ends += u64::from(is_heard);
+        }
         self.sessions[victim].killed_by = Some(number);
         self.happened.kills += 1;
         Ok(())

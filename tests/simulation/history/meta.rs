@@ -24,6 +24,9 @@ impl History {
         if self.sessions.iter().any(|session| session.id == id && session.realm != realm) {
             return broken("meta", format!("{topic} of session {id}, which is in another realm"));
         }
+        if !is_join && self.sessions.iter().any(|session| session.id == id && self.went_silently(session)) {
+            return broken("kill", format!("{topic} of session {id}, which was ended with all others"));
+        }
         let held = &mut self.sessions[subscriber].subscriptions;
         let held = held.iter_mut().find(|held| held.id == event.subscription.0 && !held.is_over);
         let Some(held) = held else { return broken("meta", format!("{topic} without a subscription")) };

@@ -35,6 +35,9 @@ impl History {
             return broken("integrity", what);
         };
         let (realm, topic) = (session.realm, testament.topic);
+        if self.went_silently(session) {
+            return broken("kill", format!("{what}, which was ended with all others"));
+        }
         let is_void = testament.flushed == Flushed::Done || testament.is_added == Some(false);
         if is_void || (event.details.retained && !testament.is_retained) {
             return broken("testament", format!("{what}: {testament:?}"));
@@ -63,8 +66,8 @@ impl History {
         }
         let session = &mut self.sessions[subscriber];
         session.subscriptions[place].testaments.entry(publisher).or_default().push(number);
-        session.events_lost += event.details.lost;
-        self.happened.events_lost += event.details.lost;
+        session.events_lost += u64::from(event.details.lost);
+        self.happened.events_lost += u64::from(event.details.lost);
         // Nothing of it may come behind.
         session.last_events.insert(publisher, (u64::MAX, std::collections::BTreeSet::new()));
         self.happened.testaments += 1;
