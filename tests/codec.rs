@@ -430,7 +430,7 @@ fn broker_message() -> BoxedStrategy<Message<'static>> {
         of(word()),
         of(any::<u64>()),
         any::<bool>(),
-        (any::<u64>(), any::<u64>()),
+        (any::<u32>(), any::<u64>()),
         passthru(),
     );
     let event = (id(), id(), event).prop_map(|(subscription, publication, details)| {

@@ -52,7 +52,7 @@ pub struct Encoding {
 }
 
 /// What a handshake agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// How messages travel; `None` for an echo link.
     pub encoding: Option<Encoding>,
@@ -61,7 +61,7 @@ pub struct Opened {
     /// The longest message that the peer takes, in bytes without framing.
     pub peer_message_bytes_max: usize,
     /// The cookie that came with the handshake, where the listener has one.
-    pub cookie: Option<CookieDigest>,
+    pub cookie: Option<Box<CookieDigest>>,
 }
 
 /// A complete WAMP message of the peer (batches are split into theirs), or one WebSocket message on an echo

@@ -77,7 +77,7 @@ pub(super) fn deliver(
     let sent = if active.events_lost == 0 {
         effects.event(key, event, frames, transcoded)
     } else {
-        event.details.lost = active.events_lost;
+        event.details.lost = u32::try_from(active.events_lost).unwrap_or(u32::MAX);
         let sent = effects.event(key, event, &mut EventFrames::sole(), transcoded);
         event.details.lost = 0;
         if sent == Sent::Accepted {

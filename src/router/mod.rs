@@ -357,6 +357,7 @@ impl Router {
     }
 
     /// The one match on messages of an open session.
+    #[inline(always)]
     fn handle_in_session(
         &mut self,
         key: SessionKey,
@@ -377,9 +378,7 @@ impl Router {
                 Ok(())
             }
             Message::Goodbye(message) => {
-                self.handle_goodbye(key, effects);
-                // Its own session is over by now: the others end.
-                self.end_login_at(key, &message.reason, effects);
+                self.handle_goodbye(key, &message.reason, effects);
                 Ok(())
             }
             Message::Abort(_) => {
@@ -435,12 +434,15 @@ impl Router {
     }
 
     /// The session ends; the transport may carry another (basic profile, "Session Close").
-    fn handle_goodbye(&mut self, key: SessionKey, effects: &mut impl Effects) {
+    #[cold]
+    fn handle_goodbye(&mut self, key: SessionKey, reason: &str, effects: &mut impl Effects) {
         self.end_session(key, effects);
         let goodbye =
             Goodbye { details: CloseDetails::default(), reason: Text::Borrowed(uri::GOODBYE_AND_OUT) };
         let _ = effects.reply(key, &Message::Goodbye(goodbye));
         effects.left(key);
+        // Its own session is over by now: the others end.
+        self.end_login_at(key, reason, effects);
     }
 
     /// A peer broke the protocol: ABORT, and nothing further of it is processed.
@@ -594,10 +596,12 @@ impl Router {
         let expiry = self.expiries.first().map(|(deadline_us, ..)| *deadline_us);
         let calls = self.own_calls.next_deadline();
         let cookie = self.cookies.next_deadline_us();
-        [kill, queue, expiry, cookie, calls, ending, history, self.meta.next_deadline_us()]
-            .into_iter()
-            .flatten()
-            .min()
+        // Asked in every turn, and a list of them is made slowly.
+        let earlier = |deadline: Option<u64>, other: u64| deadline.map_or(other, |it| it.min(other));
+        let mut first_us = earlier(self.meta.next_deadline_us(), u64::MAX);
+        first_us = earlier(kill, earlier(queue, earlier(expiry, first_us)));
+        first_us = earlier(cookie, earlier(calls, earlier(ending, earlier(history, first_us))));
+        (first_us != u64::MAX).then_some(first_us)
     }
 
     /// Whether a session waits for the answer to a call, or owes one.
@@ -653,6 +657,7 @@ impl Router {
     }
 
     /// The realm and the session of a connection whose session is open.
+    #[inline]
     fn realm_and_session(&self, key: SessionKey) -> (&Realm, &Session) {
         let session = self.sessions.at(key.slot);
         (&self.realms[session.realm.0 as usize], session)

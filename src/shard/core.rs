@@ -352,6 +352,15 @@ impl<W: World> Core<W> {
         sent
     }
 
+    /// Who has no connection may be a batch of a database.
+    #[cold]
+    fn charge_batch(&mut self, session: SessionKey, bytes: u32) -> bool {
+        let Some((database, batch)) = batch_of_key(session) else { return false };
+        self.queries.charge(database, batch, bytes);
+        // Its credit goes back at once: the next batch waits for it.
+        true
+    }
+
     /// Queues bytes that are framed already.
     pub(super) fn push_bytes(&mut self, to: SessionKey, bytes: &[u8], reserve: usize) -> Sent {
         let levels = self.levels(reserve);
@@ -702,13 +711,10 @@ impl<W: World> Effects for Core<W> {
     }
 
     fn charge(&mut self, session: SessionKey, bytes: u32) -> bool {
-        if let Some((database, batch)) = batch_of_key(session) {
-            self.queries.charge(database, batch, bytes);
-            // Its credit goes back at once: the next batch waits for it.
-            return true;
-        }
         let share = self.limits.credit_bytes_per_session;
-        let Some(connection) = self.connections.get_mut(session) else { return false };
+        let Some(connection) = self.connections.get_mut(session) else {
+            return self.charge_batch(session, bytes);
+        };
         connection.owed = connection.owed.saturating_add(bytes);
         if connection.owed as usize <= share {
             return false;

@@ -187,15 +187,21 @@ impl<W: World> Core<W> {
 
     /// Credit for a session of this core. That of a session that is gone is dropped.
     pub(super) fn handle_credit(&mut self, session: SessionKey, bytes: u32) {
-        if let Some((database, batch)) = batch_of_key(session) {
-            self.queries.credit(database, batch, bytes);
-            return;
-        }
         let share = self.limits.credit_bytes_per_session;
-        let Some(connection) = self.connections.get_mut(session) else { return };
+        let Some(connection) = self.connections.get_mut(session) else {
+            return self.credit_batch(session, bytes);
+        };
         connection.owed = connection.owed.saturating_sub(bytes);
         if connection.owed as usize <= share / 2 {
             self.resume(session, Paused::CREDIT);
+        }
+    }
+
+    /// Who has no connection may be a batch of a database.
+    #[cold]
+    fn credit_batch(&mut self, session: SessionKey, bytes: u32) {
+        if let Some((database, batch)) = batch_of_key(session) {
+            self.queries.credit(database, batch, bytes);
         }
     }
 

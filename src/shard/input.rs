@@ -134,7 +134,8 @@ impl<W: World> Shard<W> {
             self.router.handle_open(self.core.now, key, LinkInfo { listener });
             if let Some(config) = &self.core.links[usize::from(listener)].listener.cookie
                 && opened.encoding.is_some_and(|encoding| encoding.framing != Framing::RawSocket)
-                && let Some(cookie) = self.router.handle_cookie(self.core.now, key, opened.cookie)
+                && let Some(cookie) =
+                    self.router.handle_cookie(self.core.now, key, opened.cookie.as_deref().copied())
             {
                 self.core.counters.cookies_set += 1;
                 reply = with_cookie(&reply, config, &cookie).into();

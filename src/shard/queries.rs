@@ -72,10 +72,12 @@ impl Queries {
         }
     }
 
+    #[inline]
     pub(super) fn take(&mut self) -> Option<DatabaseEvent> {
         self.0.as_mut()?.take()
     }
 
+    #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.0.as_ref().is_none_or(|databases| databases.is_empty())
     }

@@ -388,7 +388,7 @@ pub enum Message<'a> {
 }
 
 // All are moved as the largest is.
-const _: () = assert!(size_of::<Message<'_>>() <= 200);
+const _: () = assert!(size_of::<Message<'_>>() <= 192);
 
 impl Message<'_> {
     /// The type of this message.

@@ -306,8 +306,8 @@ pub struct EventDetails<'a> {
     pub trustlevel: Option<u64>,
     /// `retained`
     pub retained: bool,
-    /// `_lost`: how many events this subscriber missed since the last one (our own key).
-    pub lost: u64,
+    /// `_lost`: how many events this subscriber missed since the last one (our own key); what is more is as many as there can be.
+    pub lost: u32,
     /// `_event_id`: its place among all events of the database that published it, from 1 on; 0 is none (our own key).
     pub event_id: u64,
     /// `ppt_*`

@@ -55,7 +55,7 @@ fn refused(config: &LinkConfig, headers: &str) -> Answer {
 fn accepted(config: &LinkConfig, request: &[u8]) -> (Opened, String) {
     let seen = feed_every_way(Link::new, config, request);
     let [Seen::Opened(opened, reply)] = &seen[..] else { panic!("not opened: {seen:?}") };
-    (*opened, String::from_utf8(reply.clone()).unwrap())
+    (opened.clone(), String::from_utf8(reply.clone()).unwrap())
 }
 
 #[test]

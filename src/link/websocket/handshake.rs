@@ -53,7 +53,7 @@ pub(in crate::link) struct Accepted {
     /// The window, where permessage-deflate was agreed on.
     pub(in crate::link) deflate: Option<WindowBits>,
     /// What came with the request.
-    pub(in crate::link) cookie: Option<CookieDigest>,
+    pub(in crate::link) cookie: Option<Box<CookieDigest>>,
     /// The answer.
     pub(in crate::link) reply: Vec<u8>,
 }
@@ -115,7 +115,7 @@ fn open(config: &LinkConfig, request: &Request<'_, '_>) -> Result<Accepted, Resp
     }
     reply.push_str("\r\n");
     let name = listener.cookie.as_ref().map(|cookie| cookie.name.as_str());
-    let cookie = name.and_then(|name| cookie::presented(request.values("Cookie"), name));
+    let cookie = name.and_then(|name| cookie::presented(request.values("Cookie"), name)).map(Box::new);
     Ok(Accepted { encoding, deflate: agreed.map(|agreed| agreed.window), cookie, reply: reply.into_bytes() })
 }
 

@@ -149,6 +149,7 @@ impl WebSocket {
     }
 
     /// Takes bytes until they come to something: how many were taken, and what they came to. `Idle` has taken all.
+    #[inline]
     pub(super) fn next(
         &mut self,
         bounds: Bounds,
@@ -161,6 +162,7 @@ impl WebSocket {
         }
     }
 
+    #[inline]
     fn advance(
         &mut self,
         bounds: Bounds,
@@ -386,15 +388,31 @@ impl WebSocket {
     }
 
     /// Takes a frame header, or keeps its beginning.
+    #[inline]
     fn take_header(&mut self, bounds: Bounds, input: &[u8]) -> Result<(usize, Option<Header>), Violation> {
-        if self.header_len == 0 {
-            if let Some((size, header, kind)) = ordinary_header(input) {
-                self.check_data(bounds, kind, false, header.length as u64)?;
-                return Ok((size, Some(header)));
-            }
-            if let Some((size, header, length)) = parse_header(input)? {
-                return Ok((size, Some(self.check_header(bounds, size, &header, length)?)));
-            }
+        if self.header_len == 0
+            && let Some((size, header, kind)) = ordinary_header(input)
+        {
+            self.check_data(bounds, kind, false, header.length as u64)?;
+            return Ok((size, Some(header)));
+        }
+        self.take_rare_header(bounds, input)
+    }
+
+    /// The same of one that is not like most: apart, so that those are not moved about.
+    #[inline(never)]
+    fn take_rare_header(
+        &mut self,
+        bounds: Bounds,
+        input: &[u8],
+    ) -> Result<(usize, Option<Header>), Violation> {
+        if input.is_empty() {
+            return Ok((0, None));
+        }
+        if self.header_len == 0
+            && let Some((size, header, length)) = parse_header(input)?
+        {
+            return Ok((size, Some(self.check_header(bounds, size, &header, length)?)));
         }
         let mut len = usize::from(self.header_len);
         let mut taken = 0;

@@ -456,7 +456,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
                 "publisher_authrole" => details.publisher_authrole = Some(field.text()?),
                 "trustlevel" => details.trustlevel = Some(field.unsigned()?),
                 "retained" => details.retained = field.boolean()?,
-                "_lost" => details.lost = field.unsigned()?,
+                "_lost" => details.lost = u32::try_from(field.unsigned()?).unwrap_or(u32::MAX),
                 "_event_id" => details.event_id = field.unsigned()?,
                 _ => passthru_or_skip(&mut details.passthru, key, field)?,
             }

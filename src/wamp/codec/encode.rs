@@ -347,7 +347,7 @@ impl<W: Writer> Elements<'_, W> {
             dict.optional_text("publisher_authrole", details.publisher_authrole.as_ref());
             dict.optional_unsigned("trustlevel", details.trustlevel);
             dict.flag("retained", details.retained);
-            dict.optional_unsigned("_lost", Some(details.lost).filter(|lost| *lost > 0));
+            dict.optional_unsigned("_lost", Some(details.lost.into()).filter(|lost| *lost > 0));
             dict.optional_unsigned("_event_id", Some(details.event_id).filter(|id| *id > 0));
             dict.passthru(&details.passthru);
         });
