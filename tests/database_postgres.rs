@@ -572,6 +572,19 @@ fn what_was_not_offered_is_offered_again_the_same() {
 }
 
 #[test]
+fn calls_are_answered_that_they_cannot_be_made_and_events_go_on() {
+    let database = Database::new(SAY);
+    let mut stand = publishing(&database);
+    database.execute("select wamp.call_async('com.p', '[]', '{}')");
+    database.execute("select wamp.publish('com.t')");
+    assert_eq!(stand.publications(1).len(), 1);
+    let error = "select (wamp.call_result(id))::text like '%feature_not_supported%' from wamp.call";
+    let deadline = Deadline::after(Duration::from_secs(30));
+    let mut connection = Connection::connect(&database.settings, deadline).unwrap();
+    assert_eq!(connection.simple_value(error, deadline).unwrap().as_deref(), Some("t"));
+}
+
+#[test]
 fn many_writers_and_a_sleeper_lose_nothing() {
     let database = Database::new(SAY);
     let mut stand = publishing(&database);

@@ -144,7 +144,9 @@ impl Outbox {
             None => &self.claim,
         };
         let (limits, mut found, mut refused, mut calls) = (self.limits, Vec::new(), Vec::new(), Vec::new());
+        let mut last_read = None;
         let run = self.wire.execute(statement, &parameters, Deadline::after(PATIENCE), |row| {
+            last_read = row.text(0).and_then(|position| position.parse::<i64>().ok()).or(last_read);
             match read(row, limits) {
                 Ok(Read::Event(publication)) => found.push(publication),
                 Ok(Read::Call(position, id)) => {
@@ -159,6 +161,10 @@ impl Outbox {
             }
         });
         run.map_err(|error| problem(&error))?;
+        if left_behind.is_some() {
+            // Also behind what is no event.
+            self.left_behind = last_read;
+        }
         for id in calls {
             let error = "wamp.error.feature_not_supported";
             let text = "[\"this router makes no calls of a database\"]";
@@ -182,14 +188,10 @@ impl Outbox {
         bounds: BatchBounds,
         problems: &mut Vec<String>,
     ) -> Result<Vec<DatabasePublication>, Problem> {
-        if let Some(after) = self.left_behind {
+        while let Some(after) = self.left_behind {
             let found = self.rows(bounds, Some(after), problems)?;
-            match found.last() {
-                Some(last) => {
-                    self.left_behind = Some(last.position as i64);
-                    return Ok(found);
-                }
-                None => self.left_behind = None,
+            if !found.is_empty() {
+                return Ok(found);
             }
         }
         self.rows(bounds, None, problems)
