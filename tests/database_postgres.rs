@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use crosspoint::database::PublicationLimits;
+use crosspoint::database::pool::Notice;
 use crosspoint::database::postgres::install::{Options, Plan};
 use crosspoint::database::postgres::wire::{Connection, Deadline, Settings};
 use crosspoint::database::postgres::{Declared, Exposed, Postgres};
@@ -172,7 +173,13 @@ fn shapes_of_results() {
         ("com.sql.value", "select :a::int + :b::int", Shape::Value),
         ("com.sql.put", "insert into api.t select generate_series(:from::int, :to::int)", Shape::Rows),
     ]
-    .map(|(uri, sql, shape)| Declared { uri: uri.to_owned(), sql: sql.to_owned(), shape, timeout_ms: 0 })
+    .map(|(uri, sql, shape)| Declared {
+        uri: uri.to_owned(),
+        sql: sql.to_owned(),
+        shape,
+        timeout_ms: 0,
+        concurrency: 0,
+    })
     .to_vec();
     let mut stand = Stand::new(driver);
     let mut offered: Vec<_> = stand.offered.iter().map(|procedure| procedure.uri.to_string()).collect();
@@ -246,6 +253,31 @@ fn shapes_of_results() {
         }
     }
     assert_eq!(stand.error("com.one", json!(["x"]), json!({})).0, "wamp.error.invalid_argument");
+}
+
+#[test]
+fn functions_with_a_bound_run_only_so_many_at_a_time() {
+    // Whether it is alone: the lock is held until the end of the transaction.
+    let alone = "language sql as 'select pg_try_advisory_xact_lock(7) from pg_sleep(0.02)'";
+    let database = Database::new(&format!(
+        "create function api.alone() returns bool {alone};
+         comment on function api.alone() is 'Slow. @wamp concurrency=1';
+         create function api.wrong() returns bool {alone};
+         comment on function api.wrong() is '@wamp concurrency=some';"
+    ));
+    let mut stand = database.stand();
+    let mut problems = stand.notices().into_iter().filter_map(|notice| match notice {
+        Notice::Offers(_, problems) => Some(problems),
+        _ => None,
+    });
+    assert_eq!(problems.next_back().unwrap(), ["api.wrong(): its concurrency is no number"]);
+    let begun: Vec<_> =
+        (0..20).map(|_| stand.begin("com.alone", &json!([]), &json!({}), How::default()).unwrap()).collect();
+    for number in begun {
+        let (of, heard) = stand.next();
+        assert_eq!(of, number, "they end in the order in which they came");
+        assert!(matches!(&heard, Heard::End(End::Result(args, _)) if *args == json!([true])), "{heard:?}");
+    }
 }
 
 #[test]

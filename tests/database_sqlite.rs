@@ -44,7 +44,7 @@ impl Drop for File {
 }
 
 fn declared(uri: &str, shape: Shape, sql: &str) -> Declared {
-    Declared { uri: uri.to_owned(), sql: sql.to_owned(), shape, timeout_ms: 0 }
+    Declared { uri: uri.to_owned(), sql: sql.to_owned(), shape, timeout_ms: 0, concurrency: 0 }
 }
 
 fn stand(file: &File, procedures: &[(&str, Shape, &str)]) -> Stand {

@@ -178,6 +178,8 @@ pub struct DatabaseProcedure {
     pub shape: Shape,
     /// `timeout_ms`; `None` is that of the database.
     pub timeout: Option<Duration>,
+    /// `concurrency`: how many calls of it run at a time; 0 is as many as there are connections.
+    pub concurrency: u32,
 }
 
 const KINDS: &[(&str, DatabaseKind)] =
@@ -297,6 +299,7 @@ section! {
         sql: SQL, required();
         shape ["result"]: Words(SHAPES), Shape::Rows;
         timeout ["timeout_ms"]: Optional(milliseconds(1..=86_400_000)), None;
+        concurrency: Integer(0..=1_000), 0;
     }
 }
 

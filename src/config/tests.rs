@@ -382,6 +382,7 @@ fn databases_of(realm: &str) -> Vec<Database> {
         sql: "select 1;\nselect \"two\"".to_owned(),
         shape: Shape::Value,
         timeout: Some(Duration::from_millis(5)),
+        concurrency: 3,
     };
     let much = Database {
         name: "b".to_owned(),

@@ -4,17 +4,20 @@
 //! database that is away, are answers and no waits. One more thread, the keeper, connects again, asks what the database
 //! offers, and cancels.
 
+mod concurrency;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
+use self::concurrency::{Turn, Turns};
 use super::{
     BatchBounds, CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Source, Stopped,
 };
@@ -105,6 +108,14 @@ struct Lane {
     /// Threads that sleep, by number, and some that have woken since.
     idle: ArrayQueue<usize>,
     threads: Box<[Worker]>,
+    /// Held while one is taken from `jobs`, so that turns are given in the order of that.
+    turns: Mutex<Turns>,
+}
+
+impl Lane {
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A thread that runs queries.
@@ -165,9 +176,17 @@ impl Shared {
     /// The next query, or `None` at the end.
     fn take_job(&self, lane: &Lane, own: usize) -> Option<Job> {
         loop {
-            if let Some(job) = lane.jobs.pop() {
-                self.waiting_bytes.fetch_sub(bytes_of(&job.query), Ordering::Relaxed);
-                return Some(job);
+            if let Some(turn) = self.take_turn(lane) {
+                match turn {
+                    Turn::Runs(job) => {
+                        self.waiting_bytes.fetch_sub(bytes_of(&job.query), Ordering::Relaxed);
+                        return Some(job);
+                    }
+                    Turn::Waits { is_earliest } if is_earliest => self.wake_keeper(),
+                    Turn::Waits { .. } => {}
+                    Turn::Ends(job) => self.refuse(&job),
+                }
+                continue;
             }
             if self.is_stopping() {
                 return None;
@@ -182,6 +201,39 @@ impl Shared {
                 is_asleep.store(false, Ordering::SeqCst);
             }
         }
+    }
+
+    /// What becomes of the next that waits for a thread.
+    fn take_turn(&self, lane: &Lane) -> Option<Turn> {
+        if lane.jobs.is_empty() {
+            return None;
+        }
+        let mut turns = lane.turns();
+        Some(turns.enter(lane.jobs.pop()?, self.options.queue_max))
+    }
+
+    /// The next of a procedure that runs only so many at a time, behind one that has ended.
+    fn next_turn(&self, lane: &Lane, procedure: &Procedure) -> Option<Job> {
+        if procedure.concurrency == 0 {
+            return None;
+        }
+        let job = lane.turns().leave(&procedure.uri)?;
+        self.waiting_bytes.fetch_sub(bytes_of(&job.query), Ordering::Relaxed);
+        Some(job)
+    }
+
+    /// Answers one whose turn does not come.
+    fn refuse(&self, job: &Job) {
+        let Job { core, query, call } = job;
+        self.waiting_bytes.fetch_sub(bytes_of(query), Ordering::Relaxed);
+        let CallError { uri, payload } = if call.cancelled.load(Ordering::Acquire) {
+            CallError::cancelled(query.serializer)
+        } else if call.deadline.get().is_some_and(|deadline| *deadline <= Instant::now()) {
+            CallError::timed_out(query.serializer)
+        } else {
+            CallError::unavailable(query.serializer, "too many calls of the procedure wait")
+        };
+        self.say(*core, DatabaseEvent::Failed(query.number, uri, payload));
     }
 
     fn wake_one(lane: &Lane) {
@@ -266,13 +318,15 @@ impl Pool {
     ) -> io::Result<Self> {
         let sizes = driver.lanes();
         let connections: usize = sizes.iter().sum();
-        let queries_max = options.queue_max * sizes.len() + connections;
+        // As many may wait for their turn as wait for a thread.
+        let queries_max = 2 * options.queue_max * sizes.len() + connections;
         // Every query has one last event, every running one a part as well, and the keeper and the publisher each say one thing at a time.
         let events_max = queries_max + connections + 2;
         let lane = |size: &usize| Lane {
             jobs: ArrayQueue::new(options.queue_max.max(1)),
             idle: ArrayQueue::new((*size).max(1) * 2),
             threads: (0..*size).map(|_| Worker::default()).collect(),
+            turns: Mutex::default(),
         };
         let desk = |waker| Desk { events: ArrayQueue::new(events_max), waker };
         let desks: Box<[_]> = wakers.into_iter().map(desk).collect();
@@ -354,7 +408,8 @@ fn work(shared: &Arc<Shared>, lane: usize, own: usize) {
     let of_lane = &shared.lanes[lane];
     let _ = of_lane.threads[own].thread.set(thread::current());
     let mut connection: Option<(u32, Box<dyn Connection>)> = None;
-    while let Some(Job { core, query, call }) = shared.take_job(of_lane, own) {
+    let mut next = None;
+    while let Some(Job { core, query, call }) = next.take().or_else(|| shared.take_job(of_lane, own)) {
         let _ = call.thread.set(thread::current());
         let number = query.number;
         let running = Running { shared: Arc::clone(shared), core, number, call };
@@ -363,6 +418,7 @@ fn work(shared: &Arc<Shared>, lane: usize, own: usize) {
             Err(CallError { uri, payload }) => DatabaseEvent::Failed(number, uri, payload),
         };
         shared.say(core, event);
+        next = shared.next_turn(of_lane, &query.procedure);
     }
 }
 
@@ -488,12 +544,22 @@ struct Keeper {
     said: Option<Notice>,
     /// Calls that are to be stopped, and have not ended.
     cancelling: Vec<Arc<Call>>,
+    /// Some may be among those that wait for their turn.
+    has_cancelled: bool,
     retry: Duration,
 }
 
 impl Keeper {
     fn new(shared: Arc<Shared>, notify: Notify) -> Self {
-        Self { shared, notify, connection: None, said: None, cancelling: Vec::new(), retry: RETRY_FIRST }
+        Self {
+            shared,
+            notify,
+            connection: None,
+            said: None,
+            cancelling: Vec::new(),
+            has_cancelled: false,
+            retry: RETRY_FIRST,
+        }
     }
 
     fn keep(mut self) {
@@ -506,6 +572,7 @@ impl Keeper {
                 due = now + self.look_after();
             }
             let wait = due.saturating_duration_since(Instant::now());
+            let wait = self.end_waiting().map_or(wait, |until| wait.min(until));
             let wait = if self.cancelling.is_empty() { wait } else { wait.min(CANCEL_AGAIN) };
             thread::park_timeout(wait);
         }
@@ -515,8 +582,27 @@ impl Keeper {
         self.cancel();
     }
 
+    /// Answers those that wait for their turn in vain; when it is to be done again.
+    fn end_waiting(&mut self) -> Option<Duration> {
+        let now = Instant::now();
+        let has_cancelled = std::mem::take(&mut self.has_cancelled);
+        let mut next = None;
+        for lane in &self.shared.lanes {
+            let mut turns = lane.turns();
+            let is_due = turns.earliest().is_some_and(|earliest| earliest <= now);
+            let ended = if is_due || has_cancelled { turns.take_ended(now) } else { Vec::new() };
+            next = next.into_iter().chain(turns.earliest()).min();
+            // Nothing is said while others wait for the lock.
+            drop(turns);
+            ended.iter().for_each(|job| self.shared.refuse(job));
+        }
+        next.map(|earliest: Instant| earliest.saturating_duration_since(now))
+    }
+
     fn cancel(&mut self) {
+        let before = self.cancelling.len();
         self.cancelling.extend(std::iter::from_fn(|| self.shared.cancels.pop()));
+        self.has_cancelled |= self.cancelling.len() > before;
         self.cancelling.retain(|call| {
             let running = call.running.lock().unwrap_or_else(PoisonError::into_inner);
             // Not begun: it ends before it begins. Over: there is nothing to stop.

@@ -74,6 +74,7 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
                     sql: procedure.sql.clone(),
                     shape: procedure.shape,
                     timeout_ms: timeout_ms(procedure, default_ms),
+                    concurrency: procedure.concurrency,
                 })
                 .collect();
             driver.publishing = database.publish.then(|| Publishes {
@@ -108,6 +109,7 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
                     sql: procedure.sql.clone(),
                     shape: procedure.shape,
                     timeout_ms: timeout_ms(procedure, default_ms),
+                    concurrency: procedure.concurrency,
                 })
                 .collect();
             let roles = database.roles.iter().map(|it| (it.role.clone(), it.runs_as.clone()));

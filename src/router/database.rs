@@ -46,6 +46,8 @@ pub struct Procedure {
     pub driver: Arc<dyn Any + Send + Sync>,
     /// How long a call of it may take unless the caller wants less, in milliseconds; 0 is no limit.
     pub timeout_ms: u64,
+    /// How many calls of it run at a time, in the order in which they came; 0 is as many as there are connections.
+    pub concurrency: u32,
 }
 
 impl fmt::Debug for Procedure {

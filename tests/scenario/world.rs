@@ -583,7 +583,12 @@ impl World {
         let index = DatabaseIndex(database);
         if let Database::Offers(uris) = act {
             let procedure = |uri: &String| {
-                Arc::new(Procedure { uri: uri.as_str().into(), driver: Arc::new(()), timeout_ms: 0 })
+                Arc::new(Procedure {
+                    uri: uri.as_str().into(),
+                    driver: Arc::new(()),
+                    timeout_ms: 0,
+                    concurrency: 0,
+                })
             };
             let procedures: Arc<[Arc<Procedure>]> = uris.iter().map(procedure).collect();
             for core in &mut self.cores {

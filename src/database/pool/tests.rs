@@ -160,7 +160,10 @@ impl FakeConnection {
 }
 
 fn procedure(uri: &str) -> Arc<Procedure> {
-    Arc::new(Procedure { uri: uri.into(), driver: Arc::new(()), timeout_ms: 0 })
+    // `wait/2` waits, and two at a time do.
+    let (uri, concurrency) =
+        uri.split_once('/').map_or((uri, 0), |(uri, bound)| (uri, bound.parse().unwrap()));
+    Arc::new(Procedure { uri: uri.into(), driver: Arc::new(()), timeout_ms: 0, concurrency })
 }
 
 /// Some cores without a router.
@@ -370,6 +373,73 @@ fn a_database_that_is_away_answers_at_once_and_comes_back() {
     stand.until(|_| !stand.pool.shared.is_away.load(Ordering::SeqCst));
     assert!(stand.query(0, "p", 0).is_some());
     assert!(matches!(stand.next(0), DatabaseEvent::Done(..)));
+}
+
+#[test]
+fn slow_procedures_with_a_bound_leave_threads_to_others() {
+    let mut stand = Stand::new(1, 3, 8);
+    let slow: Vec<_> = (0..5).map(|_| stand.query(0, "wait/2", 0).unwrap()).collect();
+    stand.until(|server| server.waiting.load(Ordering::SeqCst) == 2);
+    for _ in 0..20 {
+        let other = stand.query(0, "p", 0).unwrap();
+        assert!(matches!(stand.next(0), DatabaseEvent::Done(number, _) if number == other));
+    }
+    assert_eq!(stand.server.waiting.load(Ordering::SeqCst), 2);
+    // One that waits for its turn is answered before that.
+    stand.ends[0].1.cancel(slow[3]);
+    assert_eq!(stand.fails(0), (slow[3], uri::CANCELED.into()));
+    // The next takes the place of one that has ended, in order.
+    for (ended, begun) in [(slow[0], 23), (slow[1], 24), (slow[2], 24), (slow[4], 24)] {
+        stand.ends[0].1.cancel(ended);
+        assert_eq!(stand.fails(0), (ended, uri::CANCELED.into()));
+        stand.until(|server| server.calls.load(Ordering::SeqCst) == begun);
+    }
+    stand.until(|_| stand.pool.shared.lanes[0].turns().is_empty());
+    assert_eq!(stand.pool.shared.waiting_bytes.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn who_waits_for_a_turn_waits_no_longer_than_its_time() {
+    let mut stand = Stand::new(1, 2, 2);
+    let first = stand.query(0, "wait/1", 0).unwrap();
+    stand.until(|server| server.waiting.load(Ordering::SeqCst) == 1);
+    let patient = stand.query(0, "wait/1", 0).unwrap();
+    let late = stand.query(0, "wait/1", 30).unwrap();
+    assert_eq!(stand.fails(0), (late, uri::TIMEOUT.into()));
+    // As many wait as may wait for a thread: the third is refused.
+    let last = stand.query(0, "wait/1", 0).unwrap();
+    let refused = stand.query(0, "wait/1", 0).unwrap();
+    assert_eq!(stand.fails(0), (refused, uri::UNAVAILABLE.into()));
+    for number in [first, patient, last] {
+        stand.ends[0].1.cancel(number);
+        assert_eq!(stand.fails(0).0, number);
+    }
+    stand.until(|_| stand.pool.shared.lanes[0].turns().is_empty());
+    assert_eq!(stand.pool.shared.waiting_bytes.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn one_at_a_time_is_in_order_and_every_one_is_answered() {
+    let mut stand = Stand::new(2, 4, 2_000);
+    for core in 0..2 {
+        for _ in 0..500 {
+            assert!(stand.query(core, "p/1", 0).is_some());
+        }
+    }
+    for core in 0..2 {
+        let mut last = QueryNumber(0);
+        for _ in 0..500 {
+            let event = stand.next(core);
+            assert!(
+                matches!(event, DatabaseEvent::Done(number, _) if number > last),
+                "{event:?} after {last:?}"
+            );
+            if let DatabaseEvent::Done(number, _) = event {
+                last = number;
+            }
+        }
+    }
+    assert_eq!(stand.server.calls.load(Ordering::SeqCst), 1_000);
 }
 
 #[test]

@@ -53,6 +53,8 @@ pub struct Declared {
     pub shape: Shape,
     /// 0 is none.
     pub timeout_ms: u64,
+    /// See [`Procedure::concurrency`].
+    pub concurrency: u32,
 }
 
 /// A database of a server.
@@ -210,7 +212,7 @@ impl Postgres {
     /// Procedures of functions: those with one name are one procedure, whose arguments choose.
     fn offered(&self, functions: Vec<Function>) -> Discovered {
         let mut discovered = Discovered::default();
-        let mut by_uri: HashMap<String, (Vec<Function>, u64)> = HashMap::new();
+        let mut by_uri: HashMap<String, (Vec<Function>, u64, u32)> = HashMap::new();
         let mut order = Vec::new();
         for exposed in &self.exposed {
             for function in functions.iter().filter(|function| function.schema == exposed.schema) {
@@ -223,41 +225,42 @@ impl Postgres {
                 }
                 let own = format!("{}{}", exposed.prefix, function.name);
                 let uri = words.get("uri").map_or(own, |uri| (*uri).to_owned());
-                let timeout_ms = match words.get("timeout_ms").map(|text| text.parse()) {
-                    None => self.timeout_ms,
-                    Some(Ok(timeout_ms)) => timeout_ms,
-                    Some(Err(_)) => {
+                let mut number = |name: &str, otherwise: u64| {
+                    let Some(text) = words.get(name) else { return otherwise };
+                    text.parse::<u32>().map(u64::from).unwrap_or_else(|_| {
                         let signature = function.signature();
-                        discovered.problems.push(format!("{signature}: its timeout_ms is no number"));
-                        self.timeout_ms
-                    }
+                        discovered.problems.push(format!("{signature}: its {name} is no number"));
+                        otherwise
+                    })
                 };
+                let timeout_ms = number("timeout_ms", self.timeout_ms);
+                let concurrency = number("concurrency", 0) as u32;
                 let entry = by_uri.entry(uri.clone()).or_insert_with(|| {
                     order.push(uri);
-                    (Vec::new(), timeout_ms)
+                    (Vec::new(), timeout_ms, concurrency)
                 });
                 entry.0.push(function.clone());
             }
         }
         for uri in order {
-            let Some((functions, timeout_ms)) = by_uri.remove(&uri) else { continue };
-            discovered.offer(&uri, Target::Functions(functions), timeout_ms);
+            let Some((functions, timeout_ms, concurrency)) = by_uri.remove(&uri) else { continue };
+            discovered.offer(&uri, Target::Functions(functions), (timeout_ms, concurrency));
         }
         for declared in &self.procedures {
             let target = Target::Sql(named::numbered(&declared.sql), declared.shape);
-            discovered.offer(&declared.uri, target, declared.timeout_ms);
+            discovered.offer(&declared.uri, target, (declared.timeout_ms, declared.concurrency));
         }
         discovered
     }
 }
 
 impl Discovered {
-    fn offer(&mut self, uri: &str, target: Target, timeout_ms: u64) {
+    fn offer(&mut self, uri: &str, target: Target, (timeout_ms, concurrency): (u64, u32)) {
         if self.procedures.iter().any(|procedure| *procedure.uri == *uri) {
             self.problems.push(format!("{uri} is offered by something else already"));
             return;
         }
-        let procedure = Procedure { uri: uri.into(), driver: Arc::new(target), timeout_ms };
+        let procedure = Procedure { uri: uri.into(), driver: Arc::new(target), timeout_ms, concurrency };
         self.procedures.push(Arc::new(procedure));
     }
 }

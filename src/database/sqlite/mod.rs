@@ -61,6 +61,8 @@ pub struct Declared {
     pub shape: Shape,
     /// 0 is none.
     pub timeout_ms: u64,
+    /// See [`Procedure::concurrency`].
+    pub concurrency: u32,
 }
 
 /// A database file.
@@ -366,6 +368,7 @@ impl Connection for Open {
                     uri: declared.uri.as_str().into(),
                     driver: Arc::new(prepared),
                     timeout_ms: declared.timeout_ms,
+                    concurrency: declared.concurrency,
                 })),
                 Err(problem) => {
                     discovered
