@@ -289,6 +289,9 @@ fn who_calls_is_known_inside_and_as_whom_it_runs() {
          create function api.who() returns text language sql stable as $$
              select concat_ws(' ', current_setting('wamp.realm'), current_setting('wamp.session'),
                               current_setting('wamp.authid'), current_setting('wamp.authrole'), current_user) $$;
+         create function api.how() returns jsonb language sql stable as $$ select current_setting('wamp.details')::jsonb $$;
+         create procedure api.how_too(inout how jsonb default null) language plpgsql as
+             $$ begin how := current_setting('wamp.details'); commit; end $$;
          create function api.peek() returns text language sql stable as 'select v from api.secret';
          create function api.only_admin() returns int language sql immutable as 'select 42';
          revoke execute on function api.only_admin() from public; grant execute on function api.only_admin() to web_admin;
@@ -316,6 +319,14 @@ fn who_calls_is_known_inside_and_as_whom_it_runs() {
         assert_eq!(stand.error("com.peek", json!([]), json!({})).0, "wamp.error.not_authorized");
         let end = stand.call_as("com.proc", &json!([]), &json!({}), admin);
         assert_eq!(end, End::Result(Value::Null, json!({"who": "ann web_admin"})));
+        let claims = How { authextra: r#"{"team":"ü"}"#, ..admin };
+        for (how, extra) in [(claims, json!({"team": "ü"})), (admin, json!({}))] {
+            let details = json!({"authmethod": "jwt", "authprovider": "dynamic", "authextra": extra});
+            let end = stand.call_as("com.how", &json!([]), &json!({}), how);
+            assert_eq!(end, End::Result(json!([details]), Value::Null));
+            let end = stand.call_as("com.how_too", &json!([]), &json!({}), how);
+            assert_eq!(end, End::Result(Value::Null, json!({"how": details})));
+        }
         let end = stand.call_as("com.who", &json!([]), &json!({}), stranger);
         assert!(matches!(end, End::Error(ref uri, ..) if uri == "wamp.error.not_authorized"), "{end:?}");
         // What promises to write nothing is held to it.

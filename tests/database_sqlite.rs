@@ -218,11 +218,15 @@ fn errors_have_their_uris() {
 fn who_calls_is_known_inside_and_only_while_it_runs() {
     let file = File::new();
     let sql = "select wamp('session') || ' ' || wamp('authid') || ' ' || wamp('authrole')";
-    let mut stand = stand(&file, &[("who", Shape::Value, sql)]);
+    let how = "select wamp('authmethod') || ' ' || wamp('authprovider') || ' ' || json_extract(wamp('authextra'), '$.team')";
+    let mut stand = stand(&file, &[("who", Shape::Value, sql), ("how", Shape::Value, how)]);
     assert_eq!(stand.result("who", json!([])), json!(["4711 joe user"]));
     let how = How { authid: "ann", authrole: "admin", ..How::default() };
     let end = stand.call_as("who", &json!([]), &json!({}), how);
     assert_eq!(end, End::Result(json!(["4711 ann admin"]), Value::Null));
+    let end = stand.call_as("how", &json!([]), &json!({}), How { authextra: r#"{"team":"ü"}"#, ..how });
+    assert_eq!(end, End::Result(json!(["jwt dynamic ü"]), Value::Null));
+    assert_eq!(stand.result("how", json!([])), json!([null]));
 }
 
 #[test]

@@ -63,6 +63,21 @@ pub struct Caller {
     pub session: SessionId,
     pub authid: Box<str>,
     pub authrole: Box<str>,
+    pub authmethod: &'static str,
+    pub authprovider: &'static str,
+    /// What vouches for it says beside, the claims of a token for one: a map in JSON, or empty.
+    pub authextra: Box<str>,
+}
+
+impl Caller {
+    /// How it logged in: a map in JSON.
+    #[must_use]
+    pub fn details(&self) -> String {
+        let extra = if self.authextra.is_empty() { "{}" } else { &self.authextra };
+        let (method, provider) = (self.authmethod, self.authprovider);
+        // Both are words of our own, without anything to escape.
+        format!(r#"{{"authmethod":"{method}","authprovider":"{provider}","authextra":{extra}}}"#)
+    }
 }
 
 /// A call on its way to a database.
@@ -225,8 +240,15 @@ impl Router {
         let number = QueryNumber(self.queries.last.0 + 1);
         self.queries.last = number;
         let disclosed = self.disclosed(key);
-        let caller =
-            Caller { session: disclosed.session, authid: disclosed.authid, authrole: disclosed.authrole };
+        let (_, session) = self.realm_and_session(key);
+        let caller = Caller {
+            session: disclosed.session,
+            authid: disclosed.authid,
+            authrole: disclosed.authrole,
+            authmethod: session.authmethod(),
+            authprovider: session.authprovider(),
+            authextra: session.authextra().unwrap_or_default().into(),
+        };
         let query = Query {
             number,
             database,

@@ -201,8 +201,14 @@ impl Stand {
         let procedure = Arc::clone(procedure.unwrap_or_else(|| panic!("{uri} is not offered")));
         self.last += 1;
         let number = QueryNumber(self.last);
-        let caller =
-            Caller { session: SessionId(4711), authid: how.authid.into(), authrole: how.authrole.into() };
+        let caller = Caller {
+            session: SessionId(4711),
+            authid: how.authid.into(),
+            authrole: how.authrole.into(),
+            authmethod: "jwt",
+            authprovider: "dynamic",
+            authextra: how.authextra.into(),
+        };
         let query = Query {
             number,
             database: DatabaseIndex(0),
@@ -264,13 +270,14 @@ impl Drop for Stand {
 pub(crate) struct How {
     pub(crate) authid: &'static str,
     pub(crate) authrole: &'static str,
+    pub(crate) authextra: &'static str,
     pub(crate) timeout_ms: u64,
     pub(crate) receive_progress: bool,
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { authid: "joe", authrole: "user", timeout_ms: 0, receive_progress: false }
+        Self { authid: "joe", authrole: "user", authextra: "", timeout_ms: 0, receive_progress: false }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The keys of tokens change while the router runs.
+//! Tokens: their keys change while the router runs, and databases know what they claim.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -83,5 +83,51 @@ fn new_keys_are_taken_while_the_router_runs() {
     let third = token(&third);
     wait_until("a third key is taken", || are_admitted(address, &third));
     wait_until("the second is taken no more", || are_refused(address, &new.0));
+    router.stop();
+}
+
+#[test]
+fn claims_of_a_token_are_known_inside_a_database() {
+    let folder = Folder::new();
+    let path = folder.path().join("jwks.json");
+    let key = SigningKey::from_bytes(&[1; 32]);
+    write_keys(&path, &key);
+    let router = Start::new(&format!(
+        r#"
+[[listener]]
+port = 0
+role = "backend"
+[[realm]]
+name = "realm1"
+[[realm.role]]
+name = "backend"
+[[realm.role.permission]]
+uri = "com.who"
+allow = ["call"]
+[realm.token]
+keys_file = "{}"
+claims = ["role"]
+[[database]]
+name = "who"
+type = "sqlite"
+realm = "realm1"
+path = "{}"
+[[database.procedure]]
+uri = "com.who"
+sql = "select wamp('authid') || ' ' || wamp('authmethod') || ' ' || wamp('authextra')"
+result = "value"
+"#,
+        path.display(),
+        folder.path().join("who.sqlite3").display()
+    ))
+    .router();
+    let (mut session, welcome) = log_in(router.address(), &token(&key));
+    assert!(welcome.starts_with("[2,"), "{welcome}");
+    let mut number = 0;
+    wait_until("the database is there", || {
+        number += 1;
+        let answer = session.ask(&format!("[48,{number},{{}},\"com.who\"]"));
+        answer == format!(r#"[50,{number},{{}},["joe jwt {{\"role\":\"backend\"}}"]]"#)
+    });
     router.stop();
 }

@@ -202,7 +202,14 @@ impl Stand {
 
     fn query(&mut self, core: usize, uri: &str, timeout_ms: u64) -> Option<QueryNumber> {
         self.last += 1;
-        let caller = Caller { session: SessionId(1), authid: "a".into(), authrole: "r".into() };
+        let caller = Caller {
+            session: SessionId(1),
+            authid: "a".into(),
+            authrole: "r".into(),
+            authmethod: "anonymous",
+            authprovider: "static",
+            authextra: "".into(),
+        };
         let query = Query {
             number: QueryNumber(self.last),
             database: DatabaseIndex(0),

@@ -396,6 +396,7 @@ impl Open {
         let caller = &prepared.query.caller;
         let (session, timeout) = (caller.session.0.to_string(), timeout(results));
         let read_only = if prepared.is_read_only { "on" } else { "off" };
+        let details = caller.details();
         let mut parameters: Vec<Parameter<'_>> = vec![
             self.driver.realm.as_str().into(),
             session.as_str().into(),
@@ -403,7 +404,7 @@ impl Open {
             (&*caller.authrole).into(),
             timeout.as_str().into(),
             read_only.into(),
-            "{}".into(),
+            details.as_str().into(),
         ];
         if self.driver.roles.is_some() {
             parameters.push(prepared.role.as_str().into());
@@ -563,13 +564,14 @@ impl Open {
         let caller = &prepared.query.caller;
         let (session, timeout) = (caller.session.0.to_string(), timeout(results));
         let role = if prepared.role.is_empty() { "none" } else { &prepared.role };
+        let details = caller.details();
         let identity: [Parameter<'_>; 7] = [
             self.driver.realm.as_str().into(),
             session.as_str().into(),
             (&*caller.authid).into(),
             (&*caller.authrole).into(),
             timeout.as_str().into(),
-            "{}".into(),
+            details.as_str().into(),
             role.into(),
         ];
         let nobody: [Parameter<'_>; 7] =

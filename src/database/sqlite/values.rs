@@ -29,14 +29,20 @@ pub(super) fn define_identity(
         let name = context.get::<String>(0)?;
         let caller = caller.lock().unwrap_or_else(PoisonError::into_inner);
         let caller = caller.as_ref();
+        let text = |of: fn(&Caller) -> &str| {
+            caller.map_or(SqliteValue::Null, |caller| SqliteValue::Text(of(caller).to_owned()))
+        };
         Ok(match name.as_str() {
             "session" => caller.map_or(SqliteValue::Null, |it| SqliteValue::Integer(it.session.0 as i64)),
-            "authid" => caller.map_or(SqliteValue::Null, |it| SqliteValue::Text(it.authid.clone().into())),
-            "authrole" => {
-                caller.map_or(SqliteValue::Null, |it| SqliteValue::Text(it.authrole.clone().into()))
-            }
+            "authid" => text(|it| &it.authid),
+            "authrole" => text(|it| &it.authrole),
+            "authmethod" => text(|it| it.authmethod),
+            "authprovider" => text(|it| it.authprovider),
+            "authextra" => text(|it| if it.authextra.is_empty() { "{}" } else { &it.authextra }),
             _ => {
-                let text = format!("wamp('{name}'): there are 'session', 'authid' and 'authrole'");
+                let text = format!(
+                    "wamp('{name}'): there are 'session', 'authid', 'authrole', 'authmethod', 'authprovider' and 'authextra'"
+                );
                 return Err(rusqlite::Error::UserFunctionError(text.into()));
             }
         })
