@@ -8,12 +8,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crosspoint::database::PublicationLimits;
 use crosspoint::database::pool::Notice;
 use crosspoint::database::postgres::install::{Options, Plan};
 use crosspoint::database::postgres::wire::{Connection, Deadline, Settings};
-use crosspoint::database::postgres::{Declared, Exposed, Postgres};
-use crosspoint::database::sqlite::Shape;
+use crosspoint::database::postgres::{Exposed, Postgres};
+use crosspoint::database::{Declared, PublicationLimits, Shape};
 use crosspoint::wamp::codec::{DecodeLimits, Serializer};
 use crosspoint::wamp::uri::UriLimits;
 use serde_json::{Value, json};

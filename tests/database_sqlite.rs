@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crosspoint::database::PublicationLimits;
 use crosspoint::database::pool::Notice;
-use crosspoint::database::sqlite::{Declared, Publishes, Shape, Sqlite};
+use crosspoint::database::sqlite::{Publishes, Sqlite};
+use crosspoint::database::{Declared, Shape};
 use crosspoint::wamp::codec::{DecodeLimits, Serializer};
 use crosspoint::wamp::uri::UriLimits;
 use serde_json::{Value, json};

@@ -12,8 +12,8 @@ use super::kinds::{
 use super::section::{Fields, Keys, Reader, Section, required, section};
 use super::tree::{Path, Table};
 use super::{Realm, realm};
+use crate::database::Shape;
 use crate::database::postgres::wire::Settings;
-use crate::database::sqlite::Shape;
 
 /// How many databases there may be.
 pub(super) const DATABASES_MAX: usize = 64;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 use super::*;
-use crate::database::sqlite::Shape;
+use crate::database::Shape;
 
 /// One realm with one role, and these `[[realm.user]]`.
 pub(crate) fn with_users(users: &str) -> Config {

@@ -4,6 +4,8 @@
 //! comes of them by rings (`pool.rs`); what speaks to a server is a driver.
 #![allow(clippy::disallowed_methods, reason = "threads that wait, and have clocks of their own")]
 
+mod arguments;
+mod declared;
 pub mod pool;
 pub mod postgres;
 pub mod publishing;
@@ -18,6 +20,7 @@ use crate::router::database::{DatabasePublication, Procedure, Query};
 use crate::wamp::codec::{Composer, OwnedPayload, Serializer};
 use crate::wamp::error::uri;
 
+pub use declared::{Declared, Shape};
 pub use pool::{DatabaseEnd, Pool, PoolOptions};
 pub use publishing::PublicationLimits;
 

@@ -7,9 +7,9 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Database, DatabaseKind, DatabaseProcedure, Limits};
 use crate::database::pool::Notice;
-use crate::database::postgres::{self, Exposed, Postgres};
-use crate::database::sqlite::{Declared, Publishes, Sqlite};
-use crate::database::{DatabaseEnd, Driver, Pool, PoolOptions, PublicationLimits};
+use crate::database::postgres::{Exposed, Postgres};
+use crate::database::sqlite::{Publishes, Sqlite};
+use crate::database::{DatabaseEnd, Declared, Driver, Pool, PoolOptions, PublicationLimits};
 use crate::router::database::DatabaseIndex;
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
@@ -66,17 +66,7 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
         DatabaseKind::Sqlite => {
             let path = database.path.clone().unwrap_or_default();
             let mut driver = Sqlite::new(path, database.readers, database.result_bytes_max);
-            driver.procedures = database
-                .procedures
-                .iter()
-                .map(|procedure| Declared {
-                    uri: procedure.uri.clone(),
-                    sql: procedure.sql.clone(),
-                    shape: procedure.shape,
-                    timeout_ms: timeout_ms(procedure, default_ms),
-                    concurrency: procedure.concurrency,
-                })
-                .collect();
+            driver.procedures = declared(database);
             driver.publishing = database.publish.then(|| Publishes {
                 watches: database.watches.iter().map(|it| (it.table.clone(), it.topic.clone())).collect(),
                 limits: publication_limits(limits),
@@ -101,17 +91,7 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
                     deny: it.deny.clone(),
                 })
                 .collect();
-            driver.procedures = database
-                .procedures
-                .iter()
-                .map(|procedure| postgres::Declared {
-                    uri: procedure.uri.clone(),
-                    sql: procedure.sql.clone(),
-                    shape: procedure.shape,
-                    timeout_ms: timeout_ms(procedure, default_ms),
-                    concurrency: procedure.concurrency,
-                })
-                .collect();
+            driver.procedures = declared(database);
             let roles = database.roles.iter().map(|it| (it.role.clone(), it.runs_as.clone()));
             driver.roles = (!database.roles.is_empty()).then(|| roles.collect());
             Arc::new(driver)
@@ -124,8 +104,15 @@ fn publication_limits(limits: &Limits) -> PublicationLimits {
     PublicationLimits { uri: limits.uri_limits(), decode }
 }
 
-fn timeout_ms(procedure: &DatabaseProcedure, default_ms: u64) -> u64 {
-    procedure.timeout.map_or(default_ms, |timeout| timeout.as_millis() as u64)
+fn declared(database: &Database) -> Vec<Declared> {
+    let of = |procedure: &DatabaseProcedure| Declared {
+        uri: procedure.uri.clone(),
+        sql: procedure.sql.clone(),
+        shape: procedure.shape,
+        timeout_ms: procedure.timeout.unwrap_or(database.timeout).as_millis() as u64,
+        concurrency: procedure.concurrency,
+    };
+    database.procedures.iter().map(of).collect()
 }
 
 fn log(name: &str, notice: &Notice) {

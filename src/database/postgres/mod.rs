@@ -22,8 +22,7 @@ use self::functions::{Columns, FINGERPRINT, FUNCTIONS, Function, TYPES, annotati
 use self::statements::{Open, Target};
 use self::values::{Kind, Types};
 use self::wire::{Deadline, Parameter, Pooling, Settings};
-use super::sqlite::Shape;
-use super::{Connection, Discovered, Driver, Problem, PublicationLimits, Source};
+use super::{Connection, Declared, Discovered, Driver, Problem, PublicationLimits, Source};
 use crate::router::database::Procedure;
 
 /// How long it may take to connect, and to be told what there is.
@@ -41,20 +40,6 @@ pub struct Exposed {
     pub allow: Vec<String>,
     /// And of those the ones that are not.
     pub deny: Vec<String>,
-}
-
-/// SQL of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Declared {
-    pub uri: String,
-    /// With `:name` for its parameters.
-    pub sql: String,
-    pub shape: Shape,
-    /// 0 is none.
-    pub timeout_ms: u64,
-    /// See [`Procedure::concurrency`].
-    pub concurrency: u32,
 }
 
 /// A database of a server.

@@ -11,11 +11,10 @@ use super::functions::{Function, Given, Returns};
 use super::named::Numbered;
 use super::values::{Types, list_of, text_of, write};
 use super::wire::{self, CancelHandle, Deadline, Event, OwnedColumn, Parameter, ResultFormat};
-use crate::database::sqlite::Shape;
-use crate::database::{CallError, Cancel, Connection, Discovered, Problem, Results, own};
+use crate::database::arguments::{self, Named};
+use crate::database::{CallError, Cancel, Connection, Discovered, Problem, Results, Shape, own};
 use crate::router::database::Query;
-use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload, data, entries};
-use crate::wamp::message::Value;
+use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload};
 
 /// The most arguments of a call: a message of the protocol counts no more.
 const ARGUMENTS_MAX: usize = 65_535;
@@ -641,23 +640,8 @@ fn wrapped(sql: &str, columns: &[OwnedColumn], types: &Types) -> String {
     format!("select {} from ({sql}) as r({})", list.collect::<Vec<_>>().join(", "), names.join(", "))
 }
 
-type Named<'q> = Vec<(Cow<'q, str>, Datum<'q>)>;
-
 fn arguments(query: &Query) -> Result<(Vec<Datum<'_>>, Named<'_>), Failure> {
-    let payload = query.payload.as_payload();
-    let serializer = payload.serializer;
-    let unreadable = || Failure::Arguments("an argument has a value that no database knows".to_owned());
-    let args = if payload.args.is_empty() {
-        Vec::new()
-    } else {
-        data(Value { serializer, bytes: payload.args }, ARGUMENTS_MAX).ok_or_else(unreadable)?
-    };
-    let kwargs = if payload.kwargs.is_empty() {
-        Vec::new()
-    } else {
-        entries(Value { serializer, bytes: payload.kwargs }, ARGUMENTS_MAX).ok_or_else(unreadable)?
-    };
-    Ok((args, kwargs))
+    arguments::arguments(query, ARGUMENTS_MAX).map_err(|problem| Failure::Arguments(problem.to_owned()))
 }
 
 /// Writes rows as the result of a call.

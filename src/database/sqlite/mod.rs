@@ -20,7 +20,8 @@ use self::errors::{Failure, LastRaised, of_raised, of_sqlite};
 use self::outbox::{Committed, Outbox};
 use self::values::{Arguments, Writer};
 use super::{
-    CallError, Cancel, Connection, Discovered, Driver, Problem, PublicationLimits, Results, Source, own,
+    CallError, Cancel, Connection, Declared, Discovered, Driver, Problem, PublicationLimits, Results, Shape,
+    Source, own,
 };
 use crate::router::database::{Caller, Procedure, Query};
 use crate::wamp::codec::OwnedPayload;
@@ -37,33 +38,6 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Statements that a connection keeps prepared.
 const STATEMENTS_KEPT: usize = 128;
-
-/// What the result of a procedure looks like.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Shape {
-    /// All rows, as a list of objects: the one argument. Without columns, how many rows were changed.
-    #[default]
-    Rows,
-    /// The first row as an object, or null.
-    Row,
-    /// The first column of the first row, or null.
-    Value,
-    /// Nothing.
-    Nothing,
-}
-
-/// A procedure of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Declared {
-    pub uri: String,
-    pub sql: String,
-    pub shape: Shape,
-    /// 0 is none.
-    pub timeout_ms: u64,
-    /// See [`Procedure::concurrency`].
-    pub concurrency: u32,
-}
 
 /// A database file.
 #[derive(Clone, Debug)]

@@ -6,12 +6,11 @@ use rusqlite::Statement;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::{Value as SqliteValue, ValueRef};
 
-use super::Shape;
 use super::errors::Failure;
-use crate::database::Results;
+use crate::database::arguments::{Named, arguments};
+use crate::database::{Results, Shape};
 use crate::router::database::{Caller, Query};
-use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload, data, entries, to_json};
-use crate::wamp::message::Value;
+use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload, to_json};
 
 /// The most arguments of a call: SQLite itself takes no more parameters.
 const ARGUMENTS_MAX: usize = 32_766;
@@ -76,7 +75,7 @@ pub(super) fn check_parameters(statement: &Statement<'_>) -> Result<(), String> 
 #[derive(Debug)]
 pub(super) struct Arguments<'a> {
     args: Vec<Datum<'a>>,
-    kwargs: Vec<(std::borrow::Cow<'a, str>, Datum<'a>)>,
+    kwargs: Named<'a>,
 }
 
 /// Which of them no statement has used so far.
@@ -88,19 +87,8 @@ pub(super) struct Unused {
 
 impl<'a> Arguments<'a> {
     pub(super) fn read(query: &'a Query) -> Result<Self, Failure> {
-        let payload = query.payload.as_payload();
-        let serializer = payload.serializer;
-        let unreadable = || Failure::Arguments("an argument has a value that no database knows".to_owned());
-        let args = if payload.args.is_empty() {
-            Vec::new()
-        } else {
-            data(Value { serializer, bytes: payload.args }, ARGUMENTS_MAX).ok_or_else(unreadable)?
-        };
-        let kwargs = if payload.kwargs.is_empty() {
-            Vec::new()
-        } else {
-            entries(Value { serializer, bytes: payload.kwargs }, ARGUMENTS_MAX).ok_or_else(unreadable)?
-        };
+        let read = arguments(query, ARGUMENTS_MAX);
+        let (args, kwargs) = read.map_err(|problem| Failure::Arguments(problem.to_owned()))?;
         Ok(Self { args, kwargs })
     }
 
