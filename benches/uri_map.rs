@@ -53,6 +53,10 @@ impl Effects for Nothing {
         Sent::Accepted
     }
 
+    fn may_tell(&self) -> bool {
+        true
+    }
+
     fn send_part(&mut self, _to: SessionKey, _message: &Message<'_>) -> Sent {
         Sent::Accepted
     }

@@ -147,6 +147,8 @@ counters! {
     meta_calls
     /// Meta events published.
     meta_events
+    /// Of what becomes meta events, how much had to wait because it was much at a time.
+    meta_events_delayed
     /// Testaments published.
     testaments
     /// Meta procedures that were answered without the part of a core that did not answer in time.

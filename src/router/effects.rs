@@ -103,6 +103,10 @@ pub trait Effects {
         transcoded: &mut Transcoded,
     ) -> Sent;
 
+    /// Whether more may be told in this turn that no session can be held back for, and that this core pays itself
+    /// ([`super::peer::NEWS_KEY`]). When it may again, the performer sees to it that it is.
+    fn may_tell(&self) -> bool;
+
     /// A look-up has tried so many shapes of wildcard patterns: work that no message shows, and that counts in the budget
     /// of whoever caused it.
     fn searched(&mut self, shapes: usize);

@@ -550,7 +550,7 @@ impl Router {
             }
             PeerMessage::Done { realm, ticket, end } => self.work.push_back(Work::Done(realm, ticket, end)),
             PeerMessage::CalleeGone { realm, callee } => self.callee_gone(realm, callee, effects),
-            PeerMessage::News(news) => self.handle_news(&news, effects),
+            PeerMessage::News(news) => self.handle_news(*news, effects),
             PeerMessage::Ask(ask) => self.handle_ask(*ask, effects),
             PeerMessage::Answer(answer) => self.handle_answer(*answer, effects),
             // The shard's own; it does not hand them on.

@@ -87,6 +87,9 @@ impl Payment {
 /// What every entry of a ring costs on top of its payload, in bytes: its place in the ring and its heads.
 pub const MESSAGE_OVERHEAD_BYTES: u32 = 160;
 
+/// What a core itself is charged for: meta events of sessions that have ended (R8). No slot of a connection comes near.
+pub const NEWS_KEY: SessionKey = SessionKey { slot: u32::MAX, generation: 1 };
+
 /// A URI and a payload that outlive the message they came in, in one allocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {

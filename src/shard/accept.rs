@@ -75,9 +75,10 @@ impl<W: World> Core<W> {
 
     /// Whether some other core is so far behind that nothing new may come in (R8).
     pub(super) fn mesh_is_full(&self) -> bool {
-        (0..usize::from(self.cores))
-            .filter(|core| *core != usize::from(self.id.0))
-            .any(|core| self.mesh.bytes_queued(core) > self.limits.ring_bytes_max as u64)
+        self.is_behind_with_news
+            || (0..usize::from(self.cores))
+                .filter(|core| *core != usize::from(self.id.0))
+                .any(|core| self.mesh.bytes_queued(core) > self.limits.ring_bytes_max as u64)
     }
 
     fn admit(&mut self, listener: u16, accepted: Accepted<W::Socket>) {

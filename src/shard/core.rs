@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::CLOSES_A_TURN;
 use super::addresses::Addresses;
 use super::checks::Checks;
 use super::connection::{Connection, Connections, NEVER, Paused, Phase};
@@ -17,6 +16,7 @@ use super::probes::Probe;
 use super::queries::Queries;
 use super::recorder;
 use super::world::World;
+use super::{CLOSES_A_TURN, PEER_DELIVERIES_A_TURN};
 use crate::config::Limits;
 use crate::link::{
     Deflater, Encoding, Framing, LinkConfig, WindowBits, frame, frame_deflated, frame_echo,
@@ -25,7 +25,7 @@ use crate::link::{
 use crate::metrics::Counters;
 use crate::router::database::{DatabaseIndex, Query, QueryNumber, batch_of_key};
 use crate::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
-use crate::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
+use crate::router::peer::{Charge, CoreId, NEWS_KEY, PeerMessage, SessionKey, SessionRef};
 use crate::router::{Now, SlowCheck};
 use crate::wamp::codec::{Encoder, NotRepresentable, OwnedPayload, Serializer};
 use crate::wamp::message::{Event, Message};
@@ -87,6 +87,10 @@ pub(super) struct Core<W: World> {
     /// The number of the last of those pings.
     pub(super) probe_number: u64,
     pub(super) credits: Credits,
+    /// What this core is charged itself, for meta events of sessions that have ended, in bytes.
+    pub(super) news_owed: u32,
+    /// More of them wait than may, so that nobody is read who could cause others.
+    pub(super) is_behind_with_news: bool,
     /// Sessions that could not even take a small reply: closed once the input is handled.
     pub(super) doomed: Vec<SessionKey>,
     /// Connections that broke while something was written to them.
@@ -162,6 +166,8 @@ impl<W: World> Core<W> {
             addresses: Addresses::new(&limits, cores, hash_seed),
             deflater: Deflater::new(limits.compression_level),
             credits: Credits::new(cores, limits.credit_bytes_per_session),
+            news_owed: 0,
+            is_behind_with_news: false,
             doomed: Vec::new(),
             broken: Vec::new(),
             limits,
@@ -352,13 +358,22 @@ impl<W: World> Core<W> {
         sent
     }
 
-    /// Who has no connection may be a batch of a database.
+    /// Who has no connection may be this core itself, or a batch of a database.
     #[cold]
-    fn charge_batch(&mut self, session: SessionKey, bytes: u32) -> bool {
+    fn charge_nobody(&mut self, session: SessionKey, bytes: u32) -> bool {
+        if session == NEWS_KEY {
+            self.news_owed = self.news_owed.saturating_add(bytes);
+            return !self.may_tell_news();
+        }
         let Some((database, batch)) = batch_of_key(session) else { return false };
         self.queries.charge(database, batch, bytes);
         // Its credit goes back at once: the next batch waits for it.
         true
+    }
+
+    /// Whether what this core owes for meta events is within the share of a session.
+    pub(super) fn may_tell_news(&self) -> bool {
+        self.news_owed as usize <= self.limits.credit_bytes_per_session
     }
 
     /// Queues bytes that are framed already.
@@ -702,6 +717,10 @@ impl<W: World> Effects for Core<W> {
         self.mesh.interest(usize::from(core.0), topic)
     }
 
+    fn may_tell(&self) -> bool {
+        self.may_tell_news() && self.deliveries < PEER_DELIVERIES_A_TURN
+    }
+
     fn searched(&mut self, shapes: usize) {
         self.deliveries += shapes / SHAPES_A_DELIVERY;
     }
@@ -713,7 +732,7 @@ impl<W: World> Effects for Core<W> {
     fn charge(&mut self, session: SessionKey, bytes: u32) -> bool {
         let share = self.limits.credit_bytes_per_session;
         let Some(connection) = self.connections.get_mut(session) else {
-            return self.charge_batch(session, bytes);
+            return self.charge_nobody(session, bytes);
         };
         connection.owed = connection.owed.saturating_add(bytes);
         if connection.owed as usize <= share {

@@ -15,7 +15,7 @@ use super::core::Core;
 use super::world::World;
 use crate::router::database::batch_of_key;
 use crate::router::effects::CreditTime;
-use crate::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
+use crate::router::peer::{Charge, CoreId, NEWS_KEY, PeerMessage, SessionKey, SessionRef};
 
 /// A charge that goes back once the flush has come so far.
 #[derive(Debug)]
@@ -189,7 +189,7 @@ impl<W: World> Core<W> {
     pub(super) fn handle_credit(&mut self, session: SessionKey, bytes: u32) {
         let share = self.limits.credit_bytes_per_session;
         let Some(connection) = self.connections.get_mut(session) else {
-            return self.credit_batch(session, bytes);
+            return self.credit_nobody(session, bytes);
         };
         connection.owed = connection.owed.saturating_sub(bytes);
         if connection.owed as usize <= share / 2 {
@@ -197,10 +197,12 @@ impl<W: World> Core<W> {
         }
     }
 
-    /// Who has no connection may be a batch of a database.
+    /// Who has no connection may be this core itself, or a batch of a database.
     #[cold]
-    fn credit_batch(&mut self, session: SessionKey, bytes: u32) {
-        if let Some((database, batch)) = batch_of_key(session) {
+    fn credit_nobody(&mut self, session: SessionKey, bytes: u32) {
+        if session == NEWS_KEY {
+            self.news_owed = self.news_owed.saturating_sub(bytes);
+        } else if let Some((database, batch)) = batch_of_key(session) {
             self.queries.credit(database, batch, bytes);
         }
     }

@@ -44,7 +44,7 @@ use self::world::{Ready, Token, World};
 use crate::config::Limits;
 use crate::link::{Inflater, LinkConfig};
 use crate::metrics::Counters;
-use crate::router::peer::{CoreId, PeerMessage, SessionKey, SessionRef};
+use crate::router::peer::{CoreId, NEWS_KEY, PeerMessage, SessionKey, SessionRef};
 use crate::router::{Router, TableSizes};
 use crate::wamp::CloseReason;
 
@@ -158,6 +158,7 @@ impl<W: World> Shard<W> {
         self.handle_peers();
         self.handle_checked();
         self.handle_databases();
+        self.tell_news();
         self.handle_ready();
         self.handle_still_readable();
         self.handle_deadlines();
@@ -240,6 +241,7 @@ impl<W: World> Shard<W> {
             && core.broken.is_empty()
             && core.doomed.is_empty()
             && self.goodbyes.is_empty()
+            && !self.may_tell_more()
             && !core.closes_are_left
             && !core.lived.is_due()
     }
@@ -353,6 +355,20 @@ impl<W: World> Shard<W> {
             self.router.handle_database(self.core.now, event, &mut self.core);
             self.close_broken();
         }
+    }
+
+    /// Meta events that had to wait, as far as this turn permits.
+    fn tell_news(&mut self) {
+        if self.may_tell_more() {
+            self.router.tell_waiting(self.core.now, &mut self.core);
+            self.close_broken();
+        }
+        self.core.is_behind_with_news = self.router.news_waiting_bytes() > self.core.limits.ring_bytes_max;
+    }
+
+    /// Whether meta events wait, and the account of this core lets them go.
+    fn may_tell_more(&self) -> bool {
+        self.router.news_waiting_bytes() > 0 && self.core.may_tell_news()
     }
 
     fn handle_ready(&mut self) {
@@ -568,7 +584,7 @@ impl<W: World> Shard<W> {
         self.core.mesh.counters().drained
     }
 
-    /// Credit that sessions of this shard have not got back, and credit that rests here for those of others; for tests.
+    /// Credit that sessions of this shard, and the shard itself, have not got back, and credit that rests here for those of others; for tests.
     #[must_use]
     pub fn credit(&self) -> (Charged<SessionKey>, Charged<SessionRef>) {
         let core = &self.core;
@@ -576,7 +592,8 @@ impl<W: World> Shard<W> {
             let connection = core.connections.get(key)?;
             (connection.owed > 0).then_some((key, connection.owed))
         });
-        (owed.collect(), core.credits.resting())
+        let own = (core.news_owed > 0).then_some((NEWS_KEY, core.news_owed));
+        (owed.chain(own).collect(), core.credits.resting())
     }
 
     /// Changes bounds that are no configuration; for tests.

@@ -12,7 +12,7 @@ use crosspoint::router::database::{
 };
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
-use crosspoint::router::peer::{Charge, CoreId, PeerMessage, RealmIndex, SessionKey, SessionRef};
+use crosspoint::router::peer::{Charge, CoreId, NEWS_KEY, PeerMessage, RealmIndex, SessionKey, SessionRef};
 use crosspoint::router::{Handled, LinkInfo, Now, Router, RouterConfig, SlowCheck, TableSizes};
 use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, OwnedPayload, Serializer, decode};
 use crosspoint::wamp::message::{Event, Message};
@@ -120,6 +120,10 @@ impl Effects for Recorder {
         sent
     }
 
+    fn may_tell(&self) -> bool {
+        true
+    }
+
     fn event(
         &mut self,
         to: SessionKey,
@@ -175,8 +179,8 @@ impl Effects for Recorder {
     }
 
     fn charge(&mut self, session: SessionKey, bytes: u32) -> bool {
-        let is_batch = batch_of_key(session).is_some();
-        assert!(is_batch || self.connections.contains_key(&session), "charged after its end");
+        let is_of_a_session = batch_of_key(session).is_none() && session != NEWS_KEY;
+        assert!(!is_of_a_session || self.connections.contains_key(&session), "charged after its end");
         let (core, share) = (self.core, self.share);
         let account = self.account(SessionRef { core, key: session });
         *account += i64::from(bytes);

@@ -460,6 +460,108 @@ fn who_subscribes_and_unsubscribes_waits_for_the_core_that_is_told() {
     assert_eq!(scene.hear(&mut listener).len(), 201);
 }
 
+/// A session with this many subscriptions and registrations; how many events of them the listener heard.
+fn busy(scene: &mut Scene, count: usize, listener: &mut Peer) -> (Peer, usize) {
+    let mut busy = scene.join(Framing::RawSocket, WIDE);
+    scene.settle_all();
+    let (mut answered, mut heard) = (0, 0);
+    for number in 1..=count {
+        let (subscribe, register) = (2 * number - 1, 2 * number);
+        scene.say(&mut busy, &format!(r#"[32,{subscribe},{{}},"topic.{number}"]"#));
+        scene.say(&mut busy, &format!(r#"[64,{register},{{}},"procedure.{number}"]"#));
+        if number % 100 == 0 {
+            scene.settle_all();
+            answered += scene.hear(&mut busy).len();
+            heard += scene.hear(listener).len();
+        }
+    }
+    assert_eq!(answered, 2 * count);
+    (busy, heard)
+}
+
+/// The end of a session with 10,000 subscriptions and as many registrations: how many meta events each turn of home publishes,
+/// while who listens takes so many bytes between two turns.
+fn told_of_an_end(mut scene: Scene, home: usize, takes: usize) -> Vec<u64> {
+    const EACH: usize = 10_000;
+    let mut listener = scene.join(Framing::RawSocket, takes.min(WIDE));
+    scene.settle_all();
+    for (request, topic) in [(1, "wamp.subscription"), (2, "wamp.registration"), (3, "wamp.session")] {
+        scene.say(&mut listener, &format!(r#"[32,{request},{{"match":"prefix"}},"{topic}"]"#));
+    }
+    scene.settle_all();
+    scene.hear(&mut listener);
+    let (mut busy, heard) = busy(&mut scene, EACH, &mut listener);
+    // That it is there, and all that it subscribed to and registered.
+    assert_eq!(heard, 4 * EACH + 1);
+    let published = |scene: &Scene| scene.cores[home].borrow().shard.counters().meta_events;
+    scene.say(&mut busy, r#"[6,{},"wamp.close.normal"]"#);
+    let mut told = Vec::new();
+    let (mut events, mut quiet) = (Vec::new(), 0);
+    while quiet < 10 {
+        let before = published(&scene);
+        (0..scene.cores.len()).for_each(|core| {
+            scene.turn_of(core);
+        });
+        told.push(published(&scene) - before);
+        quiet = if told.last() == Some(&0) { quiet + 1 } else { 0 };
+        if quiet > 0 {
+            scene.pass(Duration::from_millis(100));
+        }
+        let mut input = std::mem::take(&mut listener.input);
+        scene.kernel.borrow_mut().read(listener.wire, takes, &mut input);
+        listener.input = input;
+    }
+    events.append(&mut scene.hear(&mut listener));
+    scene.settle_all();
+    events.append(&mut scene.hear(&mut listener));
+    assert_eq!(scene.hear(&mut busy), [r#"[6,{},"wamp.close.goodbye_and_out"]"#]);
+    // All of it, and its leave behind everything else.
+    assert_eq!(events.len(), 4 * EACH + 1);
+    assert!(events[4 * EACH].contains("on_leave"), "{}", events[4 * EACH]);
+    for topic in ["on_unsubscribe", "on_unregister", "on_delete"] {
+        let count = events.iter().filter(|event| event.contains(topic)).count();
+        assert_eq!(count, if topic == "on_delete" { 2 * EACH } else { EACH });
+    }
+    assert_eq!(scene.counters().closed.iter().sum::<u64>(), 0, "who listens is not closed");
+    for core in scene.cores.iter() {
+        let core = core.borrow();
+        assert_eq!((core.shard.held().credit_unsettled, core.shard.table_sizes().registrations), (0, 0));
+    }
+    told.retain(|count| *count > 0);
+    told
+}
+
+/// What allows a session as much as that.
+fn limits_of_many() -> Limits {
+    let mut limits = limits();
+    (limits.subscriptions_per_session_max, limits.registrations_per_session_max) = (10_000, 10_000);
+    limits.uri_bytes_per_session_max = 1 << 20;
+    limits
+}
+
+#[test]
+fn the_end_of_a_session_with_much_is_told_in_pieces() {
+    let (scene, apart) = (Scene::new(limits_of_many()), Scene::apart(limits_of_many()));
+    for (scene, home) in [(scene, 0), (apart, 1)] {
+        let told = told_of_an_end(scene, home, usize::MAX);
+        // Of two events that one thing becomes each bears half of what it costs.
+        let share = 2 * (limits().credit_bytes_per_session as u64 / 160 + 1);
+        // What another core has offered by then may be followed by more in the same turn.
+        let most = if home == 0 { share } else { 2 * share };
+        assert!(told.iter().all(|count| *count <= most), "{told:?}");
+        assert_eq!(told.iter().sum::<u64>(), 40_001);
+    }
+}
+
+#[test]
+fn who_reads_slowly_still_hears_of_the_end_of_a_session_with_much() {
+    let mut limits = limits_of_many();
+    // All of it would be several times as long.
+    (limits.outbox_soft_bytes, limits.outbox_hard_bytes) = (64 << 10, 1 << 20);
+    limits.message_bytes_max = 64 << 10;
+    told_of_an_end(Scene::new(limits), 0, 200 << 10);
+}
+
 #[test]
 fn who_asks_for_lists_leaves_room_for_others_who_ask() {
     let mut scene = Scene::apart(limits());

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::Procedure;
+use super::backlog::Waiting;
 use super::session::KillOrder;
 use crate::router::Router;
 use crate::router::effects::{CreditTime, Effects};
@@ -121,6 +122,8 @@ pub struct Answer {
     to: CoreId,
     number: u64,
     findings: Findings,
+    /// It is to be heard behind all that home has to tell.
+    is_behind: bool,
 }
 
 impl Ask {
@@ -265,7 +268,7 @@ impl Router {
             self.answer_by_home(ask.realm, ask.from, ask.number, findings, effects);
             return;
         }
-        let answer = Answer { to: ask.from, number: ask.number, findings };
+        let answer = Answer { to: ask.from, number: ask.number, findings, is_behind: false };
         self.send_answer(ask.from, answer, effects);
     }
 
@@ -280,7 +283,7 @@ impl Router {
         effects: &mut impl Effects,
     ) {
         let home = self.realms[usize::from(realm.0)].home;
-        self.send_answer(home, Answer { to, number, findings }, effects);
+        self.send_answer(home, Answer { to, number, findings, is_behind: true }, effects);
     }
 
     fn send_answer(&mut self, to: CoreId, answer: Answer, effects: &mut impl Effects) {
@@ -293,6 +296,16 @@ impl Router {
 
     /// What some core found. One that comes after the deadline finds nobody.
     pub(in crate::router) fn handle_answer(&mut self, answer: Answer, effects: &mut impl Effects) {
+        if answer.is_behind && self.must_wait(true, effects) {
+            self.let_wait(Waiting::Answer(Box::new(answer)), effects);
+        } else {
+            self.take_answer(answer, effects);
+        }
+    }
+
+    pub(super) fn take_answer(&mut self, mut answer: Answer, effects: &mut impl Effects) {
+        // Home has told all that was before it.
+        answer.is_behind = false;
         if answer.to != self.core {
             self.send_answer(answer.to, answer, effects);
             return;

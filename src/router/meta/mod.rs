@@ -4,6 +4,7 @@
 //! order ([`news`], R11). A meta procedure is answered on its caller's core; what only other cores know is asked for
 //! ([`gather`]). Nothing here is on the path of a PUBLISH, nor of a CALL whose URI is not below `wamp`.
 
+mod backlog;
 pub(super) mod gather;
 pub(super) mod news;
 pub(super) mod procedure;
@@ -13,6 +14,7 @@ mod subscription;
 
 use serde_json::Value;
 
+use self::backlog::Backlog;
 use self::gather::{Findings, Gathers, Question, Topic};
 use self::procedure::Procedure;
 use self::session::Sweeps;
@@ -45,6 +47,8 @@ pub(super) struct Meta {
     gathers: Gathers,
     /// Sessions that are to be ended as turns permit.
     sweeps: Sweeps,
+    /// What is told later, because it is much.
+    backlog: Backlog,
     /// What happened to registrations of this core's dealers; empty between inputs.
     pub(super) changes: Vec<(RealmIndex, Change)>,
     /// What ends now ends without a word to anybody (`wamp.session.kill_all`).
@@ -54,7 +58,7 @@ pub(super) struct Meta {
 impl Meta {
     /// How many entries there are.
     pub(super) fn len(&self) -> usize {
-        self.gathers.len() + self.sweeps.len() + self.changes.len()
+        self.gathers.len() + self.sweeps.len() + self.backlog.len() + self.changes.len()
     }
 
     /// When there is something to do, in monotonic microseconds.

@@ -16,6 +16,7 @@ use super::super::peer::{
     Body, Charge, CoreId, MESSAGE_OVERHEAD_BYTES, Payment, PeerMessage, RealmIndex, SessionKey, SessionRef,
 };
 use super::super::session::State;
+use super::backlog::Waiting;
 use crate::wamp::codec::timestamp_text;
 use crate::wamp::options::MatchPolicy;
 use crate::wamp::{Arguments, SessionId, SubscriptionId};
@@ -51,7 +52,7 @@ pub struct News {
     session: SessionId,
     /// In microseconds since 1970.
     at_us: u64,
-    /// What the session was charged that did it (R8). One that has ended is not: it does nothing more.
+    /// What the session was charged that did it (R8). One that has ended is not: for that home pays ([`super::backlog`]).
     payment: Option<Payment>,
     kind: NewsKind,
 }
@@ -177,7 +178,7 @@ impl Router {
         let news = News { realm, cause, session, at_us: self.for_people_us(), payment, kind };
         let home = self.realms[usize::from(realm.0)].home;
         if home == self.core {
-            self.handle_news(&news, effects);
+            self.handle_news(news, effects);
         } else {
             effects.peer(home, PeerMessage::News(Box::new(news)));
         }
@@ -225,8 +226,17 @@ impl Router {
     }
 
     /// At home: something happened on some core.
-    pub(in crate::router) fn handle_news(&mut self, news: &News, effects: &mut impl Effects) {
-        let News { realm: index, cause, session, mut payment, .. } = *news;
+    pub(in crate::router) fn handle_news(&mut self, news: News, effects: &mut impl Effects) {
+        if self.must_wait(news.payment.is_some(), effects) {
+            self.let_wait(Waiting::News(news), effects);
+        } else {
+            self.tell_news(&news, effects);
+        }
+    }
+
+    pub(super) fn tell_news(&mut self, news: &News, effects: &mut impl Effects) {
+        let News { realm: index, cause, session, payment, .. } = *news;
+        let mut payment = Some(payment.unwrap_or_else(|| self.pay_for(news.bytes(), effects)));
         let realm = &mut self.realms[usize::from(index.0)];
         match &news.kind {
             NewsKind::Event(body) => {

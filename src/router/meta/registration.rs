@@ -5,7 +5,9 @@
 use serde_json::{Value, json};
 
 use super::Refusal;
+use super::backlog::Waiting;
 use super::gather::{Findings, Topic};
+use super::news::Cause;
 use crate::router::Router;
 use crate::router::dealer::{Change, ChangeKind, Told};
 use crate::router::effects::Effects;
@@ -36,20 +38,31 @@ impl Router {
     pub(in crate::router) fn tell_registration_changes(&mut self, effects: &mut impl Effects) {
         while !self.meta.changes.is_empty() {
             for (realm, change) in std::mem::take(&mut self.meta.changes) {
-                self.tell_registration_change(realm, &change, effects);
+                let cause = self.own_cause();
+                if self.must_wait(change.payment.is_some(), effects) {
+                    self.let_wait(Waiting::Change(realm, Box::new(change), cause), effects);
+                } else {
+                    self.tell_registration_change(realm, &change, cause, effects);
+                }
             }
         }
     }
 
-    fn tell_registration_change(&mut self, realm: RealmIndex, change: &Change, effects: &mut impl Effects) {
+    pub(super) fn tell_registration_change(
+        &mut self,
+        realm: RealmIndex,
+        change: &Change,
+        cause: Option<Cause>,
+        effects: &mut impl Effects,
+    ) {
         let &Change { session, registration, ref kind, payment } = change;
+        let payment = Some(payment.unwrap_or_else(|| self.pay_for(0, effects)));
         let topic = match kind {
             ChangeKind::Created { .. } => "wamp.registration.on_create",
             ChangeKind::Registered => "wamp.registration.on_register",
             ChangeKind::Unregistered => "wamp.registration.on_unregister",
             ChangeKind::Deleted => "wamp.registration.on_delete",
         };
-        let cause = self.own_cause();
         self.publish_meta_event(realm, (cause, payment), topic, effects, || {
             let second = match *kind {
                 ChangeKind::Created { ref uri, policy, invoke, created_us } => {
