@@ -90,7 +90,7 @@ fn an_ordinary_role_reaches_nothing_else() {
             "SELECT last_value FROM wamp.asleep",
             "SELECT setval('wamp.asleep', 1)",
             "CREATE TABLE wamp.mine ()",
-            "SELECT wamp.enqueue('event', 'com.other', NULL, NULL, NULL)",
+            "SELECT wamp.enqueue('event', 'com.other', NULL, NULL, NULL, NULL)",
             "SELECT wamp.allow('public', 'publish', '', 'prefix')",
             "SELECT wamp.trust_router(session_user)",
             "SELECT wamp.retry(1)",

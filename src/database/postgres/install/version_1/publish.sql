@@ -75,39 +75,6 @@ BEGIN
 END
 $$;
 
--- Writes a row of the outbox. The order matters: first this transaction gets its number, then the row its id, and last the flag
--- is read (drain.sql says why).
-CREATE OR REPLACE FUNCTION wamp.enqueue(kind text, uri text, args jsonb, kwargs jsonb, options jsonb) RETURNS bigint
-LANGUAGE plpgsql AS $$
-DECLARE
-    transaction xid8 := pg_current_xact_id();
-    size integer := octet_length(uri) + coalesce(octet_length(args::text), 0) + coalesce(octet_length(kwargs::text), 0)
-                    + coalesce(octet_length(options::text), 0);
-    size_max integer;
-    details jsonb := nullif(current_setting('wamp.details', true), '');
-    number bigint;
-BEGIN
-    IF size > 4096 THEN
-        SELECT event_bytes_max INTO size_max FROM wamp.setting;
-        IF size > size_max THEN
-            RAISE EXCEPTION 'this % has % bytes, and at most % are allowed', kind, size, size_max
-                USING ERRCODE = 'program_limit_exceeded',
-                      HINT = 'Publish where the rest can be fetched, or raise event_bytes_max in wamp.setting.';
-        END IF;
-    END IF;
-    INSERT INTO wamp.outbox (kind, uri, args, kwargs, options, bytes, session, depth, db_user, published_at)
-    VALUES (kind, uri, args::text::json, kwargs::text::json, options::text::json, size,
-            nullif(current_setting('wamp.session', true), '')::bigint,
-            CASE WHEN jsonb_typeof(details -> 'depth') = 'number' THEN (details ->> 'depth')::integer ELSE 0 END,
-            session_user, clock_timestamp())
-    RETURNING id INTO number;
-    IF (SELECT last_value FROM wamp.asleep) = 1 THEN
-        PERFORM pg_notify('wamp', '');
-    END IF;
-    RETURN number;
-END
-$$;
-
 CREATE OR REPLACE FUNCTION wamp.require_payload(args jsonb, kwargs jsonb) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -122,16 +89,87 @@ BEGIN
 END
 $$;
 
+-- Says why `wamp.enqueue` has written nothing.
+CREATE OR REPLACE FUNCTION wamp.refuse(kind text, uri text, args jsonb, kwargs jsonb, options jsonb, action text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    size bigint := octet_length(uri) + coalesce(octet_length(args::text), 0) + coalesce(octet_length(kwargs::text), 0)
+                   + coalesce(octet_length(options::text), 0);
+    size_max integer;
+BEGIN
+    PERFORM wamp.require_uri(uri, 'exact'), wamp.require_payload(args, kwargs);
+    IF action IS NOT NULL THEN
+        PERFORM wamp.require(action, uri);
+    END IF;
+    SELECT event_bytes_max INTO size_max FROM wamp.setting;
+    IF size > size_max THEN
+        RAISE EXCEPTION 'this % has % bytes, and at most % are allowed', kind, size, size_max
+            USING ERRCODE = 'program_limit_exceeded',
+                  HINT = 'Publish where the rest can be fetched, or raise event_bytes_max in wamp.setting.';
+    END IF;
+    -- Somebody has changed the rules or the setting since.
+    RAISE EXCEPTION 'this % was not allowed a moment ago', kind USING ERRCODE = 'insufficient_privilege', HINT = 'Try again.';
+END
+$$;
+
+-- Writes a row of the outbox, if the rules let this user do `action` to it; NULL is for what was allowed before. Most of what a
+-- publication costs is that the server begins to evaluate one more expression or statement, in every transaction anew: so all
+-- that is to be checked is the condition of the one INSERT, and what is wrong is looked for only when there is something.
+--
+-- The order matters: first this transaction gets its number (the condition is evaluated before the row), then the row its id,
+-- and last the flag is read (drain.sql says why).
+CREATE OR REPLACE FUNCTION wamp.enqueue(kind text, uri text, args jsonb, kwargs jsonb, options jsonb, action text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql AS $$
+#variable_conflict use_variable
+DECLARE
+    number bigint;
+BEGIN
+    INSERT INTO wamp.outbox (kind, uri, args, kwargs, options, bytes, session, depth, db_user, published_at)
+    SELECT kind, uri, content.args::json, content.kwargs::json, content.options::json, content.bytes,
+           nullif(current_setting('wamp.session', true), '')::bigint,
+           CASE WHEN current_setting('wamp.details', true) <> ''
+                 AND jsonb_typeof(current_setting('wamp.details', true)::jsonb -> 'depth') = 'number'
+                THEN (current_setting('wamp.details', true)::jsonb ->> 'depth')::integer ELSE 0 END,
+           session_user, clock_timestamp()
+      -- Each is written out once: OFFSET 0 keeps the planner from putting the expressions where they are used.
+      FROM (SELECT texts.*, octet_length(uri) + coalesce(octet_length(texts.args), 0) + coalesce(octet_length(texts.kwargs), 0)
+                            + coalesce(octet_length(texts.options), 0) AS bytes
+              FROM (SELECT args::text AS args, kwargs::text AS kwargs, options::text AS options OFFSET 0) AS texts
+            OFFSET 0) AS content
+     WHERE pg_current_xact_id() IS NOT NULL
+       AND wamp.is_uri(uri)
+       AND (args IS NULL OR jsonb_typeof(args) = 'array') AND (kwargs IS NULL OR jsonb_typeof(kwargs) = 'object')
+       AND (content.bytes <= 4096 OR content.bytes <= (SELECT event_bytes_max FROM wamp.setting))
+       -- As wamp.may says.
+       AND (action IS NULL
+            OR EXISTS (
+                SELECT FROM wamp.rule
+                 WHERE rule.action = enqueue.action
+                   AND CASE rule.match WHEN 'exact' THEN rule.uri = enqueue.uri ELSE starts_with(enqueue.uri, rule.uri) END
+                   AND (rule.grantee = 0 OR pg_has_role(session_user, rule.grantee, 'USAGE')))
+            OR pg_has_role(session_user, current_user, 'USAGE'))
+    RETURNING id INTO number;
+    IF number IS NULL THEN
+        PERFORM wamp.refuse(kind, uri, args, kwargs, options, action);
+    END IF;
+    -- As `SELECT last_value FROM wamp.asleep` would, but it is no statement: NULL before it was ever set.
+    IF pg_sequence_last_value('wamp.asleep') = 1 THEN
+        PERFORM pg_notify('wamp', '');
+    END IF;
+    RETURN number;
+END
+$$;
+
 -- Publishes an event when this transaction commits, and not if it or a savepoint around it is rolled back. Gives the number
 -- by which wamp.publication knows it; its position (`_event_id`) comes later.
 CREATE OR REPLACE FUNCTION wamp.publish(topic text, args jsonb DEFAULT NULL, kwargs jsonb DEFAULT NULL, options jsonb DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    PERFORM wamp.require_uri(topic, 'exact'), wamp.require_payload(args, kwargs), wamp.require('publish', topic);
     IF options IS NOT NULL THEN
         PERFORM wamp.require_options(options);
     END IF;
-    RETURN wamp.enqueue('event', topic, args, kwargs, options);
+    RETURN wamp.enqueue('event', topic, args, kwargs, options, 'publish');
 END
 $$;

@@ -5,6 +5,13 @@
 
 -- What is wrong with a URI is said here and not when it is dispatched, where nobody could answer for it any more. White
 -- space beyond ASCII is left to the router: which characters it is depends on the locale of the database.
+CREATE OR REPLACE FUNCTION wamp.is_uri(uri text) RETURNS boolean
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT uri ~ '^[^\s.#]+(\.[^\s.#]+)*$' AND octet_length(uri) <= 1024 AND length(uri) - length(replace(uri, '.', '')) <= 63
+       AND uri <> 'wamp' AND NOT starts_with(uri, 'wamp.')
+$$;
+
+-- The same, and what is wrong; patterns, too.
 CREATE OR REPLACE FUNCTION wamp.require_uri(uri text, match text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN
