@@ -120,6 +120,10 @@ pub struct Discovered {
 pub trait Cancel: Send + Sync {
     /// May come too late, or to nothing; but once it returns, nothing that the connection runs later is stopped by it.
     fn cancel(&self);
+
+    /// The call was cancelled a while ago and goes on: nothing is waited for any more, and the connection is not used again.
+    /// Called again and again until the call is over.
+    fn give_up(&self) {}
 }
 
 /// Why a database cannot be used, for people.

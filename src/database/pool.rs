@@ -1,15 +1,19 @@
 //! The threads of one database, and the rings between them and the cores.
 //!
 //! A thread has a connection, takes one query after the other, and answers the core that it came from. A full queue, and a
-//! database that is away, are answers and no waits. One more thread, the keeper, connects again, asks what the database
-//! offers, and cancels.
+//! database that is away, are answers and no waits. Three more threads: the keeper connects again and asks what the database
+//! offers, another one cancels (`cancels.rs`), and one that never waits for a database answers callers whose time is over
+//! (`overdue.rs`).
 
+mod cancels;
 mod concurrency;
+mod overdue;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
@@ -17,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
+use self::cancels::Cancels;
 use self::concurrency::{Turn, Turns};
+use self::overdue::AtWork;
 use super::{
     BatchBounds, CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Source, Stopped,
 };
@@ -25,10 +31,7 @@ use crate::router::database::{DatabaseBatch, DatabaseEvent, DatabaseIndex, Proce
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
 use crate::shard::queries::Databases;
-use crate::wamp::codec::OwnedPayload;
-
-/// A cancel that came between two steps of a server is lost: it is sent again this often, until the call is over.
-const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+use crate::wamp::codec::{OwnedPayload, Serializer};
 
 /// The first pause before a database that is away is tried again, and the longest. Each is doubled and varied by a quarter.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -92,8 +95,16 @@ struct Call {
     /// What stops it, while it runs. Whoever cancels holds the lock while it does, so that the connection takes nothing new
     /// before that is over: a late cancel never stops the next query.
     running: Mutex<Option<Arc<dyn Cancel>>>,
+    /// The same, for who gives it up and cannot wait for whoever cancels.
+    connection: OnceLock<Arc<dyn Cancel>>,
+    /// Its thread is done with it: there is nothing to stop any more.
+    is_over: AtomicBool,
+    /// Its caller was told how it ended.
+    is_answered: AtomicBool,
     /// When it is to have ended.
     deadline: OnceLock<Instant>,
+    /// Since when it is cancelled.
+    cancelled_at: OnceLock<Instant>,
 }
 
 impl Call {
@@ -124,6 +135,14 @@ struct Worker {
     thread: OnceLock<Thread>,
     /// It is among the idle ones, and has not been woken.
     is_asleep: AtomicBool,
+    /// What it runs.
+    at_work: Mutex<Option<AtWork>>,
+}
+
+impl Worker {
+    fn at_work(&self) -> MutexGuard<'_, Option<AtWork>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What one core hears of.
@@ -148,6 +167,8 @@ struct Shared {
     is_stopping: AtomicBool,
     cancels: ArrayQueue<Arc<Call>>,
     keeper: OnceLock<Thread>,
+    canceller: OnceLock<Thread>,
+    timekeeper: OnceLock<Thread>,
     publisher: OnceLock<Thread>,
     /// The last batch of publications that was offered to everybody.
     offered: AtomicU32,
@@ -169,6 +190,13 @@ impl Shared {
         desk.waker.wake();
     }
 
+    /// The one last event of a query: the first to say one is heard.
+    fn answer(&self, core: usize, call: &Call, event: DatabaseEvent) {
+        if !call.is_answered.swap(true, Ordering::AcqRel) {
+            self.say(core, event);
+        }
+    }
+
     fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
     }
@@ -182,7 +210,7 @@ impl Shared {
                         self.waiting_bytes.fetch_sub(bytes_of(&job.query), Ordering::Relaxed);
                         return Some(job);
                     }
-                    Turn::Waits { is_earliest } if is_earliest => self.wake_keeper(),
+                    Turn::Waits { is_earliest } if is_earliest => wake(&self.timekeeper),
                     Turn::Waits { .. } => {}
                     Turn::Ends(job) => self.refuse(&job),
                 }
@@ -233,7 +261,7 @@ impl Shared {
         } else {
             CallError::unavailable(query.serializer, "too many calls of the procedure wait")
         };
-        self.say(*core, DatabaseEvent::Failed(query.number, uri, payload));
+        self.answer(*core, call, DatabaseEvent::Failed(query.number, uri, payload));
     }
 
     fn wake_one(lane: &Lane) {
@@ -274,6 +302,9 @@ impl Running {
         loop {
             if self.is_cancelled() {
                 return Err(Stopped::Cancelled);
+            }
+            if self.call.is_answered.load(Ordering::Acquire) {
+                return Err(Stopped::TimedOut);
             }
             let credit = &self.call.credit;
             if credit
@@ -320,8 +351,9 @@ impl Pool {
         let connections: usize = sizes.iter().sum();
         // As many may wait for their turn as wait for a thread.
         let queries_max = 2 * options.queue_max * sizes.len() + connections;
-        // Every query has one last event, every running one a part as well, and the keeper and the publisher each say one thing at a time.
-        let events_max = queries_max + connections + 2;
+        // Every query has one last event, every running one a part as well, as has one whose caller was answered before its
+        // thread was done; and the keeper and the publisher each say one thing at a time.
+        let events_max = queries_max + 2 * connections + 2;
         let lane = |size: &usize| Lane {
             jobs: ArrayQueue::new(options.queue_max.max(1)),
             idle: ArrayQueue::new((*size).max(1) * 2),
@@ -345,6 +377,8 @@ impl Pool {
             desks,
             queries_max,
             keeper: OnceLock::new(),
+            canceller: OnceLock::new(),
+            timekeeper: OnceLock::new(),
             publisher: OnceLock::new(),
             offered: AtomicU32::new(0),
         });
@@ -360,6 +394,12 @@ impl Pool {
         let publisher = thread::Builder::new().name(name("publish", 0));
         let (of_publisher, notify_too) = (Arc::clone(&shared), Arc::clone(&notify));
         pool.threads.push(publisher.spawn(move || publish(&of_publisher, &notify_too))?);
+        let canceller = thread::Builder::new().name(name("cancel", 0));
+        let of_canceller = Cancels::new(Arc::clone(&shared));
+        pool.threads.push(canceller.spawn(move || of_canceller.run())?);
+        let timekeeper = thread::Builder::new().name(name("time", 0));
+        let of_timekeeper = Arc::clone(&shared);
+        pool.threads.push(timekeeper.spawn(move || overdue::watch(&of_timekeeper))?);
         let keeper = thread::Builder::new().name(name("keeper", 0));
         pool.threads.push(keeper.spawn(move || Keeper::new(shared, notify).keep())?);
         Ok(pool)
@@ -378,6 +418,8 @@ impl Pool {
             lane.threads.iter().filter_map(|worker| worker.thread.get()).for_each(Thread::unpark);
         }
         self.shared.wake_keeper();
+        wake(&self.shared.canceller);
+        wake(&self.shared.timekeeper);
         self.shared.wake_publisher();
     }
 
@@ -411,13 +453,27 @@ fn work(shared: &Arc<Shared>, lane: usize, own: usize) {
     let mut next = None;
     while let Some(Job { core, query, call }) = next.take().or_else(|| shared.take_job(of_lane, own)) {
         let _ = call.thread.set(thread::current());
-        let number = query.number;
+        let (number, serializer) = (query.number, query.serializer);
+        let worker = &of_lane.threads[own];
+        let of_call = Arc::clone(&call);
+        *worker.at_work() = Some(AtWork { core, number, serializer, call: of_call, is_given_up: false });
         let running = Running { shared: Arc::clone(shared), core, number, call };
-        let event = match run(&running, &query, lane, &mut connection) {
+        // A driver that panics takes neither the thread along nor the turn, and its caller is told.
+        let ended = catch_unwind(AssertUnwindSafe(|| run(&running, &query, lane, &mut connection)));
+        let ended = ended.unwrap_or_else(|_| {
+            connection = None;
+            Err(CallError::unavailable(serializer, "the call failed inside the router; its log says why"))
+        });
+        running.call.is_over.store(true, Ordering::Release);
+        // Whoever gave it up may have come too late for it, and it is not to meet the next.
+        if worker.at_work().take().is_some_and(|it| it.is_given_up) {
+            connection = None;
+        }
+        let event = match ended {
             Ok(payload) => DatabaseEvent::Done(number, payload),
             Err(CallError { uri, payload }) => DatabaseEvent::Failed(number, uri, payload),
         };
-        shared.say(core, event);
+        shared.answer(core, &running.call, event);
         next = shared.next_turn(of_lane, &query.procedure);
     }
 }
@@ -450,19 +506,21 @@ fn run(
             }
         },
     };
-    running.call.set_running(Some(connected.canceller()));
+    let canceller = connected.canceller();
+    let _ = running.call.connection.set(Arc::clone(&canceller));
+    running.call.set_running(Some(canceller));
     // Who cancelled it before that found nothing to stop.
     let result = if running.is_cancelled() {
         Err(CallError::cancelled(query.serializer))
     } else {
         connected.call(query, &mut Results { call: running })
     };
-    // Waits for a cancel that is under way.
-    running.call.set_running(None);
     if connected.is_broken() {
         // Whether the database is away as a whole is the keeper's to find out.
         shared.wake_keeper();
     } else {
+        // Waits for a cancel that is under way; of a connection that is not used again there is no need to.
+        running.call.set_running(None);
         *connection = Some((losses, connected));
     }
     result
@@ -475,15 +533,17 @@ impl Shared {
     }
 
     fn wake_publisher(&self) {
-        if let Some(publisher) = self.publisher.get() {
-            publisher.unpark();
-        }
+        wake(&self.publisher);
     }
 
     fn wake_keeper(&self) {
-        if let Some(keeper) = self.keeper.get() {
-            keeper.unpark();
-        }
+        wake(&self.keeper);
+    }
+}
+
+fn wake(thread: &OnceLock<Thread>) {
+    if let Some(thread) = thread.get() {
+        thread.unpark();
     }
 }
 
@@ -535,81 +595,31 @@ fn drain(shared: &Shared, source: &mut dyn Source, number: &mut u32, notify: &No
     Ok(())
 }
 
-/// Connects again, asks what there is, cancels.
+/// Connects again, and asks what there is.
 struct Keeper {
     shared: Arc<Shared>,
     notify: Notify,
     connection: Option<Box<dyn Connection>>,
     /// What was said last.
     said: Option<Notice>,
-    /// Calls that are to be stopped, and have not ended.
-    cancelling: Vec<Arc<Call>>,
-    /// Some may be among those that wait for their turn.
-    has_cancelled: bool,
     retry: Duration,
 }
 
 impl Keeper {
     fn new(shared: Arc<Shared>, notify: Notify) -> Self {
-        Self {
-            shared,
-            notify,
-            connection: None,
-            said: None,
-            cancelling: Vec::new(),
-            has_cancelled: false,
-            retry: RETRY_FIRST,
-        }
+        Self { shared, notify, connection: None, said: None, retry: RETRY_FIRST }
     }
 
     fn keep(mut self) {
         let _ = self.shared.keeper.set(thread::current());
         let mut due = Instant::now();
         while !self.shared.is_stopping() {
-            self.cancel();
             let now = Instant::now();
             if now >= due || self.connection.is_some() && self.shared.is_away.load(Ordering::Relaxed) {
                 due = now + self.look_after();
             }
-            let wait = due.saturating_duration_since(Instant::now());
-            let wait = self.end_waiting().map_or(wait, |until| wait.min(until));
-            let wait = if self.cancelling.is_empty() { wait } else { wait.min(CANCEL_AGAIN) };
-            thread::park_timeout(wait);
+            thread::park_timeout(due.saturating_duration_since(Instant::now()));
         }
-        for call in std::iter::from_fn(|| self.shared.cancels.pop()) {
-            self.cancelling.push(call);
-        }
-        self.cancel();
-    }
-
-    /// Answers those that wait for their turn in vain; when it is to be done again.
-    fn end_waiting(&mut self) -> Option<Duration> {
-        let now = Instant::now();
-        let has_cancelled = std::mem::take(&mut self.has_cancelled);
-        let mut next = None;
-        for lane in &self.shared.lanes {
-            let mut turns = lane.turns();
-            let is_due = turns.earliest().is_some_and(|earliest| earliest <= now);
-            let ended = if is_due || has_cancelled { turns.take_ended(now) } else { Vec::new() };
-            next = next.into_iter().chain(turns.earliest()).min();
-            // Nothing is said while others wait for the lock.
-            drop(turns);
-            ended.iter().for_each(|job| self.shared.refuse(job));
-        }
-        next.map(|earliest: Instant| earliest.saturating_duration_since(now))
-    }
-
-    fn cancel(&mut self) {
-        let before = self.cancelling.len();
-        self.cancelling.extend(std::iter::from_fn(|| self.shared.cancels.pop()));
-        self.has_cancelled |= self.cancelling.len() > before;
-        self.cancelling.retain(|call| {
-            let running = call.running.lock().unwrap_or_else(PoisonError::into_inner);
-            // Not begun: it ends before it begins. Over: there is nothing to stop.
-            let Some(cancel) = running.as_ref() else { return false };
-            cancel.cancel();
-            true
-        });
     }
 
     /// Looks whether the database is there, and what it offers; when it is to be done again.
@@ -716,8 +726,11 @@ impl PoolEnd {
     fn cancel(&self, query: QueryNumber) {
         let Some(call) = self.calls.get(&query) else { return };
         if !call.cancelled.swap(true, Ordering::AcqRel) {
+            let _ = call.cancelled_at.set(Instant::now());
             let _ = self.shared.cancels.push(Arc::clone(call));
-            self.shared.wake_keeper();
+            wake(&self.shared.canceller);
+            // It may be among those that wait for their turn.
+            wake(&self.shared.timekeeper);
             if let Some(thread) = call.thread.get() {
                 thread.unpark();
             }

@@ -7,7 +7,6 @@ use super::*;
 use crate::router::database::Caller;
 use crate::shard::mesh::{self, Doorbell, MeshEnd, SharedDoorbell};
 use crate::wamp::SessionId;
-use crate::wamp::codec::Serializer;
 use crate::wamp::error::uri;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,6 +33,10 @@ struct Server {
     innocent: AtomicU64,
     /// Calls of `wait` that wait.
     waiting: AtomicUsize,
+    /// Calls of `silent` that wait for a server that says nothing, whatever is done to it.
+    silent: AtomicUsize,
+    /// It says something again.
+    speaks: AtomicBool,
 }
 
 struct Fake {
@@ -51,15 +54,25 @@ struct FakeConnection {
 struct FakeCancel {
     is_calling: AtomicBool,
     is_cancelled: AtomicBool,
+    is_given_up: AtomicBool,
+    /// It runs `silent`: a cancel is not heard either.
+    is_silent: AtomicBool,
 }
 
 impl Cancel for FakeCancel {
     /// Stops whatever runs when it gets there, as a server does.
     fn cancel(&self) {
         thread::sleep(Duration::from_millis(1));
+        while self.is_silent.load(Ordering::SeqCst) && !self.is_given_up.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
         if self.is_calling.load(Ordering::SeqCst) {
             self.is_cancelled.store(true, Ordering::SeqCst);
         }
+    }
+
+    fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::SeqCst);
     }
 }
 
@@ -147,6 +160,20 @@ impl FakeConnection {
                 }
                 Ok(nothing())
             }
+            "silent" => {
+                self.cancel.is_silent.store(true, Ordering::SeqCst);
+                self.server.silent.fetch_add(1, Ordering::SeqCst);
+                while !self.server.speaks.load(Ordering::SeqCst)
+                    && !self.cancel.is_given_up.load(Ordering::SeqCst)
+                {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                self.cancel.is_silent.store(false, Ordering::SeqCst);
+                self.server.silent.fetch_sub(1, Ordering::SeqCst);
+                self.is_broken = true;
+                Err(CallError::unavailable(query.serializer, "nothing was heard"))
+            }
+            "panic" => panic!("as the test wants it"),
             "lose" => {
                 self.is_broken = true;
                 Err(CallError::unavailable(query.serializer, "the connection was lost"))
@@ -456,4 +483,59 @@ fn the_end_cancels_what_runs() {
     assert!(matches!(stand.next(0), DatabaseEvent::Part(..)));
     stand.pool.stop();
     assert!(stand.pool.join());
+}
+
+#[test]
+fn a_driver_that_panics_takes_no_turn_and_no_thread_along() {
+    let mut stand = Stand::new(1, 1, 8);
+    for _ in 0..3 {
+        let number = stand.query(0, "panic/1", 0).unwrap();
+        let next = stand.query(0, "panic/1", 0).unwrap();
+        for number in [number, next] {
+            assert_eq!(stand.fails(0), (number, uri::UNAVAILABLE.into()));
+        }
+    }
+    assert!(stand.query(0, "p", 0).is_some());
+    assert!(matches!(stand.next(0), DatabaseEvent::Done(..)));
+    stand.until(|_| stand.pool.shared.lanes[0].turns().is_empty());
+    stand.pool.stop();
+    assert!(stand.pool.join());
+}
+
+#[test]
+fn callers_of_a_server_that_says_nothing_are_answered_in_time() {
+    let mut stand = Stand::new(1, 2, 8);
+    let late = stand.query(0, "silent", 30).unwrap();
+    assert_eq!(stand.fails(0), (late, uri::TIMEOUT.into()));
+    assert_eq!(stand.server.silent.load(Ordering::SeqCst), 1, "its thread waits on");
+    // Nothing comes of it any more: its caller was answered.
+    stand.server.speaks.store(true, Ordering::SeqCst);
+    stand.until(|server| server.silent.load(Ordering::SeqCst) == 0);
+    for _ in 0..4 {
+        let number = stand.query(0, "p", 0).unwrap();
+        assert!(matches!(stand.next(0), DatabaseEvent::Done(of, _) if of == number));
+    }
+    assert!(stand.ends[0].1.is_empty());
+}
+
+#[test]
+fn a_call_that_cannot_be_cancelled_is_given_up_and_holds_no_other_thread() {
+    let mut stand = Stand::new(1, 2, 8);
+    let silent = stand.query(0, "silent", 0).unwrap();
+    stand.until(|server| server.silent.load(Ordering::SeqCst) == 1);
+    stand.ends[0].1.cancel(silent);
+    // Whoever cancels is held by that; those whose time is over are not.
+    let others: Vec<_> = (0..3).map(|_| stand.query(0, "wait/1", 50).unwrap()).collect();
+    for _ in 0..3 {
+        let (number, error) = stand.fails(0);
+        assert!(others.contains(&number) && *error == *uri::TIMEOUT, "{number:?} {error}");
+    }
+    assert_eq!(stand.server.silent.load(Ordering::SeqCst), 1);
+    assert_eq!(stand.fails(0), (silent, uri::CANCELED.into()));
+    stand.until(|server| server.silent.load(Ordering::SeqCst) == 0);
+    // Both threads are there again.
+    for _ in 0..2 {
+        stand.query(0, "wait", 0).unwrap();
+    }
+    stand.until(|server| server.waiting.load(Ordering::SeqCst) == 2);
 }

@@ -96,6 +96,10 @@ impl Cancel for Canceller {
         // Who waits for its end asks again.
         let _ = self.0.cancel(Deadline::after(CANCEL));
     }
+
+    fn give_up(&self) {
+        self.0.give_up();
+    }
 }
 
 /// A call, ready to be sent.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
@@ -22,11 +23,19 @@ pub(super) struct Target {
     user_timeout: Duration,
     process_id: i32,
     secret: Vec<u8>,
+    pub(super) given_up: Arc<AtomicBool>,
 }
 
 impl Target {
     pub(super) fn new(address: Address, encryption: Option<Encryption>, user_timeout: Duration) -> Self {
-        Self { address, encryption, user_timeout, process_id: 0, secret: Vec::new() }
+        Self {
+            address,
+            encryption,
+            user_timeout,
+            process_id: 0,
+            secret: Vec::new(),
+            given_up: Arc::default(),
+        }
     }
 
     pub(super) fn set_key(&mut self, process_id: i32, secret: Vec<u8>) {
@@ -51,6 +60,12 @@ impl fmt::Debug for CancelHandle {
 impl CancelHandle {
     pub(super) fn new(target: Arc<Target>) -> Self {
         Self(target)
+    }
+
+    /// Ends the session from this side alone, for a server that says nothing: who waits for its answers is told within a
+    /// second or so that there is no connection any more.
+    pub fn give_up(&self) {
+        self.0.given_up.store(true, Ordering::Relaxed);
     }
 
     /// Asks the server to cancel whatever the session runs now, and waits until it has.

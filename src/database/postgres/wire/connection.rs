@@ -123,7 +123,8 @@ pub(super) enum Given {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, target: Target, message_bytes_max: usize) -> Self {
+    pub(super) fn new(stream: Stream, mut target: Target, message_bytes_max: usize) -> Self {
+        target.given_up = Arc::clone(stream.given_up());
         Self {
             stream,
             inbox: Inbox::new(GREETING_BYTES_MAX),

@@ -5,6 +5,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -19,8 +20,8 @@ use super::deadline::Deadline;
 use super::error::Error;
 use super::tls;
 
-/// The longest that the kernel waits before the deadline is looked at again.
-const WAIT_MS_MAX: u64 = 8192;
+/// The longest that the kernel waits before the deadline is looked at again, and whether the connection was given up.
+const WAIT_MS_MAX: u64 = 1024;
 
 /// A connected socket.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Stream {
     receive_timeout: Option<Duration>,
     /// The server takes nothing more; what it said before may still be read.
     send_over: bool,
+    /// Another thread wants nothing of it to be waited for any more.
+    given_up: Arc<AtomicBool>,
 }
 
 /// One way to the socket, as TLS wants it.
@@ -57,7 +60,12 @@ impl Write for Raw<'_> {
 
 impl Stream {
     pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, tls: None, receive_timeout: None, send_over: false }
+        Self { socket, tls: None, receive_timeout: None, send_over: false, given_up: Arc::default() }
+    }
+
+    /// What says that nothing of it is to be waited for any more.
+    pub(super) fn given_up(&self) -> &Arc<AtomicBool> {
+        &self.given_up
     }
 
     #[cfg(test)]
@@ -186,12 +194,20 @@ impl Stream {
                     Err(error) => return Err(Error::broken("reading from", &error)),
                 }
             }
+            if self.given_up.load(Ordering::Relaxed) {
+                return Err(Error::closed("what it was used for was given up"));
+            }
             self.send_some(unsent)?;
             let remaining = deadline.remaining();
             // What has arrived already is taken even when the time is over.
             let receive = if self.is_unsent(unsent) {
                 if remaining.is_some() {
-                    let ready = wait(&self.socket, PollFlags::IN | PollFlags::OUT, deadline, waiting_for)?;
+                    let events = PollFlags::IN | PollFlags::OUT;
+                    let soon = deadline.within(Duration::from_millis(WAIT_MS_MAX));
+                    let ready = match wait(&self.socket, events, soon, waiting_for) {
+                        Err(Error::TimedOut { .. }) => continue,
+                        ready => ready?,
+                    };
                     if !ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
                         continue;
                     }

@@ -1,0 +1,78 @@
+//! Answers callers whose time is over although a thread still waits for the database, and those who wait for their turn in
+//! vain.
+//!
+//! Drivers keep the time of calls themselves, and a server that is there ends them in it. One that is stopped, or behind a
+//! network that is cut, says nothing: its thread waits until its driver gives the connection up, and the caller does not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Call, CallError, DatabaseEvent, QueryNumber, Serializer, Shared, Worker};
+
+/// How long after its time a call is answered by this: a busy server may be that late itself.
+const LATE: Duration = Duration::from_secs(1);
+
+/// How long a call that was cancelled may go on until it is answered by this, and its connection is given up.
+const CANCELLED: Duration = Duration::from_secs(5);
+
+/// How often is looked.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// What a thread runs, and for whom.
+pub(super) struct AtWork {
+    pub(super) core: usize,
+    pub(super) number: QueryNumber,
+    pub(super) serializer: Serializer,
+    pub(super) call: Arc<Call>,
+    /// Its connection is not to be used for another one.
+    pub(super) is_given_up: bool,
+}
+
+/// The life of the thread.
+pub(super) fn watch(shared: &Shared) {
+    let _ = shared.timekeeper.set(thread::current());
+    while !shared.is_stopping() {
+        let now = Instant::now();
+        let wait = end_waiting(shared, now);
+        for lane in &shared.lanes {
+            lane.threads.iter().for_each(|worker| answer_late(shared, worker, now));
+        }
+        thread::park_timeout(wait.map_or(AGAIN, |wait| wait.min(AGAIN)));
+    }
+}
+
+/// Answers those that wait for their turn in vain; when it is to be done again.
+fn end_waiting(shared: &Shared, now: Instant) -> Option<Duration> {
+    let mut next = None;
+    for lane in &shared.lanes {
+        let mut turns = lane.turns();
+        let ended = turns.take_ended(now);
+        next = next.into_iter().chain(turns.earliest()).min();
+        // Nothing is said while others wait for the lock.
+        drop(turns);
+        ended.iter().for_each(|job| shared.refuse(job));
+    }
+    next.map(|earliest: Instant| earliest.saturating_duration_since(now))
+}
+
+fn answer_late(shared: &Shared, worker: &Worker, now: Instant) {
+    let mut at_work = worker.at_work();
+    let Some(AtWork { core, number, serializer, call, is_given_up }) = at_work.as_mut() else { return };
+    let is_past = |moment: Option<&Instant>, more: Duration| moment.is_some_and(|it| now >= *it + more);
+    let is_cancelled = is_past(call.cancelled_at.get(), CANCELLED);
+    let is_late = is_past(call.deadline.get(), LATE);
+    if is_cancelled && let Some(connection) = call.connection.get() {
+        *is_given_up = true;
+        connection.give_up();
+    }
+    if !(is_cancelled || is_late) || call.is_answered.load(Ordering::Acquire) {
+        return;
+    }
+    let (core, number, call) = (*core, *number, Arc::clone(call));
+    let error =
+        if is_cancelled { CallError::cancelled(*serializer) } else { CallError::timed_out(*serializer) };
+    drop(at_work);
+    shared.answer(core, &call, DatabaseEvent::Failed(number, error.uri, error.payload));
+}
