@@ -182,6 +182,11 @@ impl Open {
                 for (place, name) in numbered.names.iter().enumerate() {
                     let named = kwargs.iter().rposition(|(key, _)| key == name);
                     let datum = match named {
+                        Some(index) if place < args.len() => {
+                            let (place, name) = (place + 1, &kwargs[index].0);
+                            let problem = format!("argument {place}: `{name}` is given by its name as well");
+                            return Err(Failure::Arguments(problem));
+                        }
                         Some(index) => {
                             unused[index] = false;
                             kwargs[index].1.clone()
