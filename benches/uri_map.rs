@@ -17,7 +17,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion};
 use crosspoint::config;
 use crosspoint::metrics::Counters;
-use crosspoint::router::database::{DatabaseIndex, Query, QueryNumber};
+use crosspoint::router::database::{DatabaseIndex, Query, QueryNumber, Replay};
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crosspoint::router::uri_map::UriMap;
@@ -114,6 +114,10 @@ impl Effects for Nothing {
 
     fn query_cancel(&mut self, _database: DatabaseIndex, _query: QueryNumber) {}
 
+    fn replay(&mut self, _replay: Replay) -> bool {
+        false
+    }
+
     fn has_room(&self, _session: SessionKey) -> bool {
         true
     }
@@ -148,7 +152,8 @@ impl Sessions {
     fn new() -> Self {
         let config = config::parse("", "[[listener]]\nport = 1\n", &[]).expect("a configuration");
         let doors = vec![Door::from(&config.listeners[0])];
-        let config = RouterConfig { realms: config.realms, limits: config.limits, doors };
+        let config =
+            RouterConfig { realms: config.realms, limits: config.limits, doors, publishers: Vec::new() };
         Self { router: Router::new(&config, CoreId(0), 1, [7; 32]), effects: Nothing::default(), count: 0 }
     }
 

@@ -139,6 +139,12 @@ counters! {
     queries_cancelled
     /// Events that databases have published.
     database_publications
+    /// Subscriptions that began with what a database had published before.
+    resumptions
+    /// Those that could not: not all of it is kept, or the database is away.
+    resumptions_failed
+    /// Events that were delivered so.
+    events_replayed
     /// Procedures of databases that others have registered, each time that a database offered them.
     database_procedures_shadowed
     /// Registrations that were taken from a callee.

@@ -459,10 +459,10 @@ fn broker_message() -> BoxedStrategy<Message<'static>> {
             request,
             publication: PublicationId(publication)
         })),
-        2 => (request(), word(), policy, any::<bool>(), of(word())).prop_map(
-            |(request, topic, match_policy, get_retained, nkey)| Message::Subscribe(Subscribe {
+        2 => (request(), word(), policy, any::<bool>(), of(word()), of(id()), of(word())).prop_map(
+            |(request, topic, match_policy, get_retained, nkey, after, database)| Message::Subscribe(Subscribe {
                 request,
-                options: SubscribeOptions { match_policy, get_retained, nkey },
+                options: SubscribeOptions { match_policy, get_retained, nkey, after, database },
                 topic
             })
         ),

@@ -152,6 +152,7 @@ impl Core {
             realms: config.realms,
             limits: config.limits.clone(),
             doors: vec![Door::from(&listener)],
+            publishers: Vec::new(),
         };
         let (turns, control) = (Arc::<Turns>::default(), Arc::<Control>::default());
         let (jobs, jobs_of_shard) = channel();

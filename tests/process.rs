@@ -22,6 +22,7 @@ mod process {
     mod postgresql;
     mod preflight;
     mod realms;
+    mod resuming;
     mod service_manager;
     mod signing_keys;
     mod start;

@@ -20,7 +20,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use crosspoint::config;
+use crosspoint::router::database::{DatabaseIndex, Publisher};
 use crosspoint::router::fault::Fault;
+use crosspoint::router::peer::RealmIndex;
 use crosspoint::router::{Door, FEATURES, RouterConfig};
 use crosspoint::wamp::CloseReason;
 use crosspoint::wamp::codec::{Input as Encoded, Serializer};
@@ -342,6 +344,14 @@ fn config_of(script: &Script) -> RouterConfig {
         realms: config.realms,
         limits: config.limits,
         doors: config.listeners.iter().map(Door::from).collect(),
+        publishers: (0..)
+            .zip(&script.databases)
+            .map(|(number, name)| Publisher {
+                realm: RealmIndex(0),
+                database: DatabaseIndex(number),
+                name: name.as_str().into(),
+            })
+            .collect(),
     }
 }
 

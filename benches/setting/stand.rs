@@ -126,6 +126,7 @@ pub fn shard<W: World>(world: W, doorbell: SharedDoorbell) -> Shard<W> {
         realms: config.realms.clone(),
         limits: config.limits.clone(),
         doors: vec![Door::from(&listener)],
+        publishers: Vec::new(),
     };
     Shard::new(ShardParts {
         core: CoreId(0),

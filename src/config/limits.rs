@@ -56,6 +56,7 @@ section! {
         retained_bytes_per_realm_max: Bytes(KIB..=TIB), 16 * MIB;
         retained_per_subscribe_max: Integer(1..=100_000), 4_096;
         retained_bytes_per_subscribe_max: Bytes(KIB..=GIB), MIB;
+        resumptions_per_core_max: Integer(1..=10_000_000), 100_000;
         calls_per_session_max: Integer(1..=1_000_000), 1_000;
         invocations_per_session_max: Integer(1..=1_000_000), 1_000;
         queued_calls_per_registration_max: Integer(0..=1_000_000), 1_000;

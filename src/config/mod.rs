@@ -143,6 +143,8 @@ pub struct Limits {
     pub retained_events_per_realm_max: usize,
     pub retained_bytes_per_realm_max: usize,
     pub retained_per_subscribe_max: usize,
+    /// Subscriptions of one core that are being resumed (`_after`) and have not caught up.
+    pub resumptions_per_core_max: usize,
     pub retained_bytes_per_subscribe_max: usize,
     pub calls_per_session_max: usize,
     pub call_all_timeout: Duration,

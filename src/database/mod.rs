@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::router::database::{DatabasePublication, Procedure, Query};
+use crate::router::database::{DatabasePublication, Procedure, Query, Replay, Replayed};
 use crate::wamp::codec::{Composer, OwnedPayload, Serializer};
 use crate::wamp::error::uri;
 
@@ -43,6 +43,34 @@ pub trait Driver: Send + Sync + 'static {
     /// # Errors
     /// As [`Self::connect`].
     fn source(&self) -> Result<Option<Box<dyn Source>>, Problem>;
+
+    /// Whether it publishes anything.
+    fn publishes(&self) -> bool;
+
+    /// Opens what it has published before; `None` where it publishes nothing.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    fn replayer(&self) -> Result<Option<Box<dyn Replayer>>, Problem>;
+}
+
+/// Reads again what a database has published. A connection of its own: nothing waits for it that is published now.
+pub trait Replayer: Send {
+    /// The publications after a position, in their order, at most so many and about so many bytes; one at least if there
+    /// is one. All that have a position by now are seen, whether they were dispatched or not.
+    ///
+    /// # Errors
+    /// Not all of them are kept; or the database is not there any more.
+    fn replay(&mut self, replay: &Replay, bounds: BatchBounds) -> Result<Replayed, NotRead>;
+}
+
+/// Why publications cannot be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotRead {
+    /// Not all after that position is kept.
+    NotKept,
+    /// The connection is of no use any more, for people.
+    Lost(Problem),
 }
 
 /// Where events of a database come from, in their order. One thread of one router reads it.

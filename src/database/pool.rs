@@ -8,6 +8,7 @@
 mod cancels;
 mod concurrency;
 mod overdue;
+mod replaying;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,10 +25,13 @@ use crossbeam_queue::ArrayQueue;
 use self::cancels::Cancels;
 use self::concurrency::{Turn, Turns};
 use self::overdue::AtWork;
+use self::replaying::Replays;
 use super::{
     BatchBounds, CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Source, Stopped,
 };
-use crate::router::database::{DatabaseBatch, DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber};
+use crate::router::database::{
+    DatabaseBatch, DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber, REPLAYS_UNDER_WAY_MAX, Replay,
+};
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
 use crate::shard::queries::Databases;
@@ -170,6 +174,7 @@ struct Shared {
     canceller: OnceLock<Thread>,
     timekeeper: OnceLock<Thread>,
     publisher: OnceLock<Thread>,
+    replays: Replays,
     /// The last batch of publications that was offered to everybody.
     offered: AtomicU32,
 }
@@ -352,14 +357,15 @@ impl Pool {
         // As many may wait for their turn as wait for a thread.
         let queries_max = 2 * options.queue_max * sizes.len() + connections;
         // Every query has one last event, every running one a part as well, as has one whose caller was answered before its
-        // thread was done; and the keeper and the publisher each say one thing at a time.
-        let events_max = queries_max + 2 * connections + 2;
+        // thread was done, and each replay; the keeper and the publisher each say one thing at a time.
+        let events_max = queries_max + 2 * connections + REPLAYS_UNDER_WAY_MAX + 2;
         let lane = |size: &usize| Lane {
             jobs: ArrayQueue::new(options.queue_max.max(1)),
             idle: ArrayQueue::new((*size).max(1) * 2),
             threads: (0..*size).map(|_| Worker::default()).collect(),
             turns: Mutex::default(),
         };
+        let wakers_count = wakers.len();
         let desk = |waker| Desk { events: ArrayQueue::new(events_max), waker };
         let desks: Box<[_]> = wakers.into_iter().map(desk).collect();
         let shared = Arc::new(Shared {
@@ -380,6 +386,7 @@ impl Pool {
             canceller: OnceLock::new(),
             timekeeper: OnceLock::new(),
             publisher: OnceLock::new(),
+            replays: Replays::new(wakers_count),
             offered: AtomicU32::new(0),
         });
         let mut pool = Self { shared: Arc::clone(&shared), threads: Vec::new() };
@@ -400,6 +407,13 @@ impl Pool {
         let timekeeper = thread::Builder::new().name(name("time", 0));
         let of_timekeeper = Arc::clone(&shared);
         pool.threads.push(timekeeper.spawn(move || overdue::watch(&of_timekeeper))?);
+        if shared.driver.publishes() {
+            for own in 0..Replays::READERS {
+                let shared = Arc::clone(&shared);
+                let reader = thread::Builder::new().name(name("replay", own));
+                pool.threads.push(reader.spawn(move || replaying::read(&shared, own))?);
+            }
+        }
         let keeper = thread::Builder::new().name(name("keeper", 0));
         pool.threads.push(keeper.spawn(move || Keeper::new(shared, notify).keep())?);
         Ok(pool)
@@ -421,6 +435,7 @@ impl Pool {
         wake(&self.shared.canceller);
         wake(&self.shared.timekeeper);
         self.shared.wake_publisher();
+        self.shared.replays.wake();
     }
 
     /// Waits until they have ended, but no longer than some seconds: what waits for a server that says nothing ends with the
@@ -755,6 +770,13 @@ impl PoolEnd {
         }
     }
 
+    fn replay(&self, replay: Replay) -> bool {
+        let shared = &self.shared;
+        !shared.is_away.load(Ordering::Relaxed)
+            && shared.driver.publishes()
+            && shared.replays.push(self.core, replay)
+    }
+
     fn take(&mut self) -> Option<DatabaseEvent> {
         let event = self.shared.desks.get(self.core)?.events.pop()?;
         if let DatabaseEvent::Done(number, _) | DatabaseEvent::Failed(number, ..) = &event {
@@ -816,6 +838,10 @@ impl Databases for DatabaseEnd {
         if let Some(pool) = self.pools.get_mut(usize::from(database.0)) {
             pool.credit(batch, bytes);
         }
+    }
+
+    fn replay(&mut self, replay: Replay) -> bool {
+        self.pools.get(usize::from(replay.database.0)).is_some_and(|pool| pool.replay(replay))
     }
 
     fn take(&mut self) -> Option<DatabaseEvent> {

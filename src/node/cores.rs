@@ -89,6 +89,7 @@ pub(super) fn start_cores<W: World + Send + 'static>(
         realms: parts.config.realms.clone(),
         limits: parts.limits,
         doors: parts.config.listeners.iter().map(Door::from).collect(),
+        publishers: super::databases::publishers(parts.config),
     };
     let mut cores = Vec::with_capacity(count);
     for (number, ((end, doorbell), sockets)) in ends.into_iter().zip(doorbells).zip(sockets).enumerate() {

@@ -10,7 +10,7 @@ use crate::database::pool::Notice;
 use crate::database::postgres::{Exposed, Postgres};
 use crate::database::sqlite::{Publishes, Sqlite};
 use crate::database::{DatabaseEnd, Declared, Driver, Pool, PoolOptions, PublicationLimits};
-use crate::router::database::DatabaseIndex;
+use crate::router::database::{DatabaseIndex, Publisher};
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
 use crate::wamp::codec::DecodeLimits;
@@ -26,10 +26,7 @@ impl Databases {
     pub(super) fn start(config: &Config, wakers: &[CoreWaker]) -> io::Result<Self> {
         let mut pools = Vec::with_capacity(config.databases.len());
         for (number, database) in (0..).zip(&config.databases) {
-            // That there is such a realm the configuration has checked, and that there are not too many.
-            let realm =
-                config.realms.iter().position(|realm| realm.name == database.realm).unwrap_or_default();
-            let names = (RealmIndex(realm as u16), DatabaseIndex(number));
+            let names = (realm_of(config, database), DatabaseIndex(number));
             let options = PoolOptions {
                 queue_max: database.queue_max,
                 queue_bytes_max: database.queue_bytes_max,
@@ -58,6 +55,24 @@ impl Databases {
             warn!(databases = are_stuck, "calls of databases are given up: their servers say nothing");
         }
     }
+}
+
+/// Those of the configuration that publish.
+pub(super) fn publishers(config: &Config) -> Vec<Publisher> {
+    let numbered = (0..).map(DatabaseIndex).zip(&config.databases).filter(|(_, database)| database.publish);
+    numbered
+        .map(|(index, database)| Publisher {
+            realm: realm_of(config, database),
+            database: index,
+            name: database.name.as_str().into(),
+        })
+        .collect()
+}
+
+/// That there is such a realm the configuration has checked, and that there are not too many.
+fn realm_of(config: &Config, database: &Database) -> RealmIndex {
+    let realm = config.realms.iter().position(|realm| realm.name == database.realm);
+    RealmIndex(realm.unwrap_or_default() as u16)
 }
 
 fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {

@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 use super::Router;
 use super::authorize::Action;
 use super::authorizer::Permit;
+use super::database::{Passage, Refused};
 use super::delivery::{Delivery, deliver};
 use super::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use super::fault::Fault;
@@ -172,6 +173,19 @@ impl Broker {
         &self.id_hasher
     }
 
+    /// The entry of a topic or pattern that a session of this core subscribes to.
+    pub(super) fn held(
+        &self,
+        slot: u32,
+        session: Option<&Active>,
+        policy: MatchPolicy,
+        uri: &str,
+    ) -> Option<EntryKey> {
+        let entry = self.subscriptions.find(policy, uri)?;
+        let held = &session?.subscriptions;
+        self.subscriptions.get(entry)?.place_of(slot, entry, held).map(|_| entry)
+    }
+
     /// Notes what a subscriber asked for, the last time that it subscribed.
     fn note_wish(&mut self, slot: u32, entry: EntryKey, held: &[Subscribed], wish: u32, wanted: bool) {
         let Some(subscription) = self.subscriptions.get_mut(entry) else { return };
@@ -308,13 +322,7 @@ impl Router {
     /// Whether a session of this core subscribes to a topic or pattern.
     pub(super) fn holds_subscription(&self, key: SessionKey, policy: MatchPolicy, uri: &str) -> bool {
         let (realm, session) = self.realm_and_session(key);
-        let Some(active) = session.active.as_deref() else { return false };
-        let subscriptions = &realm.broker.subscriptions;
-        let entry = subscriptions.find(policy, uri);
-        entry.is_some_and(|entry| {
-            let subscription = subscriptions.get(entry);
-            subscription.is_some_and(|it| it.place_of(key.slot, entry, &active.subscriptions).is_some())
-        })
+        realm.broker.held(key.slot, session.active.as_deref(), policy, uri).is_some()
     }
 
     pub(super) fn handle_subscribe(
@@ -350,6 +358,10 @@ impl Router {
             self.refuse(key, MessageType::Subscribe, message.request, uri::LIMIT_REACHED, text, effects);
             return Ok(());
         }
+        let resumes = match self.resumes(key, message, effects) {
+            Ok(resumes) => resumes,
+            Err(Refused) => return Ok(()),
+        };
         let hash_seed = self.hash_seed;
         let limits = &self.limits;
         let session = self.sessions.at_mut(key.slot);
@@ -409,11 +421,13 @@ impl Router {
         if nkey.is_some() || broker.node_of(entry, key.slot).is_some() {
             self.join_node(key, realm, entry, nkey, effects);
         }
-        // O2: inserted and answered in one step, so that no EVENT can come between.
-        let reply = SubscribedMessage { request: message.request, subscription };
-        let _ = effects.reply(key, &Message::Subscribed(reply));
-        if wants_retained {
-            self.send_retained(key, realm, entry, effects);
+        if resumes.is_none() {
+            // O2: inserted and answered in one step, so that no EVENT can come between.
+            let reply = SubscribedMessage { request: message.request, subscription };
+            let _ = effects.reply(key, &Message::Subscribed(reply));
+            if wants_retained {
+                self.send_retained(key, realm, entry, effects);
+            }
         }
         if let Some(is_first) = added {
             self.realms[usize::from(realm.0)].counts.subscribed.add(1);
@@ -422,6 +436,9 @@ impl Router {
                 self.realms[usize::from(realm.0)].broker.late.insert((entry, key.slot), sequence);
             }
             self.tell_subscribed(key, subscription, is_first, (policy, topic), effects);
+        }
+        if let Some(resumes) = resumes {
+            self.resume((key, entry), message.request, resumes, wants_retained, effects);
         }
         Ok(())
     }
@@ -433,7 +450,10 @@ impl Router {
         effects: &mut impl Effects,
     ) -> Result<(), ProtocolError> {
         self.check_request(key, message.request)?;
-        let Some(place) = self.place_of_subscription(key, message.subscription) else {
+        let place = self.place_of_subscription(key, message.subscription);
+        // What was not confirmed is not there yet.
+        let is_confirmed = |place: &usize| self.pending_at(key, *place).is_none();
+        let Some(place) = place.filter(is_confirmed) else {
             let text = "the session does not hold this subscription";
             self.refuse(
                 key,
@@ -489,6 +509,7 @@ impl Router {
         if !broker.late.is_empty() {
             broker.late.remove(&(held.entry, key.slot));
         }
+        self.resumptions.forget(held.entry, key.slot);
         let (moved, uri_bytes) = broker.remove_subscriber(held);
         self.realms[usize::from(realm.0)].counts.unsubscribed.add(1);
         active.uri_bytes -= uri_bytes;
@@ -789,6 +810,8 @@ impl Router {
         let broker = &realm.broker;
         let sessions = &mut self.sessions;
         let doomed = &mut self.doomed;
+        let resumptions = &self.resumptions;
+        let mut caught_up = Vec::new();
         let audience = delivery.head.audience.as_deref();
         let own_cause = delivery.head.cause.filter(|cause| cause.core() == self.core);
         let mut transcoded = Transcoded::default();
@@ -844,6 +867,13 @@ impl Router {
                     continue;
                 }
                 let key = SessionKey { slot: subscriber.slot, generation: session.generation };
+                if !resumptions.is_empty() {
+                    match resumptions.passage(entry, subscriber.slot, &delivery) {
+                        Passage::Passes => {}
+                        Passage::PassesForGood => caught_up.push((entry, subscriber.slot)),
+                        Passage::HeldBack => continue,
+                    }
+                }
                 let Some(active) = session.active.as_mut() else { continue };
                 let sent = deliver(key, active, &mut event, &mut frames, &mut transcoded, effects);
                 events += u64::from(sent == Sent::Accepted);
@@ -858,5 +888,8 @@ impl Router {
         }
         realm.counts.events.add(events);
         effects.searched(matching.shapes_tried());
+        for (entry, slot) in caught_up {
+            self.resumptions.forget(entry, slot);
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! from its caller's core, without home; its database's threads answer that core.
 
 mod publications;
+mod resuming;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -29,9 +30,23 @@ pub use self::publications::{
     DatabaseBatch, DatabasePublication, batch_of_key, check_publication, key_of_batch,
 };
 
+pub use self::resuming::{NotReplayed, REPLAYS_UNDER_WAY_MAX, Replay, ReplayNumber, Replayed};
+pub(super) use self::resuming::{Passage, Refused, Resumptions};
+
 /// A database: its place in the configuration, the same on every core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DatabaseIndex(pub u16);
+
+/// A database whose events a realm gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publisher {
+    /// Which realm.
+    pub realm: RealmIndex,
+    /// Which database.
+    pub database: DatabaseIndex,
+    /// What it is called in the configuration.
+    pub name: Box<str>,
+}
 
 /// A call that a database runs: a number of the core it was made on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,6 +127,8 @@ pub enum DatabaseEvent {
     Failed(QueryNumber, Box<str>, OwnedPayload),
     /// What a database publishes. The next comes when the charges of this one have been given back.
     Publish(DatabaseBatch),
+    /// What it published before; or that it cannot say. The one answer to [`Effects::replay`].
+    Replayed(ReplayNumber, Result<Replayed, NotReplayed>),
     /// All procedures that a database offers a realm.
     Offer(RealmIndex, DatabaseIndex, Arc<[Arc<Procedure>]>),
 }
@@ -309,8 +326,10 @@ impl Router {
                 self.finish_query(number, (Outcome::Error, &error), &payload, effects);
             }
             DatabaseEvent::Publish(batch) => self.publish_batch(&batch, effects),
+            DatabaseEvent::Replayed(number, result) => self.handle_replayed(number, result, effects),
             DatabaseEvent::Offer(realm, database, procedures) => {
                 self.handle_offer(realm, database, procedures, effects);
+                self.database_is_back(database, effects);
             }
         }
         self.close_doomed(effects);
@@ -343,6 +362,9 @@ impl Router {
 
     /// After a flush: those go on whose caller has room again.
     pub fn handle_flushed(&mut self, effects: &mut impl Effects) {
+        if self.has_starved() {
+            self.look_at_starved(effects);
+        }
         if self.queries.starved.is_empty() {
             return;
         }

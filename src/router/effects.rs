@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::SlowCheck;
-use super::database::{DatabaseIndex, Query, QueryNumber};
+use super::database::{DatabaseIndex, Query, QueryNumber, Replay};
 use super::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crate::metrics::Counters;
 use crate::wamp::codec::{NotRepresentable, OwnedPayload, Serializer};
@@ -156,6 +156,9 @@ pub trait Effects {
 
     /// Nobody waits for a query any more.
     fn query_cancel(&mut self, database: DatabaseIndex, query: QueryNumber);
+
+    /// Asks a database for what it has published; `false`: it is away. [`super::Router::handle_database`] hears the answer.
+    fn replay(&mut self, replay: Replay) -> bool;
 
     /// Whether a connection takes what it is sent, so that more may be made for it.
     fn has_room(&self, session: SessionKey) -> bool;

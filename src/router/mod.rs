@@ -48,7 +48,7 @@ pub use self::authenticate::SlowCheck;
 use self::authenticator::{Asked, Authenticator};
 use self::authorizer::Decisions;
 use self::cookies::Cookies;
-use self::database::Queries;
+use self::database::{Publisher, Queries, Resumptions};
 use self::dealer::{Deadlines, Dealer, Work};
 use self::effects::Effects;
 use self::fault::{Fault, Faults};
@@ -134,6 +134,8 @@ pub struct RouterConfig {
     pub limits: config::Limits,
     /// What the router has to know of each listener, by its number.
     pub doors: Vec<Door>,
+    /// The databases that publish.
+    pub publishers: Vec<Publisher>,
 }
 
 /// A listener, as far as it matters who comes in by it.
@@ -178,6 +180,8 @@ pub struct TableSizes {
     pub own_calls: usize,
     /// Calls that databases run.
     pub queries: usize,
+    /// Subscribers that resume.
+    pub resumptions: usize,
     /// Procedures of databases end with what those offer.
     pub callable: usize,
     pub decisions: usize,
@@ -230,6 +234,7 @@ pub struct Router {
     cookies: Cookies,
     own_calls: OwnCalls,
     queries: Queries,
+    resumptions: Resumptions,
     decisions: Decisions,
     /// Whether any role has an authorizer.
     has_authorizers: bool,
@@ -295,6 +300,7 @@ impl Router {
             cookies: Cookies::new(&config.doors, &config.limits, hash_seed),
             own_calls: OwnCalls::new(hash_seed),
             queries: Queries::new(hash_seed),
+            resumptions: Resumptions::new(&config.publishers, hash_seed),
             decisions: Decisions::new(hash_seed, config.limits.authorizer_cache_max),
             has_authorizers,
             meta: Meta::default(),
@@ -575,6 +581,7 @@ impl Router {
         self.forget_history(now.monotonic_us);
         self.handle_queue_timeouts(effects);
         self.handle_meta_timeouts(now.monotonic_us, effects);
+        self.handle_resumption_timeouts(now.monotonic_us, effects);
         self.end_expired(effects);
         self.cookies.expire(now.monotonic_us);
         if !self.faults.postponed.is_empty() {
@@ -596,10 +603,11 @@ impl Router {
         let expiry = self.expiries.first().map(|(deadline_us, ..)| *deadline_us);
         let calls = self.own_calls.next_deadline();
         let cookie = self.cookies.next_deadline_us();
+        let resumption = self.resumptions.next_deadline_us();
         // Asked in every turn, and a list of them is made slowly.
         let earlier = |deadline: Option<u64>, other: u64| deadline.map_or(other, |it| it.min(other));
         let mut first_us = earlier(self.meta.next_deadline_us(), u64::MAX);
-        first_us = earlier(kill, earlier(queue, earlier(expiry, first_us)));
+        first_us = earlier(kill, earlier(queue, earlier(expiry, earlier(resumption, first_us))));
         first_us = earlier(cookie, earlier(calls, earlier(ending, earlier(history, first_us))));
         (first_us != u64::MAX).then_some(first_us)
     }
@@ -634,6 +642,7 @@ impl Router {
                     .sum::<usize>(),
             own_calls: self.own_calls.len(),
             queries: self.queries.len(),
+            resumptions: self.resumptions.len(),
             callable: self.realms.iter().map(|realm| realm.callable.len()).sum(),
             decisions: self.decisions.len(),
             cookies: self.cookies.jars(),

@@ -3,8 +3,9 @@
 use super::Router;
 use super::effects::Effects;
 use super::peer::SessionKey;
+use crate::wamp::error::uri;
 use crate::wamp::features::ClientFeatures;
-use crate::wamp::message::{Message, Unsubscribed};
+use crate::wamp::message::{Message, MessageType, Unsubscribed};
 use crate::wamp::options::{RevocationDetails, Text};
 use crate::wamp::{RequestId, SubscriptionId};
 
@@ -20,7 +21,14 @@ impl Router {
     ) -> bool {
         let Some(place) = self.place_of_subscription(key, subscription) else { return false };
         effects.counters().subscriptions_revoked += 1;
+        let request = self.pending_at(key, place);
         self.remove_subscription(key, place, effects);
+        if let Some(request) = request {
+            // It was not confirmed yet.
+            let (kind, error) = (MessageType::Subscribe, uri::CANCELED);
+            self.refuse(key, kind, request, error, "the subscription was taken back", effects);
+            return true;
+        }
         let features = self.sessions.at(key.slot).features;
         if features.contains(ClientFeatures::SUBSCRIBER_SUBSCRIPTION_REVOCATION) {
             let details = RevocationDetails {

@@ -23,7 +23,7 @@ use crate::link::{
     frame_echo_deflated,
 };
 use crate::metrics::Counters;
-use crate::router::database::{DatabaseIndex, Query, QueryNumber, batch_of_key};
+use crate::router::database::{DatabaseIndex, Query, QueryNumber, Replay, batch_of_key};
 use crate::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crate::router::peer::{Charge, CoreId, NEWS_KEY, PeerMessage, SessionKey, SessionRef};
 use crate::router::{Now, SlowCheck};
@@ -788,6 +788,10 @@ impl<W: World> Effects for Core<W> {
 
     fn query_cancel(&mut self, database: DatabaseIndex, query: QueryNumber) {
         self.queries.cancel(database, query);
+    }
+
+    fn replay(&mut self, replay: Replay) -> bool {
+        self.queries.replay(replay)
     }
 
     fn has_room(&self, session: SessionKey) -> bool {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::router::database::{DatabaseEvent, DatabaseIndex, Query, QueryNumber};
+use crate::router::database::{DatabaseEvent, DatabaseIndex, Query, QueryNumber, Replay};
 
 /// A core's end of all databases.
 pub trait Databases: Send {
@@ -20,6 +20,9 @@ pub trait Databases: Send {
 
     /// So many bytes of a batch were offered to those who get them. It is over when nothing is left.
     fn credit(&mut self, database: DatabaseIndex, batch: u32, bytes: u32);
+
+    /// Asks for what was published; whether it is there. Of each that was asked for comes one answer.
+    fn replay(&mut self, replay: Replay) -> bool;
 
     /// What they say, one event after the other.
     fn take(&mut self) -> Option<DatabaseEvent>;
@@ -70,6 +73,10 @@ impl Queries {
         if let Some(databases) = &mut self.0 {
             databases.credit(database, batch, bytes);
         }
+    }
+
+    pub(super) fn replay(&mut self, replay: Replay) -> bool {
+        self.0.as_mut().is_some_and(|databases| databases.replay(replay))
     }
 
     #[inline]

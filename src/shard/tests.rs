@@ -106,6 +106,7 @@ fn shard_with(connections: usize, request: &'static str, seed: [u8; 32]) -> Shar
         realms: config.realms.clone(),
         limits: config.limits.clone(),
         doors: vec![Door::from(&listener)],
+        publishers: Vec::new(),
     };
     let mesh = mesh::connect(16, vec![Arc::new(Silent) as SharedDoorbell]).pop().unwrap();
     let mut shard = Shard::new(ShardParts {

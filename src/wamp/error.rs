@@ -84,6 +84,8 @@ pub mod uri {
         SLOW_CONSUMER = "crosspoint.error.slow_consumer";
         /// A limit of the router was reached.
         LIMIT_REACHED = "crosspoint.error.limit_reached";
+        /// What a subscriber wants to resume after is not kept any more.
+        EVENTS_NOT_KEPT = "crosspoint.error.events_not_kept";
         /// The session did not say HELLO, or answer a CHALLENGE, in time.
         HANDSHAKE_TIMEOUT = "crosspoint.error.handshake_timeout";
         /// The token that the session was opened with is good no more.

@@ -278,6 +278,10 @@ pub struct SubscribeOptions<'a> {
     pub get_retained: bool,
     /// `nkey`: the key of a sharded subscription.
     pub nkey: Option<Text<'a>>,
+    /// `_after`: what a database published after this `_event_id` comes first (our own key).
+    pub after: Option<u64>,
+    /// `_database`: which database that is, where a realm has several that publish (our own key).
+    pub database: Option<Text<'a>>,
 }
 
 /// UNSUBSCRIBED.Details and UNREGISTERED.Details, in a revocation (request 0) only.

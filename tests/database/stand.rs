@@ -142,6 +142,7 @@ impl Stand {
                 }
                 None
             }
+            DatabaseEvent::Replayed(..) => panic!("nothing was asked to be replayed"),
             DatabaseEvent::Part(number, payload) => {
                 self.end.more(DatabaseIndex(0), number);
                 Some((number, Heard::Part(values(&payload).0)))

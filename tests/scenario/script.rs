@@ -14,6 +14,8 @@ pub(crate) struct Script {
     pub(crate) cores: Option<u16>,
     /// `home: n`; without it, every core.
     pub(crate) home: Option<u16>,
+    /// `databases: shop store`: those of realm1 that publish, by number; without it, the one is `shop`.
+    pub(crate) databases: Vec<String>,
     pub(crate) parties: Vec<Party>,
     pub(crate) lines: Vec<Line>,
 }
@@ -100,6 +102,14 @@ pub(crate) enum Database {
     Offers(Vec<String>),
     /// `publishes [16, 1, {}, "com.t", [1]]`
     Publishes(String),
+    /// `replays`, `replays 2`: the oldest that resumes gets what was published, so many of it at most.
+    Replays(Option<usize>),
+    /// `loses the replay`: it is away before it has answered that.
+    LosesReplay,
+    /// `has no replay`: nobody waits for one.
+    HasNoReplay,
+    /// `forgets up to 3`: that position is not kept any more, nor those before.
+    Forgets(u64),
     /// `is full`, `has room`
     Full(bool),
     /// `runs com.p [1]`: the oldest call that was not looked at.
@@ -126,6 +136,12 @@ impl Database {
         if let Some(publish) = text.strip_prefix("publishes ") {
             return Some(Self::Publishes(own(publish)));
         }
+        if let Some(count) = text.strip_prefix("replays ") {
+            return Some(Self::Replays(Some(number(count))));
+        }
+        if let Some(position) = text.strip_prefix("forgets up to ") {
+            return Some(Self::Forgets(number(position)));
+        }
         if let Some(rest) = text.strip_prefix("runs ") {
             return two(rest).map(|(uri, args)| Self::Runs(uri, args));
         }
@@ -149,6 +165,9 @@ impl Database {
             return two(&rest).map(|(error, args)| Self::Fails(uri, error, args));
         }
         match text {
+            "replays" => Some(Self::Replays(None)),
+            "loses the replay" => Some(Self::LosesReplay),
+            "has no replay" => Some(Self::HasNoReplay),
             "is full" => Some(Self::Full(true)),
             "has room" => Some(Self::Full(false)),
             _ => None,
@@ -184,8 +203,14 @@ impl Script {
     /// # Panics
     /// Names the line that is none.
     pub(crate) fn parse(name: &str, text: &str) -> Self {
-        let mut script =
-            Self { config: String::new(), cores: None, home: None, parties: Vec::new(), lines: Vec::new() };
+        let mut script = Self {
+            config: String::new(),
+            cores: None,
+            home: None,
+            databases: vec!["shop".to_owned()],
+            parties: Vec::new(),
+            lines: Vec::new(),
+        };
         for (number, text) in (1..).zip(text.lines()) {
             let Some(act) = script.line(text) else {
                 panic!("{name}:{number}: this is no line of a scenario: {text}")
@@ -210,6 +235,10 @@ impl Script {
         }
         if let Some(rest) = text.strip_prefix("home: ") {
             self.home = Some(number(rest));
+            return Some(Act::Nothing);
+        }
+        if let Some(names) = text.strip_prefix("databases: ") {
+            self.databases = names.split(' ').filter(|name| *name != "none").map(str::to_owned).collect();
             return Some(Act::Nothing);
         }
         if let Some(rest) = text.strip_prefix("wait ") {

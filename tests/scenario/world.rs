@@ -7,8 +7,8 @@ use bytes::Bytes;
 use crosspoint::cookie::CookieDigest;
 use crosspoint::metrics::{Counters, RealmCounters};
 use crosspoint::router::database::{
-    DatabaseBatch, DatabaseEvent, DatabaseIndex, DatabasePublication, Procedure, Query, QueryNumber,
-    batch_of_key,
+    DatabaseBatch, DatabaseEvent, DatabaseIndex, DatabasePublication, NotReplayed, Procedure, Query,
+    QueryNumber, Replay, Replayed, batch_of_key,
 };
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
@@ -16,6 +16,7 @@ use crosspoint::router::peer::{Charge, CoreId, NEWS_KEY, PeerMessage, RealmIndex
 use crosspoint::router::{Handled, LinkInfo, Now, Router, RouterConfig, SlowCheck, TableSizes};
 use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, OwnedPayload, Serializer, decode};
 use crosspoint::wamp::message::{Event, Message};
+use crosspoint::wamp::uri::matches;
 use crosspoint::wamp::{CloseReason, MessageType, SessionId};
 
 use super::script::{Database, Held, Outbox};
@@ -232,6 +233,10 @@ impl Effects for Recorder {
         self.databases.cancelled.push(query);
     }
 
+    fn replay(&mut self, replay: Replay) -> bool {
+        self.databases.replay(replay)
+    }
+
     fn has_room(&self, session: SessionKey) -> bool {
         self.connections.get(&session).is_none_or(|connection| connection.outbox == Outbox::Reads)
     }
@@ -277,10 +282,19 @@ struct Databases {
     started: VecDeque<QueryNumber>,
     cancelled: Vec<QueryNumber>,
     more: Vec<QueryNumber>,
+    /// Asked for and not answered, the oldest first.
+    replays: VecDeque<Replay>,
     is_full: bool,
 }
 
 impl Databases {
+    fn replay(&mut self, replay: Replay) -> bool {
+        if !self.is_full {
+            self.replays.push_back(replay);
+        }
+        !self.is_full
+    }
+
     fn query(&mut self, query: Query) -> bool {
         if !self.is_full {
             self.started.push_back(query.number);
@@ -351,9 +365,35 @@ impl Databases {
                 let payload = payload_of(args, &query, encoder);
                 Some(Ok(Some(DatabaseEvent::Failed(query.number, error.as_str().into(), payload))))
             }
-            Database::Offers(_) | Database::Full(_) | Database::Publishes(_) => None,
+            Database::Offers(_)
+            | Database::Full(_)
+            | Database::Publishes(_)
+            | Database::Replays(_)
+            | Database::LosesReplay
+            | Database::HasNoReplay
+            | Database::Forgets(_) => None,
         }
     }
+}
+
+/// What a database says to those who resume.
+fn replayed(
+    replay: &Replay,
+    published: &[(DatabaseIndex, DatabasePublication)],
+    count_max: usize,
+) -> Replayed {
+    let own = published.iter().filter(|(database, _)| *database == replay.database);
+    let last = own.clone().map(|(_, publication)| publication.position).max().unwrap_or(0);
+    let is_wanted = |publication: &&DatabasePublication| {
+        let message = serde_json::from_str::<serde_json::Value>(&publication.publish).unwrap_or_default();
+        publication.position > replay.after
+            && message[3].as_str().is_some_and(|topic| matches(&replay.topic, replay.policy, topic))
+    };
+    let mut all: Vec<_> = own.map(|(_, publication)| publication).filter(is_wanted).cloned().collect();
+    let is_complete = all.len() <= count_max;
+    all.truncate(count_max);
+    let upto = if is_complete { last } else { all.last().map_or(0, |publication| publication.position) };
+    Replayed { publications: all, upto, is_complete }
 }
 
 /// As the threads of a database write it: in the serializer of the caller.
@@ -400,6 +440,9 @@ pub(crate) struct World {
     decode_limits: DecodeLimits,
     /// Of what databases have published.
     last_position: u64,
+    published: Vec<(DatabaseIndex, DatabasePublication)>,
+    /// Not kept any more.
+    forgotten: u64,
 }
 
 impl World {
@@ -451,6 +494,8 @@ impl World {
             held: Held::None,
             decode_limits,
             last_position: 0,
+            published: Vec::new(),
+            forgotten: 0,
         }
     }
 
@@ -603,11 +648,41 @@ impl World {
             self.last_position += 1;
             let publication =
                 DatabasePublication { position: self.last_position, publish: publishes.as_str().into() };
+            self.published.push((index, publication.clone()));
             let (realm, number) = (RealmIndex(0), self.last_position as u32);
             let publications = Arc::new([publication]);
             let batch = DatabaseBatch { realm, database: index, number, publications };
             let core = &mut self.cores[usize::from(database) % usize::from(self.setup.cores)];
             core.router.handle_database(self.now, DatabaseEvent::Publish(batch), &mut core.recorder);
+        } else if let Database::Forgets(position) = act {
+            self.forgotten = *position;
+        } else if let Database::Replays(_) | Database::LosesReplay | Database::HasNoReplay = act {
+            // The outboxes of those that read have been flushed since.
+            for core in &mut self.cores {
+                core.router.handle_flushed(&mut core.recorder);
+            }
+            let is_asked = |core: &&mut Core| {
+                core.recorder.databases.replays.front().is_some_and(|replay| replay.database == index)
+            };
+            let asked = self.cores.iter_mut().find(is_asked);
+            let asked =
+                asked.and_then(|core| core.recorder.databases.replays.pop_front().map(|it| (core, it)));
+            match (asked, act) {
+                (None, Database::HasNoReplay) => {}
+                (None, _) => return Err("nobody resumes".to_owned()),
+                (Some((_, replay)), Database::HasNoReplay) => return Err(format!("{replay:?}")),
+                (Some((core, replay)), act) => {
+                    let count_max = if let Database::Replays(count) = act { *count } else { None };
+                    let count_max = count_max.unwrap_or(usize::MAX);
+                    let result = match act {
+                        Database::LosesReplay => Err(NotReplayed::Away),
+                        _ if replay.after < self.forgotten => Err(NotReplayed::NotKept),
+                        _ => Ok(replayed(&replay, &self.published, count_max)),
+                    };
+                    let event = DatabaseEvent::Replayed(replay.number, result);
+                    core.router.handle_database(self.now, event, &mut core.recorder);
+                }
+            }
         } else if let Database::Full(full) = act {
             self.cores.iter_mut().for_each(|core| core.recorder.databases.is_full = *full);
         } else {
@@ -631,6 +706,12 @@ impl World {
     /// Databases end what they run, and offer nothing any more.
     pub(crate) fn end_databases(&mut self) {
         for core in &mut self.cores {
+            core.recorder.databases.is_full = true;
+            while let Some(replay) = core.recorder.databases.replays.pop_front() {
+                let event = DatabaseEvent::Replayed(replay.number, Err(NotReplayed::Away));
+                core.router.handle_database(self.now, event, &mut core.recorder);
+            }
+            core.recorder.databases.is_full = false;
             for query in std::mem::take(&mut core.recorder.databases.running) {
                 let event = DatabaseEvent::Done(query.number, payload_of("[]", &query, &mut Encoder::new()));
                 core.router.handle_database(self.now, event, &mut core.recorder);

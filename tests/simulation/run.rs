@@ -821,8 +821,12 @@ pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 
         profile.advanced.set_histories(&mut realm);
         realm
     });
-    let router_config =
-        RouterConfig { realms: realms.collect(), limits: limits.clone(), doors: vec![Door::from(&listener)] };
+    let router_config = RouterConfig {
+        realms: realms.collect(),
+        limits: limits.clone(),
+        doors: vec![Door::from(&listener)],
+        publishers: Vec::new(),
+    };
     let doorbells: Vec<SharedDoorbell> =
         (0..profile.cores).map(|_| kernel.borrow_mut().add_port() as SharedDoorbell).collect();
     let ends = mesh::connect(limits.ring_entries, doorbells);

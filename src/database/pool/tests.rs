@@ -4,8 +4,10 @@ use std::sync::Condvar;
 use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::router::database::Caller;
+use crate::database::{NotRead, Replayer};
+use crate::router::database::{Caller, NotReplayed, ReplayNumber, Replayed};
 use crate::shard::mesh::{self, Doorbell, MeshEnd, SharedDoorbell};
+use crate::wamp::MatchPolicy;
 use crate::wamp::SessionId;
 use crate::wamp::error::uri;
 
@@ -28,6 +30,8 @@ struct Server {
     is_down: AtomicBool,
     /// Connections, ever.
     connections: AtomicUsize,
+    /// Those that read what was published, ever.
+    replayers: AtomicUsize,
     calls: AtomicU64,
     /// Calls that were stopped although they did not wait to be.
     innocent: AtomicU64,
@@ -96,6 +100,33 @@ impl Driver for Fake {
 
     fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
         Ok(None)
+    }
+
+    fn publishes(&self) -> bool {
+        true
+    }
+
+    fn replayer(&self) -> Result<Option<Box<dyn Replayer>>, Problem> {
+        if self.server.is_down.load(Ordering::SeqCst) {
+            return Err(Problem("nobody listens".to_owned()));
+        }
+        self.server.replayers.fetch_add(1, Ordering::SeqCst);
+        Ok(Some(Box::new(FakeReplayer(Arc::clone(&self.server)))))
+    }
+}
+
+/// Has published nothing up to position 9, and keeps what is behind 5.
+struct FakeReplayer(Arc<Server>);
+
+impl Replayer for FakeReplayer {
+    fn replay(&mut self, replay: &Replay, _bounds: BatchBounds) -> Result<Replayed, NotRead> {
+        if self.0.is_down.load(Ordering::SeqCst) {
+            return Err(NotRead::Lost(Problem("the server is gone".to_owned())));
+        }
+        if replay.after < 5 {
+            return Err(NotRead::NotKept);
+        }
+        Ok(Replayed { publications: Vec::new(), upto: 9, is_complete: true })
     }
 }
 
@@ -538,4 +569,45 @@ fn a_call_that_cannot_be_cancelled_is_given_up_and_holds_no_other_thread() {
         stand.query(0, "wait", 0).unwrap();
     }
     stand.until(|server| server.waiting.load(Ordering::SeqCst) == 2);
+}
+
+#[test]
+fn what_was_published_is_read_again_whatever_calls_do() {
+    let mut stand = Stand::new(2, 1, 8);
+    stand.query(0, "wait", 0).unwrap();
+    stand.until(|server| server.waiting.load(Ordering::SeqCst) == 1);
+    let replay = |number, after| Replay {
+        number: ReplayNumber(number),
+        database: DatabaseIndex(0),
+        after,
+        topic: "com.t".into(),
+        policy: MatchPolicy::Exact,
+    };
+    let ask = |stand: &mut Stand, core: usize, number, after| {
+        assert!(stand.ends[core].1.replay(replay(number, after)));
+        loop {
+            match stand.next(core) {
+                DatabaseEvent::Replayed(answered, result) => {
+                    assert_eq!(answered, ReplayNumber(number));
+                    return result;
+                }
+                DatabaseEvent::Offer(..) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let nothing_new = Replayed { publications: Vec::new(), upto: 9, is_complete: true };
+    for number in 0..40 {
+        let core = number as usize % 2;
+        assert_eq!(ask(&mut stand, core, number, 5), Ok(nothing_new.clone()));
+        assert_eq!(ask(&mut stand, core, number, 4), Err(NotReplayed::NotKept));
+    }
+    assert!(stand.server.replayers.load(Ordering::SeqCst) <= Replays::READERS, "connections are kept");
+    stand.server.is_down.store(true, Ordering::SeqCst);
+    assert_eq!(ask(&mut stand, 0, 50, 5), Err(NotReplayed::Away));
+    stand.until(|_| stand.pool.shared.is_away.load(Ordering::SeqCst));
+    assert!(!stand.ends[0].1.replay(replay(51, 5)), "that is known at once");
+    stand.server.is_down.store(false, Ordering::SeqCst);
+    stand.until(|_| !stand.pool.shared.is_away.load(Ordering::SeqCst));
+    assert_eq!(ask(&mut stand, 1, 52, 5), Ok(nothing_new));
 }

@@ -9,6 +9,7 @@ mod functions;
 pub mod install;
 mod named;
 mod outbox;
+mod replay;
 mod statements;
 mod values;
 pub mod wire;
@@ -22,7 +23,7 @@ use self::functions::{Columns, FINGERPRINT, FUNCTIONS, Function, TYPES, annotati
 use self::statements::{Open, Target};
 use self::values::{Kind, Types};
 use self::wire::{Deadline, Parameter, Pooling, Settings};
-use super::{Connection, Declared, Discovered, Driver, Problem, PublicationLimits, Source};
+use super::{Connection, Declared, Discovered, Driver, Problem, PublicationLimits, Replayer, Source};
 use crate::router::database::Procedure;
 
 /// How long it may take to connect, and to be told what there is.
@@ -133,6 +134,15 @@ impl Driver for Postgres {
         let Some(limits) = self.publishing else { return Ok(None) };
         let outbox = outbox::Outbox::open(self, limits)?;
         Ok(Some(Box::new(outbox)))
+    }
+
+    fn publishes(&self) -> bool {
+        self.publishing.is_some()
+    }
+
+    fn replayer(&self) -> Result<Option<Box<dyn Replayer>>, Problem> {
+        let Some(limits) = self.publishing else { return Ok(None) };
+        Ok(Some(Box::new(replay::Replays::open(self, limits)?)))
     }
 }
 

@@ -59,11 +59,26 @@ fn problem(error: &Error) -> Problem {
     Problem(format!("wamp.outbox cannot be read: {error}"))
 }
 
+/// Whether the schema is there, and one that this router knows.
+pub(super) fn look_for_schema(wire: &mut Connection, deadline: Deadline) -> Result<(), Problem> {
+    let installed = wire.simple_value(super::install::INSTALLED_VERSION, deadline);
+    let installed = installed.map_err(|error| problem(&error))?.and_then(|text| text.parse::<u32>().ok());
+    let known = super::install::VERSIONS.last().map_or(0, |version| version.number);
+    match installed {
+        None => Err(Problem("it has no schema `wamp` to publish by: run `crosspoint db install`".to_owned())),
+        Some(version) if version != known => Err(Problem(format!(
+            "its schema `wamp` has version {version}, and this router knows version {known}: \
+             run `crosspoint db upgrade`, or another router"
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
 impl Outbox {
     pub(super) fn open(driver: &Postgres, limits: PublicationLimits) -> Result<Self, Problem> {
         let deadline = Deadline::after(PATIENCE);
         let mut wire = Connection::connect(&driver.settings, deadline).map_err(|error| problem(&error))?;
-        Self::look_for_schema(&mut wire, deadline)?;
+        look_for_schema(&mut wire, deadline)?;
         let listen = "listen wamp; set default_transaction_isolation = 'read committed'";
         wire.simple_query(listen, deadline, |_| {}).map_err(|error| problem(&error))?;
         let mut led = None;
@@ -95,22 +110,6 @@ impl Outbox {
         };
         outbox.say("awake")?;
         Ok(outbox)
-    }
-
-    fn look_for_schema(wire: &mut Connection, deadline: Deadline) -> Result<(), Problem> {
-        let installed = wire.simple_value(super::install::INSTALLED_VERSION, deadline);
-        let installed = installed.map_err(|error| problem(&error))?.and_then(|text| text.parse::<u32>().ok());
-        let known = super::install::VERSIONS.last().map_or(0, |version| version.number);
-        match installed {
-            None => {
-                Err(Problem("it has no schema `wamp` to publish by: run `crosspoint db install`".to_owned()))
-            }
-            Some(version) if version != known => Err(Problem(format!(
-                "its schema `wamp` has version {version}, and this router knows version {known}: \
-                 run `crosspoint db upgrade`, or another router"
-            ))),
-            Some(_) => Ok(()),
-        }
     }
 
     fn say(&mut self, function: &str) -> Result<Option<String>, Problem> {
@@ -250,14 +249,14 @@ fn or_null(is_there: bool, text: &str) -> Parameter<'_> {
     if is_there { text.into() } else { Parameter::Null }
 }
 
-enum Read {
+pub(super) enum Read {
     Event(DatabasePublication),
     /// A call that a statement wants to be made: its position, and its number.
     Call(u64, i64),
 }
 
 /// A row of [`CLAIM`]; or its position if it has one, and what is wrong with it.
-fn read(row: Row<'_>, limits: PublicationLimits) -> Result<Read, (Option<u64>, String)> {
+pub(super) fn read(row: Row<'_>, limits: PublicationLimits) -> Result<Read, (Option<u64>, String)> {
     let text = |column: usize| row.text(column);
     let position = text(0).and_then(|position| position.parse::<u64>().ok());
     if let Some(reason) = text(8) {

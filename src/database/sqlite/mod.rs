@@ -20,8 +20,8 @@ use self::errors::{Failure, LastRaised, of_raised, of_sqlite};
 use self::outbox::{Committed, Outbox};
 use self::values::{Arguments, Writer};
 use super::{
-    CallError, Cancel, Connection, Declared, Discovered, Driver, Problem, PublicationLimits, Results, Shape,
-    Source, own,
+    CallError, Cancel, Connection, Declared, Discovered, Driver, Problem, PublicationLimits, Replayer,
+    Results, Shape, Source, own,
 };
 use crate::router::database::{Caller, Procedure, Query};
 use crate::wamp::codec::OwnedPayload;
@@ -71,6 +71,14 @@ impl Sqlite {
     pub fn new(path: PathBuf, readers: usize, result_bytes_max: usize) -> Self {
         let (procedures, publishing, committed) = (Vec::new(), None, Arc::default());
         Self { path, readers, procedures, result_bytes_max, publishing, committed }
+    }
+
+    fn outbox(&self) -> Result<Option<Outbox>, Problem> {
+        let Some(Publishes { limits, .. }) = self.publishing else { return Ok(None) };
+        let outbox = Outbox::open(&self.path, Arc::clone(&self.committed), limits);
+        outbox.map(Some).map_err(|error| {
+            Problem(format!("the database file {} cannot be opened: {error}", self.path.display()))
+        })
     }
 }
 
@@ -128,11 +136,17 @@ impl Driver for Sqlite {
     }
 
     fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
-        let Some(Publishes { limits, .. }) = self.publishing else { return Ok(None) };
-        let outbox = Outbox::open(&self.path, Arc::clone(&self.committed), limits).map_err(|error| {
-            Problem(format!("the database file {} cannot be opened: {error}", self.path.display()))
-        })?;
-        Ok(Some(Box::new(outbox)))
+        let source = self.outbox()?;
+        Ok(source.map(|outbox| Box::new(outbox) as Box<dyn Source>))
+    }
+
+    fn publishes(&self) -> bool {
+        self.publishing.is_some()
+    }
+
+    fn replayer(&self) -> Result<Option<Box<dyn Replayer>>, Problem> {
+        let source = self.outbox()?;
+        Ok(source.map(|outbox| Box::new(outbox) as Box<dyn Replayer>))
     }
 }
 

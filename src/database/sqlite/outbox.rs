@@ -7,11 +7,12 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use crate::database::publishing::{check_message, message};
-use crate::database::{BatchBounds, Problem, PublicationLimits, Source};
-use crate::router::database::DatabasePublication;
+use crate::database::{BatchBounds, NotRead, Problem, PublicationLimits, Replayer, Source};
+use crate::router::database::{DatabasePublication, Replay, Replayed};
+use crate::wamp::uri::matches;
 
 /// How often is looked whether another process has written.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -19,6 +20,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Rows are kept for a while after they were offered.
 const KEPT: Duration = Duration::from_secs(600);
 const KEPT_MAX: u64 = 100_000;
+
+/// How many rows are looked at for those who resume, before others have their turn.
+const LOOKED_AT_MAX: i64 = 5_000;
 
 /// How often the rows are forgotten whose time is over.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
@@ -36,6 +40,8 @@ create table if not exists wamp_outbox (
     error text
 );
 create index if not exists wamp_outbox_unsent on wamp_outbox (id) where sent = 0;
+create table if not exists wamp_outbox_pruned (upto integer not null);
+insert into wamp_outbox_pruned select 0 where not exists (select 1 from wamp_outbox_pruned);
 ";
 
 /// Something was committed in this process.
@@ -63,7 +69,7 @@ impl Committed {
     }
 }
 
-/// Reads the outbox.
+/// Reads the outbox: for those who are there, and on a connection of its own for those who resume.
 #[derive(Debug)]
 pub(super) struct Outbox {
     connection: rusqlite::Connection,
@@ -79,6 +85,20 @@ struct Row {
     args: Option<String>,
     kwargs: Option<String>,
     options: Option<String>,
+}
+
+impl Row {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        let id: i64 = row.get(0)?;
+        let (topic, args, kwargs, options) = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+        Ok(Self { id: id as u64, topic, args, kwargs, options })
+    }
+}
+
+fn publication(row: &Row, limits: PublicationLimits) -> Result<DatabasePublication, String> {
+    let publish = message(&row.topic, row.args.as_deref(), row.kwargs.as_deref(), row.options.as_deref());
+    check_message(&publish, &row.topic, limits)?;
+    Ok(DatabasePublication { position: row.id, publish: publish.into() })
 }
 
 impl Outbox {
@@ -113,11 +133,8 @@ impl Outbox {
             && bytes < bounds.bytes_max
         {
             let id: i64 = row.get(0)?;
-            let read = || -> rusqlite::Result<Row> {
-                let (topic, args, kwargs, options) = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
-                Ok(Row { id: id as u64, topic, args, kwargs, options })
-            };
-            match read().map_err(|error| error.to_string()).and_then(|row| self.publication(&row)) {
+            let read = Row::read(row).map_err(|error| error.to_string());
+            match read.and_then(|row| publication(&row, self.limits)) {
                 Ok(publication) => {
                     bytes += publication.publish.len();
                     found.push(publication);
@@ -134,23 +151,76 @@ impl Outbox {
         Ok(found)
     }
 
-    fn publication(&self, row: &Row) -> Result<DatabasePublication, String> {
-        let publish = message(&row.topic, row.args.as_deref(), row.kwargs.as_deref(), row.options.as_deref());
-        check_message(&publish, &row.topic, self.limits)?;
-        Ok(DatabasePublication { position: row.id, publish: publish.into() })
-    }
-
     fn prune(&mut self) -> rusqlite::Result<()> {
         if self.pruned.is_some_and(|pruned| pruned.elapsed() < PRUNE_EVERY) {
             return Ok(());
         }
         self.pruned = Some(Instant::now());
-        let sql = "delete from wamp_outbox where sent = 1 and error is null
-                   and (julianday('now') - julianday(at) > ?1 / 86400.0
-                        or id <= (select max(id) from wamp_outbox) - ?2)";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        statement.execute(params![KEPT.as_secs() as i64, KEPT_MAX as i64])?;
-        Ok(())
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let is_over = "sent = 1 and error is null and (julianday('now') - julianday(at) > ?1 / 86400.0
+                       or id <= (select max(id) from wamp_outbox) - ?2)";
+        let bounds = params![KEPT.as_secs() as i64, KEPT_MAX as i64];
+        // All up to the last one count as gone, whatever `at` says of those between.
+        let last: Option<i64> = transaction
+            .prepare_cached(&format!("select max(id) from wamp_outbox where {is_over}"))?
+            .query_row(bounds, |row| row.get(0))?;
+        if let Some(last) = last {
+            transaction.execute("update wamp_outbox_pruned set upto = max(upto, ?1)", [last])?;
+            transaction.execute(&format!("delete from wamp_outbox where {is_over}"), bounds)?;
+        }
+        transaction.commit()
+    }
+}
+
+impl Replayer for Outbox {
+    fn replay(&mut self, replay: &Replay, bounds: BatchBounds) -> Result<Replayed, NotRead> {
+        self.read_again(replay, bounds)
+            .map_err(|error| NotRead::Lost(Problem(format!("wamp_outbox cannot be read: {error}"))))?
+    }
+}
+
+impl Outbox {
+    fn read_again(
+        &mut self,
+        replay: &Replay,
+        bounds: BatchBounds,
+    ) -> rusqlite::Result<Result<Replayed, NotRead>> {
+        // Of one moment.
+        let transaction = self.connection.transaction()?;
+        let kept = "select (select upto from wamp_outbox_pruned),
+                           coalesce((select seq from sqlite_sequence where name = 'wamp_outbox'), 0)";
+        let (pruned, last): (i64, i64) =
+            transaction.prepare_cached(kept)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let after = i64::try_from(replay.after).unwrap_or(i64::MAX);
+        if after < pruned || after > last {
+            return Ok(Err(NotRead::NotKept));
+        }
+        let sql = "select id, topic, args, kwargs, options from wamp_outbox
+                   where id > ?1 and error is null order by id limit ?2";
+        let mut statement = transaction.prepare_cached(sql)?;
+        let mut rows = statement.query(params![after, LOOKED_AT_MAX])?;
+        let (mut publications, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
+        let mut upto = after;
+        while let Some(row) = rows.next()? {
+            let is_full = publications.len() >= bounds.publications_max || bytes >= bounds.bytes_max;
+            if is_full {
+                return Ok(Ok(Replayed { publications, upto: upto as u64, is_complete: false }));
+            }
+            upto = row.get(0)?;
+            looked_at += 1;
+            // What is no publication was set aside when its turn came, or will be.
+            let topic = row.get_ref(1)?.as_str().unwrap_or_default();
+            if matches(&replay.topic, replay.policy, topic)
+                && let Ok(row) = Row::read(row)
+                && let Ok(publication) = publication(&row, self.limits)
+            {
+                bytes += publication.publish.len();
+                publications.push(publication);
+            }
+        }
+        let is_complete = looked_at < LOOKED_AT_MAX;
+        let upto = if is_complete { last } else { upto };
+        Ok(Ok(Replayed { publications, upto: upto as u64, is_complete }))
     }
 }
 

@@ -438,6 +438,8 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
                 "match" => options.match_policy = field.word(&MATCH_POLICIES)?,
                 "get_retained" => options.get_retained = field.boolean()?,
                 "nkey" => options.nkey = Some(field.text()?),
+                "_after" => options.after = Some(field.unsigned()?),
+                "_database" => options.database = Some(field.text()?),
                 _ => field.skip()?,
             }
             Ok(())

@@ -335,6 +335,8 @@ impl<W: Writer> Elements<'_, W> {
             }
             dict.flag("get_retained", options.get_retained);
             dict.optional_text("nkey", options.nkey.as_ref());
+            dict.optional_unsigned("_after", options.after);
+            dict.optional_text("_database", options.database.as_ref());
         });
     }
 

@@ -176,7 +176,8 @@ impl Client {
         });
         let request = self.next_request(Some(Pending::Subscribe(held.len() - 1)));
         let nkey = nkey.map(Text::Borrowed);
-        let options = SubscribeOptions { match_policy: policy, get_retained, nkey };
+        let options =
+            SubscribeOptions { match_policy: policy, get_retained, nkey, ..SubscribeOptions::default() };
         let message = Subscribe { request, options, topic: pattern.into() };
         self.send(&Message::Subscribe(message), stage);
     }

@@ -269,8 +269,9 @@ $$;
 
 -- The events after position `after`, up to `upto`, in order: what a subscriber has missed that resumes. WA002 if they are not
 -- all here any more, so that a gap is never taken for silence. What could not be dispatched then is not shown now.
+-- With `is_cut` there may be more than these rows.
 CREATE OR REPLACE FUNCTION wamp.replay(after bigint, upto bigint DEFAULT NULL, topic text DEFAULT '', match text DEFAULT 'prefix', rows_max integer DEFAULT 500, bytes_max bigint DEFAULT 4194304)
-RETURNS TABLE ("position" bigint, uri text, args json, kwargs json, options json, bytes integer, session bigint, depth integer, db_user text, published_at timestamptz)
+RETURNS TABLE ("position" bigint, uri text, args json, kwargs json, options json, bytes integer, session bigint, depth integer, db_user text, published_at timestamptz, is_cut boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
@@ -293,8 +294,10 @@ BEGIN
           FROM unnest(string_to_array(topic, '.')) WITH ORDINALITY AS list (component, number);
     END IF;
     RETURN QUERY
-    SELECT o.position, o.uri, o.args, o.kwargs, o.options, o.bytes, o.session, o.depth, o.db_user, o.published_at
+    SELECT o.position, o.uri, o.args, o.kwargs, o.options, o.bytes, o.session, o.depth, o.db_user, o.published_at,
+           o.chosen = rows_max OR o.chosen > 1 AND o.chosen_bytes > replay.bytes_max
       FROM (SELECT chosen.*, sum(chosen.bytes) OVER (ORDER BY chosen.position) AS bytes_upto,
+                   count(*) OVER () AS chosen, sum(chosen.bytes) OVER () AS chosen_bytes,
                    row_number() OVER (ORDER BY chosen.position) AS place
               FROM (SELECT outbox.* FROM wamp.outbox
                      WHERE outbox.position > replay.after AND outbox.position <= coalesce(replay.upto, progress.last)
@@ -312,6 +315,12 @@ $$;
 CREATE OR REPLACE FUNCTION wamp.progress(OUT pruned bigint, OUT sent bigint, OUT last bigint, OUT epoch bigint, OUT leader text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT pruned, sent, last, epoch, leader FROM wamp.drain
+$$;
+
+-- The position up to which a snapshot has all: who reads the state, and this with it, goes on from there with `_after`.
+CREATE OR REPLACE FUNCTION wamp.position() RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT last FROM wamp.drain
 $$;
 
 CREATE OR REPLACE FUNCTION wamp.in_window(after bigint) RETURNS boolean

@@ -14,7 +14,7 @@ GRANT EXECUTE ON FUNCTION
     wamp.subscribe(text, regprocedure, text), wamp.unsubscribe(text, regprocedure, text),
     wamp.register(text, text, jsonb), wamp.unregister(text), wamp.reload(),
     wamp.call_async(text, jsonb, jsonb, regprocedure), wamp.call_result(bigint),
-    wamp.realm(), wamp.session(), wamp.authid(), wamp.authrole(), wamp.details()
+    wamp.position(), wamp.realm(), wamp.session(), wamp.authid(), wamp.authrole(), wamp.details()
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE wamp.call_wait(text, jsonb, jsonb, jsonb, integer) TO PUBLIC;
 

@@ -1,0 +1,107 @@
+//! Reads again what a database has published, for those who resume: on threads and connections of their own, so that
+//! neither calls nor what is published now waits for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+
+use super::Shared;
+use crate::database::{BatchBounds, NotRead, Replayer};
+use crate::router::database::{DatabaseEvent, NotReplayed, REPLAYS_UNDER_WAY_MAX, Replay, Replayed};
+
+/// How many read at a time.
+const READERS: usize = 2;
+
+/// How much is read at a time: about what an outbox has room for.
+const CHUNK: BatchBounds = BatchBounds { publications_max: 500, bytes_max: 1 << 20 };
+
+/// A connection that is not used for so long is closed.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What waits to be read, and who reads.
+pub(super) struct Replays {
+    waiting: ArrayQueue<(usize, Replay)>,
+    readers: [OnceLock<Thread>; READERS],
+}
+
+impl Replays {
+    pub(super) const READERS: usize = READERS;
+
+    /// For so many cores.
+    pub(super) fn new(cores: usize) -> Self {
+        Self { waiting: ArrayQueue::new((cores * REPLAYS_UNDER_WAY_MAX).max(1)), readers: Default::default() }
+    }
+
+    /// Whether there was room for it: cores ask for no more than there is.
+    pub(super) fn push(&self, core: usize, replay: Replay) -> bool {
+        let has_room = self.waiting.push((core, replay)).is_ok();
+        self.wake();
+        has_room
+    }
+
+    pub(super) fn wake(&self) {
+        self.readers.iter().filter_map(OnceLock::get).for_each(Thread::unpark);
+    }
+}
+
+/// The life of a thread that reads.
+pub(super) fn read(shared: &Arc<Shared>, own: usize) {
+    let _ = shared.replays.readers[own].set(thread::current());
+    let mut replayer: Option<(u32, Box<dyn Replayer>)> = None;
+    while !shared.is_stopping() {
+        let Some((core, replay)) = shared.replays.waiting.pop() else {
+            let waited = Instant::now();
+            thread::park_timeout(if replayer.is_some() { IDLE } else { Duration::from_secs(3600) });
+            if waited.elapsed() >= IDLE {
+                replayer = None;
+            }
+            continue;
+        };
+        let number = replay.number;
+        // As with calls: a driver that panics does not take the thread along, and who resumes is told.
+        let read = catch_unwind(AssertUnwindSafe(|| read_one(shared, &mut replayer, &replay)));
+        let result = read.unwrap_or(Err(NotReplayed::Away));
+        shared.say(core, DatabaseEvent::Replayed(number, result));
+    }
+}
+
+fn read_one(
+    shared: &Shared,
+    replayer: &mut Option<(u32, Box<dyn Replayer>)>,
+    replay: &Replay,
+) -> Result<Replayed, NotReplayed> {
+    if shared.is_away.load(Ordering::Relaxed) {
+        return Err(NotReplayed::Away);
+    }
+    let losses = shared.losses.load(Ordering::Acquire);
+    let kept = replayer.take().filter(|(since, _)| *since == losses).map(|(_, kept)| kept);
+    let mut connected = match kept {
+        Some(kept) => kept,
+        None => match shared.driver.replayer() {
+            Ok(Some(connected)) => connected,
+            Ok(None) => return Err(NotReplayed::Away),
+            Err(_) => {
+                shared.wake_keeper();
+                return Err(NotReplayed::Away);
+            }
+        },
+    };
+    match connected.replay(replay, CHUNK) {
+        Ok(replayed) => {
+            *replayer = Some((losses, connected));
+            Ok(replayed)
+        }
+        Err(NotRead::NotKept) => {
+            *replayer = Some((losses, connected));
+            Err(NotReplayed::NotKept)
+        }
+        Err(NotRead::Lost(_)) => {
+            shared.wake_keeper();
+            Err(NotReplayed::Away)
+        }
+    }
+}
