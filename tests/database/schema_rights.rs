@@ -122,6 +122,7 @@ fn an_ordinary_role_reaches_nothing_else() {
             "forget_watch",
             "may",
             "notify_row",
+            "position",
             "publish",
             "realm",
             "record_watch",
