@@ -1,4 +1,5 @@
-//! Calls of functions and procedures of PostgreSQL, by its threads, on a server of their own.
+//! What is particular to PostgreSQL, by its threads, on a server of their own. What all databases have in common is in
+//! `tests/database_contract.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait")]
@@ -365,78 +366,6 @@ fn errors_have_their_uris() {
 }
 
 #[test]
-fn what_is_cancelled_stops_and_nothing_else_does() {
-    let database = Database::new(
-        "create table api.t (n int);
-         create function api.hang() returns void language sql as 'insert into api.t values (1); select pg_sleep(1000)';
-         create function api.short() returns int language sql as 'select 1 from pg_sleep(0.001)';
-         create function api.count() returns bigint language sql as 'select count(*) from api.t';",
-    );
-    let mut stand = database.stand();
-    for round in 0..15 {
-        let number = stand.begin("com.hang", &json!([]), &json!({}), How::default()).unwrap();
-        std::thread::sleep(Duration::from_millis(round * 2));
-        stand.cancel(number);
-        let (of, heard) = stand.next();
-        assert_eq!(of, number);
-        assert!(
-            matches!(heard, Heard::End(End::Error(ref uri, ..)) if uri == "wamp.error.canceled"),
-            "{heard:?}"
-        );
-    }
-    assert_eq!(stand.result("com.count", json!([])), json!([0]));
-    // Late ones: the next of the same connection goes on.
-    for _ in 0..100 {
-        let number = stand.begin("com.short", &json!([]), &json!({}), How::default()).unwrap();
-        std::thread::sleep(Duration::from_micros(900));
-        stand.cancel(number);
-        assert_eq!(stand.next().0, number);
-        assert_eq!(stand.result("com.count", json!([])), json!([0]));
-    }
-}
-
-#[test]
-fn large_results_come_in_parts_or_not_at_all() {
-    let database = Database::new(
-        "create function api.numbers(n int) returns table (i int, t text) language sql as
-             $$ select i, 'a row of some length, so that it counts' from generate_series(1, n) i $$;",
-    );
-    let mut stand = database.stand();
-    let how = How { receive_progress: true, ..How::default() };
-    for serializer in Serializer::ALL {
-        stand.serializer = serializer;
-        let number = stand.begin("com.numbers", &json!([20_000]), &json!({}), how).unwrap();
-        let (mut next, mut parts) = (1, 0);
-        loop {
-            let (of, heard) = stand.next();
-            assert_eq!(of, number);
-            let (args, is_last) = match heard {
-                Heard::Part(args) => (args, false),
-                Heard::End(End::Result(args, kwargs)) => {
-                    assert_eq!(kwargs, json!({"rows": 20_000}));
-                    (args, true)
-                }
-                Heard::End(error) => panic!("{error:?}"),
-            };
-            for row in args[0].as_array().unwrap() {
-                assert_eq!(row["i"], next);
-                next += 1;
-            }
-            if is_last {
-                break;
-            }
-            parts += 1;
-        }
-        assert_eq!(next, 20_001);
-        assert!(parts >= 39, "{parts}");
-        let (uri, _) = stand.error("com.numbers", json!([50_000]), json!({}));
-        assert_eq!(uri, "wamp.error.payload_size_exceeded");
-        // Nothing of what was given up is taken for the next.
-        assert_eq!(stand.result("com.numbers", json!([1]))[0].as_array().unwrap().len(), 1);
-    }
-}
-
-#[test]
 fn what_is_made_changed_and_dropped_is_noticed() {
     let database = Database::new("create function api.one() returns int language sql as 'select 1';");
     let mut stand = database.stand();
@@ -457,53 +386,6 @@ fn what_is_made_changed_and_dropped_is_noticed() {
     database.execute("comment on function api.two() is '@wamp ignore'");
     while stand.offered.len() > 1 {
         stand.next_offer();
-    }
-}
-
-#[test]
-fn a_server_that_goes_is_away_and_comes_back() {
-    let mut server = Server::start();
-    let database = Database::on(
-        &server,
-        "create function api.one() returns int language sql as 'select 1'; create function api.hang() returns void language sql as 'select pg_sleep(1000)';",
-    );
-    let mut stand = database.stand();
-    assert_eq!(stand.result("com.one", json!([])), json!([1]));
-    let number = stand.begin("com.hang", &json!([]), &json!({}), How::default()).unwrap();
-    std::thread::sleep(Duration::from_millis(50));
-    server.kill();
-    let (of, heard) = stand.next();
-    assert_eq!(of, number);
-    assert!(
-        matches!(heard, Heard::End(End::Error(ref uri, ..)) if uri == "wamp.error.unavailable"),
-        "{heard:?}"
-    );
-    let begin = std::time::Instant::now();
-    while stand.begin("com.one", &json!([]), &json!({}), How::default()).is_some() {
-        assert!(
-            matches!(stand.next().1, Heard::End(End::Error(ref uri, ..)) if uri == "wamp.error.unavailable")
-        );
-        assert!(begin.elapsed() < stand::PATIENCE);
-    }
-    server.run();
-    stand.next_offer();
-    assert_eq!(stand.result("com.one", json!([])), json!([1]));
-}
-
-#[test]
-fn a_server_that_was_restarted_is_called_as_if_nothing_had_been() {
-    let mut server = Server::start();
-    let database = Database::on(&server, "create function api.one() returns int language sql as 'select 1'");
-    // Nobody looks whether it is there but who calls.
-    let mut stand = Stand::with_refresh(database.driver(), Duration::from_secs(3_600));
-    for _ in 0..6 {
-        assert_eq!(stand.result("com.one", json!([])), json!([1]));
-    }
-    server.stop();
-    server.run();
-    std::thread::sleep(Duration::from_millis(250));
-    for _ in 0..6 {
-        assert_eq!(stand.result("com.one", json!([])), json!([1]));
     }
 }
 
@@ -546,55 +428,6 @@ begin
     if fail then raise exception 'no'; end if;
     return n;
 end $$;";
-
-fn texts(published: &[(u64, String)]) -> Vec<String> {
-    // `json` keeps the blanks that it was written with.
-    published.iter().map(|(_, publish)| publish.replace(' ', "")).collect()
-}
-
-#[test]
-fn what_a_transaction_publishes_comes_with_its_commit_or_never() {
-    let database = Database::new(SAY);
-    let mut stand = publishing(&database);
-    stand.result("com.say", json!(["com.a", [1, 1.5]]));
-    assert_eq!(
-        stand.error("com.say", json!(["com.lost", [], true]), json!({})).0,
-        "crosspoint.error.application"
-    );
-    database.execute(
-        "begin; select wamp.publish('com.b'); savepoint s; select wamp.publish('com.undone'); rollback to s;
-         select wamp.publish('com.c', kwargs => '{\"k\": [true]}', options => '{\"exclude\": [5]}'); commit",
-    );
-    // While it sleeps, and is notified.
-    let published = stand.publications(3);
-    std::thread::sleep(Duration::from_millis(300));
-    database.execute("select wamp.publish('com.d')");
-    let late = stand.publications(1);
-    let all: Vec<_> = published.into_iter().chain(late).collect();
-    let own = r#"{"exclude":[4711]}"#;
-    assert_eq!(
-        texts(&all),
-        [
-            format!("[16,1,{own},\"com.a\",[1,1.5]]"),
-            "[16,1,{},\"com.b\"]".to_owned(),
-            "[16,1,{\"exclude\":[5]},\"com.c\",[],{\"k\":[true]}]".to_owned(),
-            "[16,1,{},\"com.d\"]".to_owned(),
-        ]
-    );
-    assert_eq!(all.iter().map(|(position, _)| *position).collect::<Vec<_>>(), [1, 2, 3, 4]);
-}
-
-#[test]
-fn changes_of_tables_are_published() {
-    let database = Database::new(
-        "create table api.item (id int primary key, name text); create function api.one() returns int language sql as 'select 1'",
-    );
-    let mut stand = publishing(&database);
-    database.execute("select wamp.watch('api.item', 'com.item'); insert into api.item values (1, 'tea')");
-    let published = texts(&stand.publications(1));
-    assert!(published[0].contains("\"com.item.on_insert\""), "{published:?}");
-    assert!(published[0].contains(r#""new":{"id":1,"name":"tea"}"#), "{published:?}");
-}
 
 #[test]
 fn what_was_not_offered_is_offered_again_the_same() {

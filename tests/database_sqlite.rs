@@ -1,4 +1,4 @@
-//! Calls of procedures in SQLite, by its threads.
+//! What is particular to SQLite, by its threads. What all databases have in common is in `tests/database_contract.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::disallowed_methods, reason = "tests wait")]
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 #[path = "database/stand.rs"]
 mod stand;
 
-use stand::{End, Heard, How, Stand};
+use stand::{End, How, Stand};
 
 /// A database in a file of its own, which goes with it.
 struct File(PathBuf);
@@ -99,38 +99,6 @@ fn values_both_ways_in_every_serializer() {
         stand.serializer = serializer;
         assert_eq!(stand.result("get", json!([])), json!([row]), "{serializer:?}");
     }
-}
-
-#[test]
-fn shapes_of_results() {
-    let file = File::new();
-    file.execute("create table t (n integer primary key); insert into t values (1), (2), (3)");
-    let all = "select n, n * n as square from t order by n";
-    let mut stand = stand(
-        &file,
-        &[
-            ("rows", Shape::Rows, all),
-            ("row", Shape::Row, all),
-            ("value", Shape::Value, all),
-            ("nothing", Shape::Nothing, all),
-            ("none", Shape::Row, "select n from t where n > 3"),
-            ("no_value", Shape::Value, "select n from t where n > 3"),
-            ("changed", Shape::Rows, "update t set n = n + 10"),
-            ("returned", Shape::Rows, "insert into t values (:n) returning n"),
-            ("script", Shape::Value, "insert into t values (:n); select count(*) from t where n = :n"),
-        ],
-    );
-    let squares = json!([[{"n": 1, "square": 1}, {"n": 2, "square": 4}, {"n": 3, "square": 9}]]);
-    assert_eq!(stand.result("rows", json!([])), squares);
-    assert_eq!(stand.result("row", json!([])), json!([{"n": 1, "square": 1}]));
-    assert_eq!(stand.result("value", json!([])), json!([1]));
-    assert_eq!(stand.result("nothing", json!([])), Value::Null);
-    assert_eq!(stand.result("none", json!([])), json!([null]));
-    assert_eq!(stand.result("no_value", json!([])), json!([null]));
-    assert_eq!(stand.result("changed", json!([])), json!([3]));
-    assert_eq!(stand.result("returned", json!([7])), json!([[{"n": 7}]]));
-    assert_eq!(stand.result("script", json!([8])), json!([1]));
-    assert_eq!(stand.result("none", json!([])), json!([{"n": 7}]));
 }
 
 #[test]
@@ -231,76 +199,6 @@ fn who_calls_is_known_inside_and_only_while_it_runs() {
 }
 
 #[test]
-fn large_results_come_in_parts_or_not_at_all() {
-    let file = File::new();
-    let numbers = "with recursive c(n) as (select 1 union all select n + 1 from c where n < :count)
-                   select n, 'a row of some length, so that it counts' as text from c";
-    let mut stand = stand(&file, &[("numbers", Shape::Rows, numbers)]);
-    let how = How { receive_progress: true, ..How::default() };
-    for serializer in Serializer::ALL {
-        stand.serializer = serializer;
-        let number = stand.begin("numbers", &json!([50_000]), &json!({}), how).unwrap();
-        let (mut next, mut parts) = (1, 0);
-        loop {
-            let (of, heard) = stand.next();
-            assert_eq!(of, number);
-            let (args, is_last) = match heard {
-                Heard::Part(args) => (args, false),
-                Heard::End(End::Result(args, kwargs)) => {
-                    assert_eq!(kwargs, json!({"rows": 50_000}));
-                    (args, true)
-                }
-                Heard::End(error) => panic!("{error:?}"),
-            };
-            for row in args[0].as_array().unwrap() {
-                assert_eq!(row["n"], next);
-                next += 1;
-            }
-            if is_last {
-                break;
-            }
-            parts += 1;
-        }
-        assert_eq!((next, parts), (50_001, 100), "{serializer:?}");
-        let (uri, _) = stand.error("numbers", json!([50_000]), json!({}));
-        assert_eq!(uri, "wamp.error.payload_size_exceeded");
-    }
-}
-
-#[test]
-fn what_is_cancelled_or_takes_too_long_stops() {
-    let file = File::new();
-    file.execute("create table t (n integer)");
-    let write = format!("insert into t values (1); insert into t select count(*) from ({ENDLESS})");
-    let mut stand = stand(
-        &file,
-        &[
-            ("endless", Shape::Value, ENDLESS),
-            ("write", Shape::Nothing, &write),
-            ("count", Shape::Value, "select count(*) from t"),
-        ],
-    );
-    for uri in ["endless", "write"] {
-        for round in 0..10 {
-            let number = stand.begin(uri, &json!([]), &json!({}), How::default()).unwrap();
-            std::thread::sleep(Duration::from_millis(round));
-            stand.cancel(number);
-            let (of, heard) = stand.next();
-            assert_eq!(of, number);
-            assert!(
-                matches!(heard, Heard::End(End::Error(ref uri, ..)) if uri == "wamp.error.canceled"),
-                "{heard:?}"
-            );
-            assert_eq!(stand.result("count", json!([])), json!([0]));
-        }
-        let how = How { timeout_ms: 30, ..How::default() };
-        let end = stand.call_as(uri, &json!([]), &json!({}), how);
-        assert!(matches!(end, End::Error(ref uri, ..) if uri == "wamp.error.timeout"), "{end:?}");
-        assert_eq!(stand.result("count", json!([])), json!([0]));
-    }
-}
-
-#[test]
 fn readers_run_beside_a_writer_and_cannot_write() {
     let file = File::new();
     file.execute("create table t (n integer); insert into t values (1)");
@@ -345,28 +243,6 @@ fn other_files_and_switches_are_out_of_reach() {
     assert_eq!(problems.len(), 4, "{problems:?}");
     assert!(problems[0].starts_with("the procedure attach is not offered: not authorized"), "{problems:?}");
     assert!(problems[3].contains("there is no statement in it"), "{problems:?}");
-}
-
-#[test]
-fn what_others_write_is_seen() {
-    let file = File::new();
-    file.execute("create table t (n integer)");
-    let mut stand = stand(
-        &file,
-        &[
-            ("count", Shape::Value, "select count(*) from t"),
-            ("later", Shape::Value, "select count(*) from later"),
-        ],
-    );
-    assert_eq!(stand.offered.len(), 1);
-    file.execute("insert into t values (1)");
-    assert_eq!(stand.result("count", json!([])), json!([1]));
-    // The table comes, and with it the procedure that needs it.
-    file.execute("create table later (n integer)");
-    while stand.offered.len() < 2 {
-        stand.next_offer();
-    }
-    assert_eq!(stand.result("later", json!([])), json!([0]));
 }
 
 fn publishing(file: &File, procedures: &[(&str, Shape, &str)], watches: &[(&str, &str)]) -> Stand {
@@ -431,19 +307,6 @@ fn what_a_transaction_publishes_comes_with_its_commit_or_never() {
         let (uri, said) = stand.error("say", args, json!({}));
         assert!(uri == "crosspoint.error.sql" && said.contains(text), "{uri} {said}");
     }
-}
-
-#[test]
-fn what_a_savepoint_takes_back_is_not_published() {
-    let file = File::new();
-    let sql = "select publish('com.before'); savepoint s; select publish('com.undone'); rollback to s; select publish('com.after')";
-    let mut stand = publishing(&file, &[("p", Shape::Nothing, sql)], &[]);
-    stand.result("p", json!([]));
-    let published = stand.publications(2);
-    assert_eq!(
-        texts(&published),
-        [r#"[16,1,{"exclude":[4711]},"com.before"]"#, r#"[16,1,{"exclude":[4711]},"com.after"]"#]
-    );
 }
 
 #[test]

@@ -276,8 +276,8 @@ pub(crate) fn a_slow_subscriber_holds_up_nobody_for_long(database: &Shared) {
     let mut slow = stage.session_as(login);
     slow.subscribe("com.", json!({"match": "prefix"}));
     let (mut listener, mut session) = (listener(&stage), stage.session());
-    let text = "x".repeat(200_000);
-    for number in 0..60 {
+    let text = "x".repeat(500_000);
+    for number in 0..20 {
         say(&mut session, "com.t", &format!("[{number}, \"{text}\"]"));
         let event = listener.event();
         assert_eq!(event.args[0], json!(number));

@@ -14,6 +14,7 @@ pub(crate) struct Setup {
     database: Shared,
     script: String,
     lines: String,
+    refresh_ms: u64,
     procedures: String,
     uris: Vec<String>,
     tables: String,
@@ -31,7 +32,8 @@ impl Setup {
         Self {
             database: database.clone(),
             script: String::new(),
-            lines: "refresh_ms = 50\n".to_owned(),
+            lines: String::new(),
+            refresh_ms: 50,
             procedures: String::new(),
             uris: Vec::new(),
             tables: String::new(),
@@ -74,6 +76,12 @@ impl Setup {
     /// Further tables of `[[database]]`, and the lines that stand in it.
     pub(crate) fn tables(mut self, tables: &str) -> Self {
         self.tables.push_str(tables);
+        self
+    }
+
+    /// How often it is asked whether what it offers has changed, and whether it is there.
+    pub(crate) fn refresh_ms(mut self, refresh_ms: u64) -> Self {
+        self.refresh_ms = refresh_ms;
         self
     }
 
@@ -121,10 +129,10 @@ impl Setup {
         }
         let connections = self.database.connections(self.connections);
         let section = self.database.section();
-        let Self { lines, procedures, tables, users, permissions, .. } = &self;
+        let Self { lines, refresh_ms, procedures, tables, users, permissions, .. } = &self;
         let config = format!(
-            "[limits]\nmessage_bytes_max = \"3 MiB\"\n[[realm]]\nname = \"realm1\"\n[[realm.role]]\nname = \"anonymous\"\n{permissions}{users}\
-             [[database]]\nname = \"contract\"\nrealm = \"realm1\"\n{section}{connections}{lines}{procedures}{tables}"
+            "[node]\nshutdown_timeout_ms = 1000\n[limits]\nmessage_bytes_max = \"3 MiB\"\n[[realm]]\nname = \"realm1\"\n[[realm.role]]\nname = \"anonymous\"\n{permissions}{users}\
+             [[database]]\nname = \"contract\"\nrealm = \"realm1\"\n{section}{connections}refresh_ms = {refresh_ms}\n{lines}{procedures}{tables}"
         );
         let router = Start::new(&config).router();
         Stage { router, config, uris: self.uris }
