@@ -73,6 +73,8 @@ counters! {
     cookies_set
     /// Sessions opened by a cookie.
     cookie_sessions
+    /// Logins by cookie that ended with the sessions of their users, by a meta procedure.
+    cookie_logins_ended
     /// Logins that no cookie stands for any more, or never did, because of a bound.
     cookie_logins_forgotten
     /// Slow checks of logins given to the threads that make them.

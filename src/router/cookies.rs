@@ -28,6 +28,18 @@ const LOGIN_BYTES_MAX: usize = 4096;
 /// For so long a cookie that was logged out is remembered: word of its login may still be on its way from another core.
 const LOGGED_OUT_US: u64 = 60_000_000;
 
+/// So many cookies are looked at, or forgotten, in one go; the rest of them in the next turns.
+const COOKIES_A_TURN: usize = 512;
+
+/// A place among the logins of a realm.
+pub(super) type Place = (Box<str>, u64, CookieDigest);
+
+/// Before all logins of a realm.
+pub(super) fn first_place(whose: LoginsOf<'_>) -> Place {
+    let authid = if let LoginsOf::Authid(authid) = whose { authid.into() } else { Box::default() };
+    (authid, 0, CookieDigest::MIN)
+}
+
 /// What a cookie stands for.
 #[derive(Clone, Debug)]
 pub(super) struct Login {
@@ -123,6 +135,8 @@ pub(super) struct Cookies {
     by_time: BTreeSet<(u64, CookieDigest)>,
     /// Those with a login, by their users.
     by_user: BTreeSet<(RealmIndex, Box<str>, u64, CookieDigest)>,
+    /// How many each user has in `by_user`; ends with the last of them.
+    counts: HashMap<(RealmIndex, Box<str>), usize, FixedState>,
     /// The cookies of the connections of this core. Ends with the connection.
     jars: HashMap<SessionKey, Jar, FixedState>,
     /// The connections that have a cookie which stands for something. Ends with the connection.
@@ -139,6 +153,7 @@ impl Cookies {
             entries: HashMap::with_hasher(hasher.clone()),
             by_time: BTreeSet::new(),
             by_user: BTreeSet::new(),
+            counts: HashMap::with_hasher(hasher.clone()),
             jars: HashMap::with_hasher(hasher),
             bearers: BTreeSet::new(),
         }
@@ -151,7 +166,7 @@ impl Cookies {
 
     /// What cookies stand for, or stood for a moment ago.
     pub(super) fn logins(&self) -> usize {
-        self.entries.len().max(self.by_time.len()).max(self.by_user.len())
+        self.entries.len().max(self.by_time.len()).max(self.by_user.len()).max(self.counts.len())
     }
 
     pub(super) fn next_deadline_us(&self) -> Option<u64> {
@@ -161,14 +176,6 @@ impl Cookies {
     fn login(&self, digest: CookieDigest, now: Now) -> Option<&Login> {
         let entry = self.entries.get(&digest).filter(|entry| now.monotonic_us < entry.until_us)?;
         entry.login.as_deref()
-    }
-
-    /// What the cookie of a connection stands for.
-    pub(super) fn login_at(&self, key: SessionKey, now: Now) -> Option<&Login> {
-        match self.jars.get(&key)? {
-            Jar::Fresh(_) => None,
-            Jar::Taken(digest) => self.login(*digest, now),
-        }
     }
 
     fn take(&mut self, key: SessionKey, digest: CookieDigest) {
@@ -193,14 +200,15 @@ impl Cookies {
         let (realm, authid) = (login.realm, login.authid.clone());
         self.by_time.insert((until_us, digest));
         self.by_user.insert((realm, authid.clone(), until_us, digest));
+        let user = (realm, authid);
+        *self.counts.entry(user.clone()).or_default() += 1;
         self.entries.insert(digest, Entry { until_us, login: Some(Box::new(login)) });
         let mut forgotten = 0;
         // Every core forgets the same ones: those that end first.
-        while let own = self.of_user(realm, &authid)
-            && own.len() > self.logins_per_user_max
-            && let Some(first) = own.first()
+        while self.counts.get(&user).is_some_and(|count| *count > self.logins_per_user_max)
+            && let Some(first) = self.first_of_user(realm, &user.1)
         {
-            self.remove(*first);
+            self.remove(first);
             forgotten += 1;
         }
         while self.entries.len() > self.logins_max
@@ -211,33 +219,45 @@ impl Cookies {
         forgotten
     }
 
-    /// The cookies of a user, the one that ends first at the beginning.
-    fn of_user(&self, realm: RealmIndex, authid: &str) -> Vec<CookieDigest> {
-        let from = (realm, Box::from(authid), 0, CookieDigest::MIN);
-        let own = self.by_user.range(from..).take_while(|(of, name, ..)| *of == realm && **name == *authid);
-        own.map(|(.., digest)| *digest).collect()
+    /// The cookie of a user that ends first.
+    fn first_of_user(&self, realm: RealmIndex, authid: &str) -> Option<CookieDigest> {
+        let mut own = self.by_user.range((realm, Box::from(authid), 0, CookieDigest::MIN)..);
+        let (of, name, _, digest) = own.next()?;
+        (*of == realm && **name == *authid).then_some(*digest)
     }
 
-    /// The cookies of a realm that are meant, and how many had to be looked at.
-    fn of(&self, realm: RealmIndex, whose: LoginsOf<'_>) -> (Vec<CookieDigest>, usize) {
-        if let LoginsOf::Authid(authid) = whose {
-            let own = self.of_user(realm, authid);
-            let seen = own.len();
-            return (own, seen);
-        }
-        let from = (realm, Box::default(), 0, CookieDigest::MIN);
-        let all = self.by_user.range(from..).take_while(|(of, ..)| *of == realm).map(|(.., digest)| *digest);
-        let mut seen = 0;
-        let is_meant = |digest: &CookieDigest| {
-            seen += 1;
-            let login = self.entries.get(digest).and_then(|entry| entry.login.as_deref());
-            match whose {
-                LoginsOf::Role(role) => login.is_some_and(|login| login.role == role),
-                LoginsOf::Authid(_) | LoginsOf::All => true,
+    /// Some of the cookies of a realm that are meant, from a place on; how many were looked at, and where the next are.
+    fn some_of(
+        &self,
+        realm: RealmIndex,
+        whose: LoginsOf<'_>,
+        place: Place,
+    ) -> (Vec<CookieDigest>, usize, Option<Place>) {
+        let (authid, until_us, digest) = place;
+        let rest = self.by_user.range((realm, authid, until_us, digest)..);
+        let is_meant = |authid: &str, digest: &CookieDigest| match whose {
+            LoginsOf::Authid(wanted) => wanted == authid,
+            LoginsOf::Role(role) => {
+                let login = self.entries.get(digest).and_then(|entry| entry.login.as_deref());
+                login.is_some_and(|login| login.role == role)
             }
+            LoginsOf::All => true,
         };
-        let meant = all.filter(is_meant).collect();
-        (meant, seen)
+        let (mut meant, mut seen) = (Vec::new(), 0);
+        for (of, authid, until_us, digest) in rest {
+            let is_past = matches!(whose, LoginsOf::Authid(wanted) if *wanted != **authid);
+            if *of != realm || is_past {
+                break;
+            }
+            if seen == COOKIES_A_TURN {
+                return (meant, seen, Some((authid.clone(), *until_us, *digest)));
+            }
+            seen += 1;
+            if is_meant(authid, digest) {
+                meant.push(*digest);
+            }
+        }
+        (meant, seen, None)
     }
 
     fn remove(&mut self, digest: CookieDigest) -> Option<Box<Login>> {
@@ -245,6 +265,13 @@ impl Cookies {
         self.by_time.remove(&(until_us, digest));
         if let Some(login) = &login {
             self.by_user.remove(&(login.realm, login.authid.clone(), until_us, digest));
+            let user = (login.realm, login.authid.clone());
+            if let Some(count) = self.counts.get_mut(&user) {
+                *count -= 1;
+                if *count == 0 {
+                    self.counts.remove(&user);
+                }
+            }
         }
         login
     }
@@ -256,17 +283,32 @@ impl Cookies {
         self.entries.insert(digest, Entry { until_us, login: None });
     }
 
-    /// Forgets what has passed its time.
+    /// Forgets what has passed its time, as much as a turn may.
     pub(super) fn expire(&mut self, now_us: u64) {
-        while let Some((until_us, digest)) = self.by_time.first().copied()
-            && until_us <= now_us
-        {
+        for _ in 0..COOKIES_A_TURN {
+            let Some((until_us, digest)) = self.by_time.first().copied() else { return };
+            if until_us > now_us {
+                return;
+            }
             self.remove(digest);
         }
     }
 }
 
 impl Router {
+    /// What a cookie stands for; nothing any more while those are being ended that it is one of.
+    fn login_of(&self, digest: CookieDigest) -> Option<&Login> {
+        self.cookies.login(digest, self.now).filter(|login| !self.is_ending(login))
+    }
+
+    /// What the cookie of a connection stands for.
+    pub(super) fn login_at(&self, key: SessionKey) -> Option<&Login> {
+        match self.cookies.jars.get(&key)? {
+            Jar::Fresh(_) => None,
+            Jar::Taken(digest) => self.login_of(*digest),
+        }
+    }
+
     /// The handshake of a connection brought a cookie, or none, to a listener that may have some: the one that it gets.
     /// Comes behind [`Self::handle_open`].
     pub fn handle_cookie(
@@ -275,9 +317,10 @@ impl Router {
         key: SessionKey,
         presented: Option<CookieDigest>,
     ) -> Option<Cookie> {
+        self.now = now;
         let listener = usize::from(self.sessions.get(key)?.listener);
         self.cookies.ages_us.get(listener).copied().flatten()?;
-        if let Some(digest) = presented.filter(|digest| self.cookies.login(*digest, now).is_some()) {
+        if let Some(digest) = presented.filter(|digest| self.login_of(*digest).is_some()) {
             self.cookies.take(key, digest);
             return None;
         }
@@ -334,21 +377,24 @@ impl Router {
         }
     }
 
-    /// Nobody comes in by a cookie of these users any more. One message a core, however many they are.
+    /// Ends some logins of these users, from a place on: nobody comes in by them any more. Where to go on in the next turn; one
+    /// message a core and turn, however many they are.
     pub(super) fn end_logins_of(
         &mut self,
         realm: RealmIndex,
         whose: LoginsOf<'_>,
+        place: Place,
         effects: &mut impl Effects,
-    ) {
-        let (digests, seen) = self.cookies.of(realm, whose);
+    ) -> Option<Place> {
+        let (digests, seen, next) = self.cookies.some_of(realm, whose, place);
         effects.searched(seen);
-        if digests.is_empty() {
-            return;
+        if !digests.is_empty() {
+            effects.counters().cookie_logins_ended += digests.len() as u64;
+            let ended = CookieNews::Ended(digests.into());
+            self.tell_of_cookie(&ended, effects);
+            self.handle_cookie_news(ended);
         }
-        let ended = CookieNews::Ended(digests.into());
-        self.tell_of_cookie(&ended, effects);
-        self.handle_cookie_news(ended);
+        next
     }
 
     fn end_login(&mut self, digest: CookieDigest, ends_sessions: bool, effects: &mut impl Effects) {
@@ -374,7 +420,11 @@ impl Router {
             }
             CookieNews::Ended(digests) => {
                 for digest in &*digests {
-                    self.cookies.log_out(*digest, self.now);
+                    // All cores end the same ones, and tell each other.
+                    let is_over = self.cookies.entries.get(digest).is_some_and(|entry| entry.login.is_none());
+                    if !is_over {
+                        self.cookies.log_out(*digest, self.now);
+                    }
                 }
             }
             CookieNews::LoggedOut(LoggedOut { digest, realm, authid, ends_sessions }) => {
@@ -468,7 +518,7 @@ mod tests {
             assert!(cookies.login(digest(number), now).is_none());
         }
         // A logout has no place among the user's logins, and is forgotten in the end.
-        assert_eq!(cookies.of_user(RealmIndex(0), "joe"), []);
+        assert_eq!(cookies.first_of_user(RealmIndex(0), "joe"), None);
         cookies.expire(100 + LOGGED_OUT_US);
         assert_eq!(cookies.logins(), 0);
     }

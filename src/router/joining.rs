@@ -151,7 +151,7 @@ impl Router {
         hello: &Hello<'_>,
         effects: &mut impl Effects,
     ) -> bool {
-        let Some(login) = self.cookies.login_at(key, self.now) else { return false };
+        let Some(login) = self.login_at(key) else { return false };
         let details = &hello.details;
         let role = login.role;
         let is_wanted =

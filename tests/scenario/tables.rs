@@ -212,6 +212,75 @@ fn more_sessions_are_killed_than_in_one_turn() {
     }
 }
 
+/// A realm whose user may have any number of logins by cookie.
+const COOKIES: &str = "[limits]\ncookie_logins_per_user_max = 10000\n\
+                       [[listener]]\n[listener.cookie]\n\
+                       [[realm]]\nname = \"realm1\"\n[[realm.role]]\nname = \"anonymous\"\n\
+                       [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = [\"call\"]\n\
+                       [[realm.user]]\nauthid = \"joe\"\nrole = \"anonymous\"\nticket = \"secret!!!\"\n";
+
+#[test]
+fn more_logins_end_than_in_one_turn() {
+    const LOGINS: usize = 10_000;
+    for (cores, kill) in [
+        (1, r#""wamp.session.kill_all""#),
+        (2, r#""wamp.session.kill_by_authrole", ["anonymous"]"#),
+        (3, r#""wamp.session.kill_by_authid", ["joe"]"#),
+    ] {
+        let (who, late) = (LOGINS, LOGINS + 1);
+        let placement = (0..=late).map(|party| (party % usize::from(cores)) as u16).collect();
+        let setup = Setup { cores, home: 0, placement, backwards: false, fault: Fault::None };
+        let config = format!("| {}", COOKIES.trim_end().replace('\n', "\n| "));
+        let mut world = World::new(&config_of(&Script::parse("cookies", &config)), setup);
+        let hello = |method: &str| {
+            let details =
+                format!(r#"{{"roles": {{"caller": {{}}}}, "authmethods": ["{method}"], "authid": "joe"}}"#);
+            format!(r#"[1, "realm1", {details}]"#)
+        };
+        for party in 0..LOGINS {
+            world.open(party, Serializer::Json, 0);
+            world.bring_cookie(party, None);
+            world.send(party, Input::Text(&hello("ticket")));
+            world.send(party, Input::Text(r#"[5, "secret!!!", {}]"#));
+            world.close(party, CloseReason::EndOfStream);
+        }
+        assert!(world.table_sizes().all(|tables| tables.cookie_logins == LOGINS));
+        world.open(who, Serializer::Json, 0);
+        world.send(who, Input::Text(&format!("[1, \"realm1\", {PLAIN_ROLES}]")));
+        let _ = world.take_received();
+        world.send(who, Input::Text(&format!("[48, 1, {{}}, {kill}]")));
+        // Who comes while they end is not let in by one of the last.
+        world.open(late, Serializer::Json, 0);
+        world.bring_cookie(late, Some(LOGINS - 1));
+        world.send(late, Input::Text(&hello("cookie")));
+        let mut turns = vec![vec![0; usize::from(cores)], world.cookie_logins_ended()];
+        let is_done = |received: &[(usize, Received)]| received.iter().any(|(party, _)| *party == who);
+        let mut received = world.take_received();
+        assert!(!is_done(&received), "it is answered once they are ended");
+        while !is_done(&received) {
+            world.turn();
+            turns.push(world.cookie_logins_ended());
+            received.extend(world.take_received());
+            assert!(turns.len() < 100, "{turns:?}");
+        }
+        for (before, after) in turns.iter().zip(&turns[1..]) {
+            let most = before.iter().zip(after).map(|(before, after)| after - before).max();
+            assert!(most <= Some(512), "{turns:?}");
+        }
+        assert!(turns[turns.len() - 1].iter().sum::<u64>() >= LOGINS as u64);
+        let refused = |(party, one): &(usize, Received)| {
+            *party == late && matches!(one, Received::Message(message) if message.starts_with(b"[3,"))
+        };
+        assert!(received.iter().any(refused), "{received:?}");
+        world.close(who, CloseReason::EndOfStream);
+        // What was ended is remembered for a minute, and forgotten as turns permit.
+        world.wait(60_000);
+        assert!(world.table_sizes().all(|tables| tables.cookie_logins == 0));
+        let _ = world.take_received();
+        world.assert_empty();
+    }
+}
+
 /// The list of codes is complete, and so is the table.
 #[test]
 fn every_message_type_in_every_state() {

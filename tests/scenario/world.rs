@@ -729,16 +729,24 @@ impl World {
             self.cores.iter().filter_map(|core| core.router.next_deadline()).min().filter(|at| *at <= until)
         {
             self.now.monotonic_us = self.now.monotonic_us.max(deadline);
-            for core in &mut self.cores {
-                core.router.handle_timeout(self.now, &mut core.recorder);
-                let is_going_on = core.router.table_sizes().meta > 0;
-                let next = core.router.next_deadline();
-                assert!(is_going_on || next.is_none_or(|next| next > deadline), "a timeout is stuck");
-            }
-            self.settle();
+            self.turn();
         }
         self.now.monotonic_us = until;
         self.now.wall_us += ms * 1000;
+    }
+
+    /// One turn of each core, for the deadlines that have passed.
+    pub(crate) fn turn(&mut self) {
+        for core in &mut self.cores {
+            let logins = core.router.table_sizes().cookie_logins;
+            core.router.handle_timeout(self.now, &mut core.recorder);
+            let left = core.router.table_sizes();
+            let is_going_on = left.meta > 0 || left.cookie_logins < logins;
+            let next = core.router.next_deadline();
+            let is_later = next.is_none_or(|next| next > self.now.monotonic_us);
+            assert!(is_going_on || is_later, "a timeout is stuck");
+        }
+        self.settle();
     }
 
     /// Whether logins are refused because too many have failed.
@@ -804,6 +812,7 @@ impl World {
         for (session, bytes) in owed {
             assert_eq!(bytes, 0, "charged less credited, of {session:?}");
         }
+        self.cores.iter_mut().for_each(|core| core.recorder.accounts.clear());
         // R12: every core ends with the same.
         let [first, others @ ..] = &self.cores[..] else { return };
         for core in others {
@@ -846,6 +855,11 @@ impl World {
     /// Work that no message shows, on all cores.
     pub(crate) fn searched(&self) -> usize {
         self.cores.iter().map(|core| core.recorder.searched).sum()
+    }
+
+    /// The logins by cookie that each core has ended with the sessions of their users.
+    pub(crate) fn cookie_logins_ended(&self) -> Vec<u64> {
+        self.cores.iter().map(|core| core.recorder.counters.cookie_logins_ended).collect()
     }
 
     /// The entries of all tables of all cores.

@@ -8,7 +8,7 @@ use super::gather::Findings;
 use super::procedure::{self, Procedure};
 use super::{NewsKind, Refusal};
 use crate::router::Router;
-use crate::router::cookies::LoginsOf;
+use crate::router::cookies::{Login, LoginsOf, Place, first_place};
 use crate::router::effects::Effects;
 use crate::router::fault::Fault;
 use crate::router::peer::{Body, CoreId, RealmIndex, SessionKey, Sitting};
@@ -58,6 +58,10 @@ impl KillOrder {
 struct Sweep {
     realm: RealmIndex,
     order: KillOrder,
+    /// Logins by cookie end first: who was ended would be back at once. This is where to go on among them.
+    logins: Option<Place>,
+    /// The place of the role that is meant.
+    role: Option<u16>,
     /// Who were there when it came, and have not been looked at.
     victims: Vec<Sitting>,
     killed: Vec<u64>,
@@ -65,6 +69,18 @@ struct Sweep {
     from: CoreId,
     number: u64,
     since_us: u64,
+}
+
+impl Sweep {
+    /// Whose logins end, if any do.
+    fn logins_of(&self) -> Option<LoginsOf<'_>> {
+        match &self.order.whom {
+            Whom::Session(_) => None,
+            Whom::Authid(authid) => Some(LoginsOf::Authid(authid)),
+            Whom::Authrole(_) => self.role.map(LoginsOf::Role),
+            Whom::All => Some(LoginsOf::All),
+        }
+    }
 }
 
 /// The orders that are being carried out on this core, in turn. Each ends with the last of its sessions.
@@ -256,18 +272,6 @@ impl Router {
         number: u64,
         effects: &mut impl Effects,
     ) {
-        let names = &self.realms[usize::from(realm.0)];
-        let place = |wanted: &str| names.roles.iter().position(|role| *role.name == *wanted);
-        let logins = match &order.whom {
-            Whom::Session(_) => None,
-            Whom::Authid(authid) => Some(LoginsOf::Authid(authid)),
-            Whom::Authrole(role) => place(role).map(|place| LoginsOf::Role(place as u16)),
-            Whom::All => Some(LoginsOf::All),
-        };
-        // Or browsers would be back at once.
-        if let Some(logins) = logins {
-            self.end_logins_of(realm, logins, effects);
-        }
         let is_meant = |session: &Session, names: &Realm| {
             session.id != order.except
                 && match &order.whom {
@@ -288,7 +292,16 @@ impl Router {
         // The last of the list is the next.
         let victims = keys.into_iter().rev().map(|key| self.sitting(key)).collect();
         let since_us = self.now.monotonic_us;
-        let sweep = Sweep { realm, order, victims, killed: Vec::new(), from, number, since_us };
+        let role = match &order.whom {
+            Whom::Authrole(name) => {
+                let place = names.roles.iter().position(|role| *role.name == **name);
+                place.map(|place| place as u16)
+            }
+            _ => None,
+        };
+        let mut sweep =
+            Sweep { realm, order, logins: None, role, victims, killed: Vec::new(), from, number, since_us };
+        sweep.logins = sweep.logins_of().map(first_place);
         self.meta.sweeps.0.push_back(sweep);
         // Behind one that is under way it waits for its turn.
         if self.meta.sweeps.len() == 1 {
@@ -299,6 +312,15 @@ impl Router {
     /// Ends some more sessions of the order whose turn it is.
     pub(super) fn continue_sweep(&mut self, effects: &mut impl Effects) {
         let Some(mut sweep) = self.meta.sweeps.0.pop_front() else { return };
+        if let Some(place) = sweep.logins.take()
+            && let Some(whose) = sweep.logins_of()
+        {
+            sweep.logins = self.end_logins_of(sweep.realm, whose, place, effects);
+            if sweep.logins.is_some() {
+                self.meta.sweeps.0.push_front(sweep);
+                return;
+            }
+        }
         for _ in 0..KILLS_A_TURN {
             let Some(victim) = sweep.victims.pop() else { break };
             let Some(session) = self.sessions.sitting(victim) else { continue };
@@ -316,6 +338,18 @@ impl Router {
         let ids = [ids, Vec::new(), Vec::new()];
         let findings = Findings { is_found: count > 0, count, ids, ..Findings::default() };
         self.answer_by_home(sweep.realm, sweep.from, sweep.number, findings, effects);
+    }
+
+    /// Whether a login by cookie is one of those that are being ended.
+    pub(in crate::router) fn is_ending(&self, login: &Login) -> bool {
+        let sweeps = self.meta.sweeps.0.iter();
+        let mut ending = sweeps.filter(|sweep| sweep.logins.is_some() && sweep.realm == login.realm);
+        ending.any(|sweep| match sweep.logins_of() {
+            Some(LoginsOf::Authid(authid)) => *authid == *login.authid,
+            Some(LoginsOf::Role(role)) => role == login.role,
+            Some(LoginsOf::All) => true,
+            None => false,
+        })
     }
 
     fn kill(&mut self, key: SessionKey, order: &KillOrder, effects: &mut impl Effects) {
