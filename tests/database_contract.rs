@@ -17,7 +17,9 @@ mod database {
         pub(crate) mod stage;
 
         pub(crate) mod calls;
+        pub(crate) mod crash;
         pub(crate) mod events;
+        pub(crate) mod replay;
         pub(crate) mod results;
         pub(crate) mod routers;
         pub(crate) mod servers;
@@ -168,6 +170,23 @@ contract! {
         what_ran_when_a_router_was_killed_is_done_whole_or_not_at_all
         a_router_that_is_stopped_ends_its_calls_and_the_next_goes_on
     }
+    replay {
+        what_came_meanwhile_comes_first
+        behind_nothing_comes_all_that_is_kept
+        behind_the_last_comes_what_is_new
+        patterns_resume_in_one_order
+        nobody_misses_anything_while_others_write
+        who_was_with_another_router_resumes_with_the_next
+        a_router_that_is_killed_again_and_again_costs_no_event
+        what_is_resumed_again_is_the_same
+        who_was_not_meant_is_not_meant_later
+        what_was_rolled_back_is_not_there_later
+        a_position_that_nobody_has_seen_is_refused
+        resuming_waits_for_no_call
+    }
+    crash {
+        every_committed_event_comes_however_often_the_router_is_killed
+    }
     }
 
     not of sqlite, "it runs inside the router: there is no server to be killed, stopped or missed, but the router itself, whose cases are above" {
@@ -180,6 +199,9 @@ contract! {
         nothing_that_was_published_is_lost_when_a_server_is_killed
         nothing_that_was_published_is_lost_when_a_server_is_stopped
         a_server_that_is_not_there_at_the_start_is_waited_for
+    }
+    crash {
+        every_committed_event_comes_however_often_router_and_server_are_killed
     }
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crosspoint::database::postgres::install::{Options, Plan};
-use crosspoint::database::postgres::wire::{Connection, Deadline, Settings};
+use crosspoint::database::postgres::wire::{Connection, Deadline, Error, Settings};
 
 use crate::database::server::{Folder, Server};
 
@@ -34,6 +34,12 @@ pub(crate) trait Backend {
     /// A transaction of another program, which has run this script and is open.
     fn hold(&self, script: &str) -> Box<dyn Held>;
 
+    /// Another program that writes, if the database is there.
+    fn writer(&self) -> Option<Box<dyn Writer>>;
+
+    /// How a transaction of such a program begins, that will write.
+    fn begin(&self) -> &'static str;
+
     /// What is to be there before a router publishes out of it.
     fn install_publishing(&self);
 
@@ -54,6 +60,9 @@ pub(crate) trait Backend {
 
     /// A call that publishes this and fails then.
     fn publish_and_fail(&self, topic: &str) -> String;
+
+    /// Calls with two arguments that put them into a table `log`, publish them, and then do nothing, or fail.
+    fn put_and_publish(&self, topic: &str) -> [String; 2];
 
     /// A script, and a call that publishes `com.before`, `com.undone`, which a savepoint takes back, and `com.after`.
     fn publish_with_savepoint(&self) -> (String, String);
@@ -78,6 +87,12 @@ pub(crate) trait Backend {
 pub(crate) trait Held {
     fn commit(self: Box<Self>);
     fn roll_back(self: Box<Self>);
+}
+
+/// A connection of another program.
+pub(crate) trait Writer {
+    /// `None`: the connection is lost, and nobody knows what became of it.
+    fn run(&mut self, sql: &str) -> Option<()>;
 }
 
 /// SQLite: a file.
@@ -106,6 +121,13 @@ impl Held for HeldSqlite {
 
     fn roll_back(self: Box<Self>) {
         self.0.execute_batch("rollback").unwrap();
+    }
+}
+
+impl Writer for rusqlite::Connection {
+    fn run(&mut self, sql: &str) -> Option<()> {
+        self.execute_batch(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        Some(())
     }
 }
 
@@ -147,6 +169,14 @@ impl Backend for Sqlite {
         Box::new(HeldSqlite(connection))
     }
 
+    fn writer(&self) -> Option<Box<dyn Writer>> {
+        Some(Box::new(self.open()))
+    }
+
+    fn begin(&self) -> &'static str {
+        "begin immediate;"
+    }
+
     fn install_publishing(&self) {}
 
     fn numbers(&self, count: &str) -> String {
@@ -173,6 +203,13 @@ impl Backend for Sqlite {
 
     fn publish_and_fail(&self, topic: &str) -> String {
         format!("select publish('{topic}'); select wamp_error('com.error.wanted', 'it fails')")
+    }
+
+    fn put_and_publish(&self, topic: &str) -> [String; 2] {
+        let put = format!(
+            "insert into log values (:writer, :number); select publish('{topic}', json_array(:writer, :number, 'call'))"
+        );
+        [put.clone(), format!("{put}; select wamp_error('com.error.wanted', 'it fails')")]
     }
 
     fn publish_with_savepoint(&self) -> (String, String) {
@@ -254,6 +291,17 @@ impl Held for HeldPostgres {
     }
 }
 
+impl Writer for Connection {
+    fn run(&mut self, sql: &str) -> Option<()> {
+        match self.simple_query(sql, deadline(), |_| {}) {
+            Ok(_) => Some(()),
+            // It is going down, or coming up.
+            Err(Error::Server(error)) if !error.sqlstate.starts_with("57") => panic!("{sql}: {error}"),
+            Err(_) => None,
+        }
+    }
+}
+
 impl Backend for Postgres {
     fn new() -> Self {
         Self::on(shared())
@@ -286,6 +334,15 @@ impl Backend for Postgres {
         let mut connection = self.open();
         connection.simple_query(&format!("begin; {script}"), deadline(), |_| {}).unwrap();
         Box::new(HeldPostgres(connection))
+    }
+
+    fn writer(&self) -> Option<Box<dyn Writer>> {
+        let deadline = Deadline::after(Duration::from_secs(10));
+        Connection::connect(&self.settings, deadline).ok().map(|it| Box::new(it) as Box<dyn Writer>)
+    }
+
+    fn begin(&self) -> &'static str {
+        "begin;"
     }
 
     fn install_publishing(&self) {
@@ -325,6 +382,16 @@ impl Backend for Postgres {
 
     fn publish_and_fail(&self, topic: &str) -> String {
         format!("select wamp.publish('{topic}'), wamp.error('com.error.wanted', 'it fails')::text")
+    }
+
+    fn put_and_publish(&self, topic: &str) -> [String; 2] {
+        let put = |then: &str| {
+            format!(
+                "with l as (insert into log values (:writer::int, :number::int) returning writer, number)
+                 select wamp.publish('{topic}', jsonb_build_array(writer, number, 'call')){then} from l"
+            )
+        };
+        [put(""), put(", wamp.error('com.error.wanted', 'it fails')::text")]
     }
 
     fn publish_with_savepoint(&self) -> (String, String) {

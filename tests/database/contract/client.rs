@@ -1,7 +1,7 @@
 //! A client that calls and hears events, in any serializer, as plain values.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -94,13 +94,22 @@ impl Session {
         Self::join_as(address, Login::default())
     }
 
+    /// An error where there is no router.
+    pub(crate) fn try_join(address: SocketAddr) -> io::Result<Self> {
+        Self::try_join_as(address, Login::default())
+    }
+
     pub(crate) fn join_as(address: SocketAddr, login: Login<'_>) -> Self {
+        Self::try_join_as(address, login).unwrap()
+    }
+
+    fn try_join_as(address: SocketAddr, login: Login<'_>) -> io::Result<Self> {
         let serializer = login.serializer.unwrap_or(Serializer::Json);
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         if login.has_small_buffer {
             socket.set_recv_buffer_size(4096).unwrap();
         }
-        socket.connect_timeout(&address.into(), PATIENCE).unwrap();
+        socket.connect_timeout(&address.into(), PATIENCE)?;
         socket.set_tcp_nodelay(true).unwrap();
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -110,9 +119,9 @@ impl Session {
             Serializer::Cbor => 3,
         };
         // The longest messages.
-        stream.write_all(&[0x7F, 0xF0 | number, 0, 0]).unwrap();
+        stream.write_all(&[0x7F, 0xF0 | number, 0, 0])?;
         let mut greeting = [0; 4];
-        stream.read_exact(&mut greeting).unwrap();
+        stream.read_exact(&mut greeting)?;
         assert_eq!(greeting[1] & 0x0F, number, "{greeting:x?}");
         let (partial, answers, events) = (Vec::new(), VecDeque::new(), VecDeque::new());
         let mut session = Self { stream, serializer, partial, last: 0, answers, events, id: 0 };
@@ -125,15 +134,15 @@ impl Session {
             details["authid"] = authid.into();
             details["authmethods"] = json!(["ticket"]);
         }
-        session.send(&json!([1, "realm1", details]));
-        let mut answer = session.receive();
+        session.try_send(&json!([1, "realm1", details]))?;
+        let mut answer = session.try_receive()?;
         if answer[0] == 4 {
-            session.send(&json!([5, "secret", {}]));
-            answer = session.receive();
+            session.try_send(&json!([5, "secret", {}]))?;
+            answer = session.try_receive()?;
         }
         assert_eq!(answer[0], 2, "expected WELCOME: {answer}");
         session.id = answer[1].as_u64().unwrap();
-        session
+        Ok(session)
     }
 
     /// A message is a list, as arguments are.
@@ -141,7 +150,7 @@ impl Session {
         self.try_send(message).unwrap();
     }
 
-    fn try_send(&mut self, message: &Value) -> std::io::Result<()> {
+    fn try_send(&mut self, message: &Value) -> io::Result<()> {
         let json = message.to_string();
         let encoded = Encoded { serializer: Serializer::Json, bytes: json.as_bytes() };
         let bytes = match self.serializer {
@@ -154,15 +163,16 @@ impl Session {
     }
 
     fn receive(&mut self) -> Value {
-        self.receive_until(Instant::now() + PATIENCE).expect("the router says nothing")
+        self.try_receive().expect("the connection is there")
     }
 
-    /// The next message, or `None` when there is none by then. Fails at the end of the connection.
-    fn receive_until(&mut self, until: Instant) -> Option<Value> {
-        self.try_receive_until(until).expect("the connection is there")
+    /// The next message. Fails the test when the router says nothing; an error is the end of the connection.
+    fn try_receive(&mut self) -> io::Result<Value> {
+        Ok(self.try_receive_until(Instant::now() + PATIENCE)?.expect("the router says nothing"))
     }
 
-    fn try_receive_until(&mut self, until: Instant) -> std::io::Result<Option<Value>> {
+    /// The next message, or `None` when there is none by then.
+    fn try_receive_until(&mut self, until: Instant) -> io::Result<Option<Value>> {
         loop {
             if let Some(head) = self.partial.first_chunk::<4>() {
                 let length = (u32::from_be_bytes(*head) & 0x00FF_FFFF) as usize;
@@ -278,6 +288,21 @@ impl Session {
         self.answer(request)
     }
 
+    /// An error when the connection is over.
+    pub(crate) fn try_call(&mut self, uri: &str, args: Value) -> io::Result<Answer> {
+        self.last += 1;
+        self.try_send(&json!([48, self.last, {}, uri, args]))?;
+        loop {
+            if let Some(at) = self.answers.iter().position(|(of, _)| *of == self.last) {
+                return Ok(self.answers.remove(at).unwrap().1);
+            }
+            let message = self.try_receive()?;
+            if let Some(message) = self.file(message) {
+                return Err(io::Error::other(message.to_string()));
+            }
+        }
+    }
+
     /// The one argument of its result.
     pub(crate) fn value(&mut self, uri: &str, args: Value) -> Value {
         match self.call(uri, args) {
@@ -297,9 +322,19 @@ impl Session {
 
     /// SUBSCRIBED or ERROR.
     pub(crate) fn try_subscribe(&mut self, topic: &str, options: Value) -> Value {
+        self.ask_to_subscribe(topic, options).expect("the connection is there")
+    }
+
+    /// The same; an error when the connection is over.
+    pub(crate) fn ask_to_subscribe(&mut self, topic: &str, options: Value) -> io::Result<Value> {
         self.last += 1;
-        self.send(&json!([32, self.last, options, topic]));
-        self.reply()
+        self.try_send(&json!([32, self.last, options, topic]))?;
+        loop {
+            let message = self.try_receive()?;
+            if let Some(message) = self.file(message) {
+                return Ok(message);
+            }
+        }
     }
 
     /// Publishes by itself, as any client.
@@ -324,7 +359,7 @@ impl Session {
     }
 
     /// The next event, if one comes by then; an error when the connection is over.
-    pub(crate) fn try_event_within(&mut self, patience: Duration) -> std::io::Result<Option<Event>> {
+    pub(crate) fn try_event_within(&mut self, patience: Duration) -> io::Result<Option<Event>> {
         let until = Instant::now() + patience;
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -333,7 +368,7 @@ impl Session {
             let Some(message) = self.try_receive_until(until)? else { return Ok(None) };
             if let Some(message) = self.file(message) {
                 assert_eq!(message[0], 3, "nobody asked for {message}");
-                return Err(std::io::Error::other(message.to_string()));
+                return Err(io::Error::other(message.to_string()));
             }
         }
     }

@@ -10,17 +10,17 @@ use super::client::{Event, Session};
 use super::stage::{Setup, Stage, a_moment};
 
 /// `com.say(topic, args, kwargs, options)`, all but the topic in JSON.
-fn speaker(database: &Shared) -> Setup {
+pub(crate) fn speaker(database: &Shared) -> Setup {
     let say = database.publish(":topic", ":args", ":kwargs", ":options");
     Setup::new(database).publishing().procedure("com.say", "value", &format!("select {say}"))
 }
 
-fn say(session: &mut Session, topic: &str, args: &str) {
+pub(crate) fn say(session: &mut Session, topic: &str, args: &str) {
     session.value("com.say", json!([topic, args, null, null]));
 }
 
 /// Who hears all of `com.`.
-fn listener(stage: &Stage) -> Session {
+pub(crate) fn listener(stage: &Stage) -> Session {
     let mut session = stage.session();
     session.subscribe("com.", json!({"match": "prefix"}));
     session
