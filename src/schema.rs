@@ -10,6 +10,10 @@ use crosspoint::database::postgres::wire::{Connection, Deadline, Error, Settings
 /// How long a statement may take: a table that others use makes whoever changes it wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Whether there is a slot of the log already, which a plan that fails must leave.
+const HAS_SLOT: &str = "select exists (select from pg_replication_slots where slot_name = 'wamp_' ||
+    (select oid from pg_database where datname = current_database()))";
+
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
@@ -69,12 +73,9 @@ impl Request {
                 self.options.event_bytes_max = Some(bytes);
             }
             "everybody-publishes" => {
-                self.options.everybody_publishes = Some(match value()?.as_str() {
-                    "yes" => true,
-                    "no" => false,
-                    _ => return Err("--everybody-publishes is yes or no".to_owned()),
-                });
+                self.options.everybody_publishes = Some(yes_or_no("--everybody-publishes", &value()?)?);
             }
+            "log" => self.options.log = Some(yes_or_no("--log", &value()?)?),
             "crossbar" => self.options.crossbar = true,
             "dry-run" => self.dry_run = true,
             "force" => self.force = true,
@@ -106,11 +107,20 @@ impl Request {
         if self.dry_run {
             return Ok(plan.to_string());
         }
+        let had_log = connection.simple_value(HAS_SLOT, deadline).map_err(|error| said(&error))?;
+        let had_log = had_log.as_deref() == Some("t");
         for statement in plan.statements() {
             let run = connection.simple_query(&statement.sql, Deadline::after(PATIENCE), |_| {});
-            run.map_err(|error| {
-                format!("{name}: {}: {}\nNothing was changed.", statement.title, said(&error))
-            })?;
+            if let Err(error) = run {
+                let mut text = format!("{name}: {}: {}\nNothing was changed.", statement.title, said(&error));
+                if let Some(undo) = plan.undo().filter(|_| !had_log) {
+                    let back = format!("rollback; {}", undo.sql);
+                    if connection.simple_query(&back, Deadline::after(PATIENCE), |_| {}).is_err() {
+                        text.push_str("\nBut a slot `wamp_...` may be left, for which the server keeps its log: look at pg_replication_slots.");
+                    }
+                }
+                return Err(text);
+            }
         }
         Ok(match (action, installed) {
             (Action::Uninstall, _) => format!("{name}: the schema wamp is removed\n"),
@@ -152,6 +162,14 @@ impl Request {
         let settings = database.url.settings.as_deref().cloned();
         let settings = settings.ok_or_else(|| format!("the url of {} was not read", database.name))?;
         Ok((database.name.clone(), settings))
+    }
+}
+
+fn yes_or_no(option: &str, word: &str) -> Result<bool, String> {
+    match word {
+        "yes" => Ok(true),
+        "no" => Ok(false),
+        _ => Err(format!("{option} is yes or no")),
     }
 }
 

@@ -74,6 +74,10 @@ pub enum Notice {
     Offers(usize, Vec<String>),
     /// It cannot be used; it is tried again.
     Away(Problem),
+    /// What it publishes is read from now on.
+    Publishes,
+    /// Why that cannot be done; it is tried again.
+    PublishesNothing(Problem),
     /// Something that it was to publish is no publication, and was set aside.
     SetAside(String),
 }
@@ -567,15 +571,28 @@ fn publish(shared: &Arc<Shared>, notify: &Notify) {
     let _ = shared.publisher.set(thread::current());
     let mut retry = RETRY_FIRST;
     let mut number = 0;
+    let mut said = None;
+    let mut say = |notice: Notice| {
+        if said.as_ref() != Some(&notice) {
+            notify(&notice);
+            said = Some(notice);
+        }
+    };
     while !shared.is_stopping() {
         let ended = match shared.driver.source() {
             Ok(None) => return,
             Ok(Some(mut source)) => {
                 retry = RETRY_FIRST;
+                say(Notice::Publishes);
                 drain(shared, &mut *source, &mut number, notify)
             }
             Err(problem) => Err(problem),
         };
+        if let Err(problem) = &ended
+            && !shared.is_away.load(Ordering::Relaxed)
+        {
+            say(Notice::PublishesNothing(problem.clone()));
+        }
         // The keeper says that the database is away.
         if ended.is_err() && !shared.is_stopping() {
             thread::park_timeout(varied(retry));

@@ -138,6 +138,13 @@ fn log(name: &str, notice: &Notice) {
                 warn!(database = name, "{problem}");
             }
         }
+        Notice::Publishes => info!(database = name, "what the database publishes is read"),
+        Notice::PublishesNothing(problem) => {
+            warn!(
+                database = name,
+                "nothing that the database publishes is read: {problem}; it is tried again"
+            );
+        }
         Notice::SetAside(problem) => warn!(database = name, "not published, and set aside: {problem}"),
         Notice::Away(problem) => warn!(database = name, "the database is away: {problem}; it is tried again"),
     }

@@ -141,6 +141,7 @@ fn the_dry_run_is_a_script_that_installs() {
         everybody_publishes: Some(true),
         event_bytes_max: Some(65536),
         crossbar: true,
+        ..Options::default()
     };
     let script = Plan::upgrade(None, &options).unwrap().to_string();
     shared().psql(&format!("\\connect {}\n{script}", database.name));

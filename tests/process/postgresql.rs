@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::harness::{Client, Start, wait_until};
-use crate::server::Server;
+use crate::server::{Server, Setup};
 
 const SHOP: &str = r#"
 [[realm]]
@@ -143,4 +143,102 @@ fn a_schema_is_installed_and_triggers_publish_to_browsers() {
     assert!(ok && said.contains("removed"), "{said}");
     let (ok, said) = db(&url, &["nonsense"]);
     assert!(!ok && said.contains("there is no command `db nonsense`"), "{said}");
+}
+
+#[test]
+fn events_go_through_the_log_of_the_server() {
+    let server = Setup::default().setting("wal_level", "logical").start();
+    server.psql(API);
+    server.psql("create role ann login");
+    let url = server.url("postgres");
+    let config = SHOP.replace("refresh_ms = 100", "refresh_ms = 100\npublish = true");
+    let start = || Start::new(&config).variable("SHOP_URL", &url).router();
+    let mut router = start();
+    router.wait_for_log("run `crosspoint db install`");
+    let (ok, said) =
+        db(&url, &["install", "--router", "postgres", "--everybody-publishes", "yes", "--log", "yes"]);
+    assert!(ok, "{said}");
+    router.wait_for_log("what the database publishes is read");
+    let mut subscriber = Client::join(router.address(), "realm1");
+    assert!(subscriber.ask(r#"[32,1,{"match":"prefix"},"com.shop."]"#).starts_with("[33,1,"));
+    let expect = |subscriber: &mut Client, position: u64, args: &str| {
+        let event = subscriber.receive().message();
+        let place = format!(r#""_event_id":{position}}},{args}"#);
+        assert!(event.contains(&place), "{event} instead of {place}");
+    };
+    let rows = "select count(*) from wamp.outbox where position is null";
+
+    // With the transaction, without what was rolled back, exactly as it was written, and without a row of the publisher's.
+    server.psql(
+        "begin; select wamp.publish('com.shop.a', '[1.50]'); savepoint s; select wamp.publish('com.shop.b');
+         rollback to s; select wamp.publish('com.shop.c', '[\"grün \\u0041\"]', '{\"n\": 12345678901234567890}'); commit;
+         begin; select wamp.publish('com.shop.d'); rollback;",
+    );
+    expect(&mut subscriber, 1, "[1.50]]");
+    expect(&mut subscriber, 2, r#"["grün A"],{"n": 12345678901234567890}]"#);
+    // Who may not publish cannot do it by the log either, and what was refused is refused as ever.
+    server.psql(
+        "do $$ begin perform wamp.publish('com.shop.a', '{}'); raise 'it was taken';
+         exception when invalid_parameter_value then null; end $$",
+    );
+    server.psql("set role ann; select pg_logical_emit_message(true, 'wamp', '{\"kind\":\"event\",\"uri\":\"com.shop.forged\"}')");
+    server.psql("select wamp.publish('com.shop.a', '[3]')");
+    expect(&mut subscriber, 3, "[3]]");
+    assert_eq!(server.psql(rows).trim(), "0");
+
+    // The router dies, and what is in the log waits for the next one: each once.
+    router.kill();
+    server.psql("select count(wamp.publish('com.shop.many', jsonb_build_array(n))) from generate_series(4, 3000) as n");
+    assert_eq!(server.psql("select count(*) from wamp.outbox where position > 3").trim(), "0");
+    let mut router = start();
+    let mut subscriber = Client::join(router.address(), "realm1");
+    let mut request = 0;
+    wait_until("the database", || {
+        request += 1;
+        let answer =
+            subscriber.ask(&format!(r#"[32,{request},{{"match":"prefix","_after":3}},"com.shop."]"#));
+        answer.starts_with("[33")
+    });
+    for number in 4..=3000 {
+        expect(&mut subscriber, number, &format!("[{number}]]"));
+    }
+    // The server dies as well.
+    router.kill();
+    server.psql("select count(wamp.publish('com.shop.many', jsonb_build_array(n))) from generate_series(3001, 3500) as n");
+    let router = start();
+    router.wait_for_log("what the database publishes is read");
+    let mut server = server;
+    server.kill();
+    server.run();
+    let mut subscriber = Client::join(router.address(), "realm1");
+    let mut request = 0;
+    wait_until("the database", || {
+        request += 1;
+        let answer =
+            subscriber.ask(&format!(r#"[32,{request},{{"match":"prefix","_after":3000}},"com.shop."]"#));
+        answer.starts_with("[33")
+    });
+    let mut last = 3000;
+    while last < 3500 {
+        let event = subscriber.receive().message();
+        let next = format!(r#""_event_id":{},"#, last + 1).replace(',', "},");
+        assert!(event.contains(&next) && event.contains(&format!("[{}]]", last + 1)), "{event} after {last}");
+        last += 1;
+    }
+
+    // Rows again: what is in the log comes first, and nothing of it is lost.
+    let (ok, said) = db(&url, &["uninstall"]);
+    assert!(!ok && said.contains("--log no"), "{said}");
+    server.psql("select count(wamp.publish('com.shop.many', jsonb_build_array(n))) from generate_series(3501, 3600) as n");
+    let (ok, said) = db(&url, &["install", "--log", "no"]);
+    assert!(ok, "{said}");
+    server.psql("select wamp.publish('com.shop.row', '[3601]')");
+    for number in 3501..=3601 {
+        let event = subscriber.receive().message();
+        assert!(event.contains(&format!("[{number}]]")), "{event} instead of {number}");
+    }
+    wait_until("the end of the slot", || {
+        server.psql("select count(*) from pg_replication_slots").trim() == "0"
+    });
+    wait_until("all to be sent", || db(&url, &["uninstall"]).0);
 }

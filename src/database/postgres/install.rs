@@ -38,6 +38,12 @@ const CROSSBAR: &str = include_str!("install/crossbar.sql");
 const UNINSTALL_GUARD: &str = include_str!("install/uninstall_guard.sql");
 const UNINSTALL: &str = include_str!("install/uninstall.sql");
 
+const LOG_PUBLICATION: &str = include_str!("install/log_publication.sql");
+const LOG_SLOT: &str = include_str!("install/log_slot.sql");
+const LOG_SLOT_DROP: &str = include_str!("install/log_slot_drop.sql");
+const LOG: &str = include_str!("install/log.sql");
+const LOG_END: &str = include_str!("install/log_end.sql");
+
 /// What an installation is to be like. What is not said stays as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -49,6 +55,8 @@ pub struct Options {
     pub event_bytes_max: Option<u32>,
     /// The schema `crossbar` as well.
     pub crossbar: bool,
+    /// Whether events are written into the log of the server (WAL mode), and not into the outbox.
+    pub log: Option<bool>,
 }
 
 /// Why there is no plan.
@@ -107,11 +115,13 @@ impl Statement {
     }
 }
 
-/// What to run, in order, on one connection. The first statement begins a transaction and the last one commits it; after an
-/// error, end the connection or roll back.
+/// What to run, in order, on one connection: one transaction, but for what has to be there before a slot of the log. After an
+/// error, end the connection or roll back, and see [`Plan::undo`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     statements: Vec<Statement>,
+    /// What no transaction takes back; to be run after it was rolled back.
+    undo: Option<Statement>,
 }
 
 impl Plan {
@@ -137,11 +147,18 @@ impl Plan {
         if installed > known {
             return Err(InstallError::Newer { installed, known });
         }
-        let mut statements = vec![
-            Statement::new("one transaction", "BEGIN;"),
+        let mut statements = Vec::new();
+        if options.log == Some(true) {
+            statements.push(Statement::new("what is read of the log", LOG_PUBLICATION));
+        }
+        statements.push(Statement::new("one transaction", "BEGIN;"));
+        if options.log == Some(true) {
+            statements.push(Statement::new("a slot of the log", LOG_SLOT));
+        }
+        statements.extend([
             Statement::new("a schema of our own, for one at a time", BEGIN),
             Statement::new("made for the version that is there", expect_version(installed)),
-        ];
+        ]);
         for version in versions.iter().filter(|version| version.number > installed) {
             for (name, sql) in version.scripts {
                 statements.push(Statement::new(format!("version {}: {name}", version.number), *sql));
@@ -164,7 +181,8 @@ impl Plan {
         }
         options.append_to(&mut statements)?;
         statements.push(Statement::new("done", "COMMIT;"));
-        Ok(Self { statements })
+        let undo = (options.log == Some(true)).then(|| Statement::new("the slot", LOG_SLOT_DROP));
+        Ok(Self { statements, undo })
     }
 
     /// Removes the schemas and the triggers of `wamp.watch`. Unless it is forced it refuses while events wait, which would be
@@ -183,14 +201,21 @@ impl Plan {
             statements.push(Statement::new("is anything in the way", UNINSTALL_GUARD));
         }
         statements.push(Statement::new("remove", UNINSTALL));
+        statements.push(Statement::new("the slot of the log, if there is one", LOG_SLOT_DROP));
         statements.push(Statement::new("done", "COMMIT;"));
-        Ok(Self { statements })
+        Ok(Self { statements, undo: None })
     }
 
     /// What to run.
     #[must_use]
     pub fn statements(&self) -> &[Statement] {
         &self.statements
+    }
+
+    /// What to run when it failed and was rolled back, unless the slot was there before.
+    #[must_use]
+    pub fn undo(&self) -> Option<&Statement> {
+        self.undo.as_ref()
     }
 }
 
@@ -229,6 +254,11 @@ impl Options {
                 "the longest event",
                 format!("UPDATE wamp.setting SET event_bytes_max = {bytes};"),
             ));
+        }
+        match self.log {
+            Some(true) => statements.push(Statement::new("events go into the log", LOG)),
+            Some(false) => statements.push(Statement::new("events are rows again", LOG_END)),
+            None => {}
         }
         if self.crossbar {
             statements.push(Statement::new("the schema crossbar", CROSSBAR));
@@ -335,14 +365,24 @@ mod tests {
         assert_eq!(bytes(16_777_217), Err(InstallError::EventBytes(16_777_217)));
         let crossbar = plan(Options { crossbar: true, ..Options::default() }).unwrap();
         assert!(crossbar.contains("CREATE SCHEMA crossbar"));
+        let log = |log| Plan::upgrade(Some(1), &Options { log: Some(log), ..Options::default() }).unwrap();
+        let begins = ["what is read of the log", "one transaction", "a slot of the log"];
+        assert_eq!(titles(&log(true))[..3], begins, "before anything is written");
+        assert!(log(true).undo().is_some_and(|undo| undo.sql.contains("pg_drop_replication_slot")));
+        assert!(
+            log(false).to_string().contains("DROP TRIGGER IF EXISTS to_log") && log(false).undo().is_none()
+        );
     }
 
     #[test]
     fn uninstalling_asks_first() {
         let gentle = Plan::uninstall(Some(1), false).unwrap();
         let forced = Plan::uninstall(Some(1), true).unwrap();
-        assert_eq!(titles(&gentle)[3..], ["is anything in the way", "remove", "done"]);
-        assert_eq!(titles(&forced)[3..], ["remove", "done"]);
+        assert_eq!(
+            titles(&gentle)[3..],
+            ["is anything in the way", "remove", "the slot of the log, if there is one", "done"]
+        );
+        assert_eq!(titles(&forced)[3..], ["remove", "the slot of the log, if there is one", "done"]);
         assert!(gentle.statements()[4].sql.contains("DROP SCHEMA wamp CASCADE"));
         assert!(!gentle.statements()[3].sql.contains("DROP"));
         assert_eq!(Plan::uninstall(None, true), Err(InstallError::NotInstalled));

@@ -7,6 +7,7 @@
 mod errors;
 mod functions;
 pub mod install;
+mod log;
 mod named;
 mod outbox;
 mod replay;
@@ -132,8 +133,11 @@ impl Driver for Postgres {
 
     fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
         let Some(limits) = self.publishing else { return Ok(None) };
-        let outbox = outbox::Outbox::open(self, limits)?;
-        Ok(Some(Box::new(outbox)))
+        let mut outbox = outbox::Outbox::open(self, limits)?;
+        Ok(Some(match log::Log::prefix(&mut outbox)? {
+            Some((prefix, _)) => Box::new(log::Log::open(self, outbox, &prefix)?),
+            None => Box::new(outbox),
+        }))
     }
 
     fn publishes(&self) -> bool {

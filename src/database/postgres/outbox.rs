@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use super::Postgres;
+use super::log::Log;
 use super::wire::{Connection, Deadline, Error, Parameter, Row, Statement};
 use crate::database::publishing::{PublicationLimits, check_message, excluding, message};
 use crate::database::{BatchBounds, Problem, Source};
@@ -28,6 +29,7 @@ const CLAIM: &str = "select position, kind, id, uri, args, kwargs, options, sess
     from wamp.claim($1, $2, $3, $4)";
 const UNSENT: &str = "select position, kind, id, uri, args, kwargs, options, session, null::text
     from wamp.unsent($1, $5, $2, $3) where $4::int is not null";
+const FEED: &str = "select wamp.feed($1, $2)";
 const MARK: &str = "select wamp.mark($1, $2, $3, $4, $5)";
 
 /// How deep it sleeps.
@@ -47,6 +49,7 @@ pub(super) struct Outbox {
     claim: Statement,
     unsent: Statement,
     mark: Statement,
+    feed: Option<Statement>,
     /// What an earlier leader left, behind this position.
     left_behind: Option<i64>,
     state: State,
@@ -55,7 +58,7 @@ pub(super) struct Outbox {
     pruned: Option<Instant>,
 }
 
-fn problem(error: &Error) -> Problem {
+pub(super) fn problem(error: &Error) -> Problem {
     Problem(format!("wamp.outbox cannot be read: {error}"))
 }
 
@@ -103,6 +106,7 @@ impl Outbox {
             claim,
             unsent,
             mark,
+            feed: None,
             left_behind: Some(sent.unwrap_or_default()),
             state,
             refused: Vec::new(),
@@ -181,8 +185,32 @@ impl Outbox {
         Ok(found)
     }
 
+    /// The connection, between two statements.
+    pub(super) fn wire(&mut self) -> &mut Connection {
+        &mut self.wire
+    }
+
+    /// Takes over rows out of the log.
+    pub(super) fn feed(&mut self, messages: &str) -> Result<(), Problem> {
+        let feed = match &self.feed {
+            Some(feed) => feed,
+            None => {
+                let feed = self.wire.prepare(FEED, &[], Deadline::after(PATIENCE));
+                self.feed.insert(feed.map_err(|error| problem(&error))?)
+            }
+        };
+        let parameters: [Parameter<'_>; 2] = [self.epoch.as_str().into(), messages.into()];
+        let fed = self.wire.execute(feed, &parameters, Deadline::after(PATIENCE), |_| {});
+        fed.map(|_| ()).map_err(|error| problem(&error))
+    }
+
+    /// There is nothing left in the log.
+    pub(super) fn close_log(&mut self) -> Result<(), Problem> {
+        self.say("close_log").map(|_| ())
+    }
+
     /// What there is to be offered now; whether there was anything at all.
-    fn look(
+    pub(super) fn look(
         &mut self,
         bounds: BatchBounds,
         problems: &mut Vec<String>,
@@ -231,9 +259,18 @@ impl Outbox {
         Ok(())
     }
 
-    fn prune(&mut self) -> Result<(), Problem> {
+    /// Also finds out that from now on events are elsewhere.
+    fn prune_and_look_for_log(&mut self) -> Result<(), Problem> {
+        if self.prune()? && Log::prefix(self)?.is_some() {
+            return Err(Problem("its events are written into the log of the server from now on".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whether it was time to.
+    pub(super) fn prune(&mut self) -> Result<bool, Problem> {
         if self.pruned.is_some_and(|pruned| pruned.elapsed() < PRUNE_EVERY) {
-            return Ok(());
+            return Ok(false);
         }
         let sql = format!("select wamp.prune({}, rows_max => {PRUNE_MAX})", self.epoch);
         let gone =
@@ -241,7 +278,7 @@ impl Outbox {
         // There may be more of it.
         let is_done = gone.and_then(|text| text.parse::<i64>().ok()).is_none_or(|gone| gone < PRUNE_MAX);
         self.pruned = is_done.then(Instant::now);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -295,7 +332,7 @@ impl Source for Outbox {
                         self.state = State::Awake(Instant::now());
                         return Ok(found);
                     }
-                    self.prune()?;
+                    self.prune_and_look_for_log()?;
                     if since.elapsed() >= AWAKE {
                         let found = self.fall_asleep(bounds, problems)?;
                         if !found.is_empty() || !problems.is_empty() {
@@ -313,7 +350,7 @@ impl Source for Outbox {
                         self.wake_up()?;
                     } else if looked.elapsed() >= LOOK_ASLEEP {
                         // Also finds out whether the server still answers, and whether this one still leads.
-                        self.prune()?;
+                        self.prune_and_look_for_log()?;
                         self.wake_up()?;
                     }
                 }
@@ -343,6 +380,6 @@ impl Source for Outbox {
         ];
         let run = self.wire.execute(&self.mark, &all, Deadline::after(PATIENCE), |_| {});
         run.map_err(|error| problem(&error))?;
-        self.prune()
+        self.prune().map(|_| ())
     }
 }

@@ -10,6 +10,11 @@ BEGIN
         RAISE EXCEPTION '% events have not been sent', waiting
             USING ERRCODE = 'object_in_use', HINT = 'Start the router, or force it and lose them.';
     END IF;
+    IF (SELECT log_prefix IS NOT NULL FROM wamp.setting) THEN
+        RAISE EXCEPTION 'events are written into the log of the server, and there may be some in it'
+            USING ERRCODE = 'object_in_use',
+                  HINT = 'Run `crosspoint db install --log no` and let the router read what is left, or force it and lose them.';
+    END IF;
     -- Triggers are meant to go. What else would go with it: views, defaults, functions with SQL bodies.
     SELECT pg_catalog.string_agg(DISTINCT pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid), ', ') INTO dependents
       FROM pg_catalog.pg_depend AS d

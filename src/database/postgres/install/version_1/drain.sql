@@ -328,6 +328,58 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     SELECT after BETWEEN pruned AND last FROM wamp.drain
 $$;
 
+-- Where events are written into the log of the server and not into the outbox (log.sql): by which prefix they are known, and
+-- whether no more are to come.
+CREATE OR REPLACE FUNCTION wamp.log(OUT prefix text, OUT ends boolean)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    SELECT log_prefix, log_ends FROM wamp.setting
+$$;
+
+-- Puts events of the log into the outbox, in the order of their commits: [[commit, place, row], ...], `place` being that within
+-- one transaction. Those that are there already are passed over: the server sends again what was not confirmed to it.
+CREATE OR REPLACE FUNCTION wamp.feed(epoch bigint, messages json) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    progress wamp.drain;
+    count bigint;
+BEGIN
+    PERFORM wamp.require_read_committed();
+    SELECT * INTO progress FROM wamp.drain FOR UPDATE;
+    IF progress.epoch <> feed.epoch THEN
+        PERFORM wamp.require_leader(feed.epoch);
+    END IF;
+    -- The log is let go of once this is confirmed, whatever this role or database is set to.
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    PERFORM set_config('wamp.feeding', 'on', true);
+    INSERT INTO wamp.outbox (kind, uri, args, kwargs, options, bytes, session, depth, db_user, published_at)
+    SELECT content ->> 'kind', content ->> 'uri',
+           (content ->> 'args')::json, (content ->> 'kwargs')::json, (content ->> 'options')::json,
+           (content ->> 'bytes')::integer, (content ->> 'session')::bigint, (content ->> 'depth')::integer,
+           content ->> 'db_user', (content ->> 'published_at')::timestamptz
+      FROM (SELECT number, (message ->> 0)::pg_lsn AS commit, (message ->> 1)::bigint AS place, message -> 2 AS content
+              FROM json_array_elements(messages) WITH ORDINALITY AS list (message, number)) AS listed
+     WHERE (commit, place) > (progress.log_commit, progress.log_place)
+     ORDER BY number;
+    GET DIAGNOSTICS count = ROW_COUNT;
+    PERFORM set_config('wamp.feeding', '', true);
+    UPDATE wamp.drain SET log_commit = last.commit, log_place = last.place
+      FROM (SELECT (messages -> -1 ->> 0)::pg_lsn AS commit, (messages -> -1 ->> 1)::bigint AS place) AS last
+     WHERE (last.commit, last.place) > (drain.log_commit, drain.log_place);
+    RETURN count;
+END
+$$;
+
+-- All that was in the log is in the outbox, and nothing more is to come.
+CREATE OR REPLACE FUNCTION wamp.close_log(epoch bigint) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM wamp.require_leader(close_log.epoch);
+    UPDATE wamp.setting SET log_prefix = NULL, log_ends = false WHERE log_ends;
+END
+$$;
+
 -- Deletes what is sent and older than `keep`, or beyond the newest `rows_keep` positions: at most `rows_max` rows, and so much
 -- again of each kind of leavings. Gives how many positions; call it again while that is `rows_max`.
 CREATE OR REPLACE FUNCTION wamp.prune(epoch bigint, keep interval DEFAULT '10 minutes', rows_keep bigint DEFAULT 100000, rows_max integer DEFAULT 5000, leavings_keep interval DEFAULT '7 days', calls_keep interval DEFAULT '1 day')

@@ -151,7 +151,13 @@ BEGIN
             OR pg_has_role(session_user, current_user, 'USAGE'))
     RETURNING id INTO number;
     IF number IS NULL THEN
-        PERFORM wamp.refuse(kind, uri, args, kwargs, options, action);
+        -- The log has taken it (log.sql), or it is refused.
+        number := nullif(current_setting('wamp.logged', true), '')::bigint;
+        IF number IS NULL THEN
+            PERFORM wamp.refuse(kind, uri, args, kwargs, options, action);
+        END IF;
+        PERFORM set_config('wamp.logged', '', true);
+        RETURN number;
     END IF;
     -- As `SELECT last_value FROM wamp.asleep` would, but it is no statement: NULL before it was ever set.
     IF pg_sequence_last_value('wamp.asleep') = 1 THEN

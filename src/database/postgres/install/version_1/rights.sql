@@ -34,7 +34,7 @@ BEGIN
              wamp.horizon(bigint), wamp.settled(xid8), wamp.claim(bigint, integer, bigint, integer),
              wamp.unsent(bigint, bigint, integer, bigint), wamp.mark(bigint, bigint, bigint[], bigint[], text[]),
              wamp.set_aside(bigint, bigint[], text), wamp.replay(bigint, bigint, text, text, integer, bigint),
-             wamp.progress(), wamp.in_window(bigint),
+             wamp.progress(), wamp.in_window(bigint), wamp.log(), wamp.feed(bigint, json), wamp.close_log(bigint),
              wamp.prune(bigint, interval, bigint, integer, interval, interval), wamp.backlog(),
              wamp.finish_call(bigint, jsonb, jsonb, text), wamp.bury(text, text, json, json, json, text, integer) TO %I',
         role);

@@ -49,6 +49,9 @@ CREATE TABLE IF NOT EXISTS wamp.drain (
     floor         bigint NOT NULL DEFAULT 0,
     floor_next    bigint,
     floor_horizon xid8,
+    -- Of the log, what is in the outbox: up to this commit, and this message of it.
+    log_commit pg_lsn NOT NULL DEFAULT '0/0',
+    log_place  bigint NOT NULL DEFAULT 0,
     CHECK (pruned <= sent AND sent <= last)
 ) WITH (fillfactor = 10);
 INSERT INTO wamp.drain DEFAULT VALUES ON CONFLICT DO NOTHING;
@@ -60,7 +63,11 @@ CREATE SEQUENCE IF NOT EXISTS wamp.asleep MINVALUE 0 START 0 CACHE 1;
 CREATE TABLE IF NOT EXISTS wamp.setting (
     one             boolean PRIMARY KEY DEFAULT true CHECK (one),
     -- Below 4 KiB nobody asks, so that a small event costs no look here.
-    event_bytes_max integer NOT NULL DEFAULT 1048576 CHECK (event_bytes_max BETWEEN 4096 AND 16777216)
+    event_bytes_max integer NOT NULL DEFAULT 1048576 CHECK (event_bytes_max BETWEEN 4096 AND 16777216),
+    -- Events are written into the log of the server, with this prefix: nobody else knows it, so nobody else can write one.
+    log_prefix      text,
+    -- Not any more, but there may be some in it.
+    log_ends        boolean NOT NULL DEFAULT false
 );
 INSERT INTO wamp.setting DEFAULT VALUES ON CONFLICT DO NOTHING;
 
