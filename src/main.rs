@@ -187,8 +187,10 @@ fn load(path: Option<PathBuf>) -> Result<Config, Failure> {
     let folder = Path::new(&name).parent().unwrap_or_else(|| Path::new(""));
     read_users(&mut config, folder)?;
     // Their files are beside the configuration, too.
-    for path in config.databases.iter_mut().filter_map(|database| database.path.as_mut()) {
-        *path = folder.join(&*path);
+    for database in &mut config.databases {
+        for path in database.path.iter_mut().chain(&mut database.client_path) {
+            *path = folder.join(&*path);
+        }
     }
     read_secrets(&mut config)?;
     Ok(config)

@@ -641,7 +641,7 @@ impl Config {
             }
         }
         for database in &mut self.databases {
-            if let Err(problem) = database.url.fetch(&variable, &file) {
+            if let Err(problem) = database.url.fetch(database.kind, &variable, &file) {
                 problems.push(format!("database `{}`: url: {problem}", database.name));
             }
         }

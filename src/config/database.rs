@@ -13,6 +13,8 @@ use super::section::{Fields, Keys, Reader, Section, required, section};
 use super::tree::{Path, Table};
 use super::{Realm, realm};
 use crate::database::Shape;
+use crate::database::oracle;
+use crate::database::oracle::settings::{PASSWORD, Settings as OracleSettings};
 use crate::database::postgres::wire::Settings;
 
 /// How many databases there may be.
@@ -31,14 +33,21 @@ pub struct Database {
     pub kind: DatabaseKind,
     /// `realm`: whose procedures it serves.
     pub realm: String,
-    /// `url`, `url_env`, `url_file`: where the server is, and who goes there, of PostgreSQL.
+    /// `url`, `url_env`, `url_file`: where the server is, and who goes there, of PostgreSQL and Oracle.
     pub url: DatabaseUrl,
-    /// `connections` for calls, of PostgreSQL.
+    /// `connections` for calls, of PostgreSQL and Oracle.
     pub connections: usize,
-    /// `[[database.expose]]`: schemas whose functions are procedures, of PostgreSQL.
+    /// `[[database.expose]]`: schemas whose functions are procedures, of PostgreSQL and Oracle.
     pub exposed: Vec<DatabaseSchema>,
-    /// `[[database.role]]`: which role of the database a call runs as, of PostgreSQL. None: as who connects.
+    /// `[[database.role]]`: which role of the database a call runs as, of PostgreSQL; which user, of Oracle. None: as who
+    /// connects.
     pub roles: Vec<DatabaseRole>,
+    /// `client_path`: the folder of the client library, of Oracle.
+    pub client_path: Option<PathBuf>,
+    /// `connection_class` of servers that are shared (DRCP), of Oracle.
+    pub connection_class: Option<String>,
+    /// `wamp_schema`: who owns the package `wamp`, of Oracle. `None`: who connects.
+    pub wamp_schema: Option<String>,
     /// `path` of the file, of SQLite.
     pub path: Option<PathBuf>,
     /// `readers`: connections that read, of SQLite.
@@ -78,14 +87,18 @@ pub enum DatabaseKind {
     Sqlite,
     /// A server.
     Postgresql,
+    /// A server, through the client library of Oracle.
+    Oracle,
 }
 
 /// Where a server is, and how to get in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatabaseUrl {
     text: Option<Secret>,
-    /// What the text says; `None` until [`super::Config::read_secrets`] has looked.
+    /// What the text says, of PostgreSQL; `None` until [`super::Config::read_secrets`] has looked.
     pub settings: Option<Box<Settings>>,
+    /// The same of Oracle.
+    pub oracle: Option<Box<OracleSettings>>,
 }
 
 const URL: SecretKeys =
@@ -123,11 +136,18 @@ impl DatabaseUrl {
 
     pub(super) fn fetch(
         &mut self,
+        kind: DatabaseKind,
         variable: &impl Fn(&str) -> Option<String>,
         file: &impl Fn(&FilePath) -> Result<String, String>,
     ) -> Result<(), String> {
         let Some(text) = &mut self.text else { return Ok(()) };
         text.fetch(URL.check, variable, file)?;
+        if kind == DatabaseKind::Oracle {
+            let password = variable(PASSWORD).map(|value| (PASSWORD.to_owned(), value));
+            let settings = OracleSettings::parse(text.expose(), &password.into_iter().collect())?;
+            self.oracle = Some(Box::new(settings));
+            return Ok(());
+        }
         let named = VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
         let settings = Settings::parse(text.expose(), &named.collect()).map_err(|error| error.to_string())?;
         self.settings = Some(Box::new(settings));
@@ -137,7 +157,7 @@ impl DatabaseUrl {
 
 impl Keys for DatabaseUrl {
     fn read(fields: &mut Fields<'_, '_>) -> Self {
-        Self { text: URL.read(fields), settings: None }
+        Self { text: URL.read(fields), settings: None, oracle: None }
     }
 
     fn write(&self, table: &mut Table) {
@@ -150,6 +170,8 @@ impl Keys for DatabaseUrl {
 pub struct DatabaseSchema {
     /// `schema`
     pub schema: String,
+    /// `package`: only what is in it, of Oracle.
+    pub package: Option<String>,
     /// `prefix`: before the name of each function.
     pub prefix: String,
     /// `allow`: names, with `*` for anything; all where there is none.
@@ -182,8 +204,11 @@ pub struct DatabaseProcedure {
     pub concurrency: u32,
 }
 
-const KINDS: &[(&str, DatabaseKind)] =
-    &[("sqlite", DatabaseKind::Sqlite), ("postgresql", DatabaseKind::Postgresql)];
+const KINDS: &[(&str, DatabaseKind)] = &[
+    ("sqlite", DatabaseKind::Sqlite),
+    ("postgresql", DatabaseKind::Postgresql),
+    ("oracle", DatabaseKind::Oracle),
+];
 
 const IDENTIFIER: Text<String> =
     Text { expects: "a name of the database", parse: |text| Ok(text.to_owned()), print: String::clone };
@@ -220,6 +245,9 @@ section! {
         watches ["watch"]: several(WATCHES_MAX), Vec::new();
         exposed ["expose"]: several(SCHEMAS_MAX), Vec::new();
         roles ["role"]: several(ROLES_MAX), Vec::new();
+        client_path: Optional(FILE), None;
+        connection_class: Optional(IDENTIFIER), None;
+        wamp_schema: Optional(IDENTIFIER), None;
         ..url;
     }
 }
@@ -227,6 +255,7 @@ section! {
 section! {
     DatabaseSchema {
         schema: IDENTIFIER, required();
+        package: Optional(IDENTIFIER), None;
         prefix: PREFIX, required();
         allow: PATTERNS, Vec::new();
         deny: PATTERNS, Vec::new();
@@ -274,6 +303,23 @@ impl Section for Database {
                 fields.problem("watch", "tables of PostgreSQL are watched by the database itself", hint);
             }
         }
+        if self.kind == DatabaseKind::Oracle && fields.has("type") {
+            self.check_oracle(fields);
+        } else if fields.has("type") {
+            for (key, is_there) in [
+                ("client_path", self.client_path.is_some()),
+                ("connection_class", self.connection_class.is_some()),
+                ("wamp_schema", self.wamp_schema.is_some()),
+            ] {
+                if is_there && fields.is_sound(key) {
+                    fields.problem(key, "it is of databases of type \"oracle\" alone", "take the line out");
+                }
+            }
+            if self.exposed.iter().any(|exposed| exposed.package.is_some()) && fields.is_sound("expose") {
+                let hint = "take the line `package` out: what stands in the schema is offered";
+                fields.problem("expose", "databases of type \"oracle\" alone have packages", hint);
+            }
+        }
         let uris = self
             .procedures
             .iter()
@@ -289,6 +335,27 @@ impl Section for Database {
         {
             let hint = "add `publish = true`: a table `wamp_outbox` is made in it then";
             fields.problem("watch", "the database does not publish", hint);
+        }
+    }
+}
+
+impl Database {
+    fn check_oracle(&self, fields: &mut Fields<'_, '_>) {
+        if !oracle::IS_COMPILED_IN && fields.is_sound("type") {
+            let hint = "compile it with `cargo build --release --features oracle`";
+            fields.problem("type", "this program was compiled without Oracle", hint);
+        }
+        if !self.url.is_there() && fields.is_sound("url") {
+            let hint = "write `url`, `url_env` or `url_file`, as in `url = \"oracle://user:password@host:1521/service\"`; ORACLE_PASSWORD says the password that it leaves open";
+            fields.problem("url", "a database of type \"oracle\" has a server", hint);
+        }
+        if !self.watches.is_empty() && fields.is_sound("watch") {
+            let hint = "take the section out";
+            fields.problem("watch", "tables of Oracle are not watched", hint);
+        }
+        if self.publish && fields.is_sound("publish") {
+            let hint = "take the line out: its procedures can be called";
+            fields.problem("publish", "databases of type \"oracle\" do not publish so far", hint);
         }
     }
 }

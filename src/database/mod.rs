@@ -6,6 +6,8 @@
 
 mod arguments;
 mod declared;
+pub mod oracle;
+mod patterns;
 pub mod pool;
 pub mod postgres;
 pub mod publishing;

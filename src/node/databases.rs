@@ -1,5 +1,6 @@
 //! The databases of a node: started with the cores, and ended after them.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -107,11 +108,50 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
                 })
                 .collect();
             driver.procedures = declared(database);
-            let roles = database.roles.iter().map(|it| (it.role.clone(), it.runs_as.clone()));
-            driver.roles = (!database.roles.is_empty()).then(|| roles.collect());
+            driver.roles = roles(database);
             Arc::new(driver)
         }
+        DatabaseKind::Oracle => return oracle(database, limits),
     })
+}
+
+fn roles(database: &Database) -> Option<HashMap<String, String>> {
+    let roles = database.roles.iter().map(|it| (it.role.clone(), it.runs_as.clone()));
+    (!database.roles.is_empty()).then(|| roles.collect())
+}
+
+#[cfg(feature = "oracle")]
+fn oracle(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
+    use crate::database::oracle::{Exposed, Oracle};
+
+    let settings = database.url.oracle.as_deref().cloned();
+    let mut driver = Oracle::new(settings?, &database.realm);
+    driver.client.clone_from(&database.client_path);
+    driver.connections = database.connections;
+    driver.connection_class.clone_from(&database.connection_class);
+    if let Some(owner) = &database.wamp_schema {
+        driver.owner.clone_from(owner);
+    }
+    driver.timeout_ms = database.timeout.as_millis() as u64;
+    driver.result_bytes_max = database.result_bytes_max;
+    driver.publishing = database.publish.then(|| publication_limits(limits));
+    let exposed = database.exposed.iter().map(|it| Exposed {
+        schema: it.schema.clone(),
+        package: it.package.clone(),
+        prefix: it.prefix.clone(),
+        allow: it.allow.clone(),
+        deny: it.deny.clone(),
+    });
+    driver.exposed = exposed.collect();
+    driver.procedures = declared(database);
+    driver.roles = roles(database);
+    Some(Arc::new(driver))
+}
+
+/// The configuration has refused it before.
+#[cfg(not(feature = "oracle"))]
+fn oracle(_database: &Database, _limits: &Limits) -> Option<Arc<dyn Driver>> {
+    None
 }
 
 fn publication_limits(limits: &Limits) -> PublicationLimits {

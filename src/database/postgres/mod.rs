@@ -24,6 +24,7 @@ use self::functions::{Columns, FINGERPRINT, FUNCTIONS, Function, TYPES, annotati
 use self::statements::{Open, Target};
 use self::values::{Kind, Types};
 use self::wire::{Deadline, Parameter, Pooling, Settings};
+use super::patterns::offers;
 use super::{Connection, Declared, Discovered, Driver, Problem, PublicationLimits, Replayer, Source};
 use crate::router::database::Procedure;
 
@@ -215,7 +216,7 @@ impl Postgres {
         let mut order = Vec::new();
         for exposed in &self.exposed {
             for function in functions.iter().filter(|function| function.schema == exposed.schema) {
-                if !exposed.offers(&function.name) {
+                if !offers(&function.name, &exposed.allow, &exposed.deny) {
                     continue;
                 }
                 let words = function.comment.as_deref().map(annotations).unwrap_or_default();
@@ -261,45 +262,5 @@ impl Discovered {
         }
         let procedure = Procedure { uri: uri.into(), driver: Arc::new(target), timeout_ms, concurrency };
         self.procedures.push(Arc::new(procedure));
-    }
-}
-
-impl Exposed {
-    fn offers(&self, name: &str) -> bool {
-        let is_in = |patterns: &[String]| patterns.iter().any(|pattern| is_like(name, pattern));
-        (self.allow.is_empty() || is_in(&self.allow)) && !is_in(&self.deny)
-    }
-}
-
-/// Whether a name is like a pattern, in which `*` stands for anything.
-fn is_like(name: &str, pattern: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let parts: Vec<_> = parts.collect();
-    let Some((last, between)) = parts.split_last() else { return rest.is_empty() };
-    for part in between {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_like;
-
-    #[test]
-    fn names_like_patterns() {
-        for (pattern, names, others) in [
-            ("*", &["", "a"][..], &[][..]),
-            ("add", &["add"], &["adder", ""]),
-            ("get_*", &["get_", "get_item"], &["forget_item"]),
-            ("*_item", &["get_item", "_item"], &["items", "item"]),
-            ("a*b*c", &["abc", "a_b_c", "abbc"], &["acb", "ab"]),
-            ("a*a", &["aa", "aba"], &["a"]),
-        ] {
-            assert!(names.iter().all(|name| is_like(name, pattern)), "{pattern}");
-            assert!(!others.iter().any(|name| is_like(name, pattern)), "{pattern}");
-        }
     }
 }

@@ -1,0 +1,209 @@
+//! Rows and values as the result of a call.
+
+use oracle::sql_type::RefCursor;
+use oracle::{ResultSet, Row};
+
+use super::errors::Failure;
+use super::subprograms::Kind;
+use super::values::{Cell, write};
+use crate::database::{Results, Shape, Stopped};
+use crate::router::database::Query;
+use crate::wamp::codec::{Composer, OwnedPayload};
+
+/// So many rows, or bytes, are one part of a result.
+const ROWS_A_PART: u32 = 500;
+const BYTES_A_PART: usize = 64 * 1024;
+
+/// What a call gives back, by and by.
+pub(super) struct Writer<'q> {
+    query: &'q Query,
+    bytes_max: usize,
+}
+
+/// What came out of a block beside what the function returned.
+pub(super) struct Output {
+    pub(super) name: String,
+    pub(super) kind: Option<Kind>,
+    pub(super) cell: Cell,
+}
+
+impl<'q> Writer<'q> {
+    pub(super) fn new(query: &'q Query, bytes_max: usize) -> Self {
+        Self { query, bytes_max }
+    }
+
+    pub(super) fn nothing(&self) -> OwnedPayload {
+        OwnedPayload::new(self.query.serializer, Vec::new(), Vec::new())
+    }
+
+    /// One number.
+    pub(super) fn count(&self, count: u64) -> OwnedPayload {
+        let mut args = Composer::new(self.query.serializer);
+        args.open_list();
+        args.unsigned(count);
+        args.close();
+        OwnedPayload::new(self.query.serializer, args.finish(), Vec::new())
+    }
+
+    fn check(&self, out: &Composer) -> Result<(), Failure> {
+        if out.len() > self.bytes_max { Err(Failure::TooLong) } else { Ok(()) }
+    }
+
+    fn row(&self, out: &mut Composer, row: &Row) -> Result<(), Failure> {
+        out.open_map();
+        for (column, value) in row.column_info().iter().zip(row.sql_values()) {
+            out.key(&name_of(column.name()));
+            write(out, value.get()?, None, self.bytes_max)?;
+        }
+        out.close();
+        self.check(out)
+    }
+
+    /// All rows, in parts where the caller takes parts. `before_fetch` is called before the server may be asked for more.
+    pub(super) fn rows(
+        &self,
+        rows: &mut ResultSet<'_, Row>,
+        results: &mut Results<'_>,
+        before_fetch: &mut dyn FnMut(&Results<'_>) -> Result<(), Failure>,
+    ) -> Result<OwnedPayload, Failure> {
+        let serializer = self.query.serializer;
+        let open = |args: &mut Composer| {
+            args.open_list();
+            args.open_list();
+        };
+        let mut args = Composer::new(serializer);
+        open(&mut args);
+        let (mut in_part, mut count) = (0, 0_u64);
+        loop {
+            before_fetch(results)?;
+            let Some(row) = rows.next() else { break };
+            self.row(&mut args, &row?)?;
+            (in_part, count) = (in_part + 1, count + 1);
+            if self.query.receive_progress && (in_part >= ROWS_A_PART || args.len() >= BYTES_A_PART) {
+                args.close();
+                args.close();
+                let part = OwnedPayload::new(serializer, args.take(), Vec::new());
+                results.part(part).map_err(Failure::Stopped)?;
+                open(&mut args);
+                in_part = 0;
+            }
+        }
+        args.close();
+        args.close();
+        let mut kwargs = Composer::new(serializer);
+        if self.query.receive_progress {
+            kwargs.open_map();
+            kwargs.key("rows");
+            kwargs.unsigned(count);
+            kwargs.close();
+        }
+        Ok(OwnedPayload::new(serializer, args.finish(), kwargs.finish()))
+    }
+
+    /// What a query gives that is no list of rows.
+    pub(super) fn first(&self, rows: &mut ResultSet<'_, Row>, shape: Shape) -> Result<OwnedPayload, Failure> {
+        let first = rows.next().transpose()?;
+        if shape == Shape::Nothing {
+            return Ok(self.nothing());
+        }
+        let mut args = Composer::new(self.query.serializer);
+        args.open_list();
+        match first {
+            None => args.null(),
+            Some(row) if shape == Shape::Row => self.row(&mut args, &row)?,
+            Some(row) => match row.sql_values().first() {
+                Some(value) => write(&mut args, value.get()?, None, self.bytes_max)?,
+                None => args.null(),
+            },
+        }
+        args.close();
+        self.check(&args)?;
+        Ok(OwnedPayload::new(self.query.serializer, args.finish(), Vec::new()))
+    }
+
+    /// What came out of a block: what it returned is the one argument, the rest stands by name. A cursor that is alone is
+    /// the rows of the result, and comes in parts to who takes them.
+    pub(super) fn outputs(
+        &self,
+        mut returned: Option<(Option<Kind>, Cell)>,
+        mut outputs: Vec<Output>,
+        mut cursors: Vec<RefCursor>,
+        results: &mut Results<'_>,
+        before_fetch: &mut dyn FnMut(&Results<'_>) -> Result<(), Failure>,
+    ) -> Result<OwnedPayload, Failure> {
+        let alone = matches!(
+            (&returned, &outputs[..], &cursors[..]),
+            (Some((_, Cell::Cursor(_))), [], [])
+                | (None, [Output { cell: Cell::Cursor(_), .. }], [])
+                | (None, [], [_])
+        );
+        if alone {
+            let cell =
+                returned.take().map(|(_, cell)| cell).or_else(|| outputs.pop().map(|output| output.cell));
+            let cursor = match cell {
+                Some(Cell::Cursor(cursor)) => Some(*cursor),
+                _ => cursors.pop(),
+            };
+            if let Some(mut cursor) = cursor {
+                return self.rows(&mut cursor.query()?, results, before_fetch);
+            }
+        }
+        let serializer = self.query.serializer;
+        let mut args = Composer::new(serializer);
+        if let Some((kind, cell)) = returned {
+            args.open_list();
+            self.output(&mut args, kind, cell, results, before_fetch)?;
+            args.close();
+        }
+        let mut kwargs = Composer::new(serializer);
+        if !outputs.is_empty() || !cursors.is_empty() {
+            kwargs.open_map();
+            for Output { name, kind, cell } in outputs {
+                kwargs.key(&name);
+                self.output(&mut kwargs, kind, cell, results, before_fetch)?;
+            }
+            if !cursors.is_empty() {
+                kwargs.key("results");
+                kwargs.open_list();
+                for cursor in cursors {
+                    self.output(&mut kwargs, None, Cell::Cursor(Box::new(cursor)), results, before_fetch)?;
+                }
+                kwargs.close();
+            }
+            kwargs.close();
+        }
+        let (args, kwargs) = (args.finish(), kwargs.finish());
+        if args.len() + kwargs.len() > self.bytes_max {
+            return Err(Failure::TooLong);
+        }
+        Ok(OwnedPayload::new(serializer, args, kwargs))
+    }
+
+    fn output(
+        &self,
+        out: &mut Composer,
+        kind: Option<Kind>,
+        cell: Cell,
+        results: &mut Results<'_>,
+        before_fetch: &mut dyn FnMut(&Results<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let Cell::Cursor(mut cursor) = cell else { return write(out, cell, kind, self.bytes_max) };
+        out.open_list();
+        let mut rows = cursor.query()?;
+        loop {
+            before_fetch(results)?;
+            let Some(row) = rows.next() else { break };
+            self.row(out, &row?)?;
+            if results.is_cancelled() {
+                return Err(Failure::Stopped(Stopped::Cancelled));
+            }
+        }
+        out.close();
+        Ok(())
+    }
+}
+
+/// Names that nobody has quoted are in capitals, and nobody writes them so.
+pub(super) fn name_of(name: &str) -> String {
+    if name == name.to_uppercase() { name.to_lowercase() } else { name.to_owned() }
+}
