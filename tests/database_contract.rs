@@ -200,6 +200,16 @@ contract! {
         nothing_that_was_published_is_lost_when_a_server_is_stopped
         a_server_that_is_not_there_at_the_start_is_waited_for
     }
+    }
+
+    not of sqlite, "one router alone publishes what is in a file" {
+    servers {
+        of_two_routers_one_publishes_and_the_other_takes_over
+        a_router_that_lost_its_place_misses_nothing
+    }
+    }
+
+    not of sqlite, "as above: it has no server" {
     crash {
         every_committed_event_comes_however_often_router_and_server_are_killed
     }

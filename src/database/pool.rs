@@ -170,6 +170,8 @@ struct Shared {
     queries_max: usize,
     waiting_bytes: AtomicUsize,
     is_away: AtomicBool,
+    /// What it publishes comes to this router: it is there, and no other router has it.
+    is_publishing: AtomicBool,
     /// How often it has gone: connections from before are of no use any more.
     losses: AtomicU32,
     is_stopping: AtomicBool,
@@ -380,6 +382,7 @@ impl Pool {
             options,
             waiting_bytes: AtomicUsize::new(0),
             is_away: AtomicBool::new(true),
+            is_publishing: AtomicBool::new(false),
             losses: AtomicU32::new(0),
             is_stopping: AtomicBool::new(false),
             // Each query is cancelled once at most.
@@ -584,7 +587,10 @@ fn publish(shared: &Arc<Shared>, notify: &Notify) {
             Ok(Some(mut source)) => {
                 retry = RETRY_FIRST;
                 say(Notice::Publishes);
-                drain(shared, &mut *source, &mut number, notify)
+                shared.is_publishing.store(true, Ordering::Release);
+                let ended = drain(shared, &mut *source, &mut number, notify);
+                shared.is_publishing.store(false, Ordering::Release);
+                ended
             }
             Err(problem) => Err(problem),
         };
@@ -690,6 +696,10 @@ impl Keeper {
         self.say(Notice::Offers(count, problems));
         // Who hears of the offer may call at once.
         self.shared.is_away.store(false, Ordering::Relaxed);
+        if is_back {
+            // It need not wait for the end of its pause.
+            self.shared.wake_publisher();
+        }
         for core in 0..self.shared.desks.len() {
             self.shared.say(core, DatabaseEvent::Offer(realm, index, Arc::clone(&procedures)));
         }

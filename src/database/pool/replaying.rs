@@ -74,7 +74,8 @@ fn read_one(
     replayer: &mut Option<(u32, Box<dyn Replayer>)>,
     replay: &Replay,
 ) -> Result<Replayed, NotReplayed> {
-    if shared.is_away.load(Ordering::Relaxed) {
+    // Where another router publishes, who resumes here would go on without what that one has.
+    if shared.is_away.load(Ordering::Relaxed) || !shared.is_publishing.load(Ordering::Acquire) {
         return Err(NotReplayed::Away);
     }
     let losses = shared.losses.load(Ordering::Acquire);

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::database::{NotRead, Replayer};
-use crate::router::database::{Caller, NotReplayed, ReplayNumber, Replayed};
+use crate::router::database::{Caller, DatabasePublication, NotReplayed, ReplayNumber, Replayed};
 use crate::shard::mesh::{self, Doorbell, MeshEnd, SharedDoorbell};
 use crate::wamp::MatchPolicy;
 use crate::wamp::SessionId;
@@ -28,6 +28,9 @@ impl Doorbell for Bell {
 #[derive(Default)]
 struct Server {
     is_down: AtomicBool,
+    is_led_by_another: AtomicBool,
+    /// How often somebody wanted to publish meanwhile.
+    sources_refused: AtomicUsize,
     /// Connections, ever.
     connections: AtomicUsize,
     /// Those that read what was published, ever.
@@ -41,6 +44,25 @@ struct Server {
     silent: AtomicUsize,
     /// It says something again.
     speaks: AtomicBool,
+}
+
+/// It publishes, and never has anything.
+struct Quiet;
+
+impl Source for Quiet {
+    fn next(
+        &mut self,
+        _bounds: BatchBounds,
+        wait: Duration,
+        _problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        thread::sleep(wait.min(Duration::from_millis(1)));
+        Ok(Vec::new())
+    }
+
+    fn mark(&mut self, _last: u64) -> Result<(), Problem> {
+        Ok(())
+    }
 }
 
 struct Fake {
@@ -99,7 +121,11 @@ impl Driver for Fake {
     }
 
     fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
-        Ok(None)
+        if self.server.is_led_by_another.load(Ordering::SeqCst) {
+            self.server.sources_refused.fetch_add(1, Ordering::SeqCst);
+            return Err(Problem("another router publishes".to_owned()));
+        }
+        Ok(Some(Box::new(Quiet)))
     }
 
     fn publishes(&self) -> bool {
@@ -236,7 +262,10 @@ struct Stand {
 
 impl Stand {
     fn new(cores: usize, threads: usize, queue_max: usize) -> Self {
-        let server = Arc::new(Server::default());
+        Self::of(Arc::default(), cores, threads, queue_max)
+    }
+
+    fn of(server: Arc<Server>, cores: usize, threads: usize, queue_max: usize) -> Self {
         let bells: Vec<_> = (0..cores).map(|_| Arc::new(Bell::default())).collect();
         let doorbells = bells.iter().map(|bell| Arc::clone(bell) as SharedDoorbell).collect();
         let meshes = mesh::connect::<u32>(4, doorbells);
@@ -610,4 +639,34 @@ fn what_was_published_is_read_again_whatever_calls_do() {
     stand.server.is_down.store(false, Ordering::SeqCst);
     stand.until(|_| !stand.pool.shared.is_away.load(Ordering::SeqCst));
     assert_eq!(ask(&mut stand, 1, 52, 5), Ok(nothing_new));
+}
+
+#[test]
+fn who_resumes_is_sent_away_while_another_router_publishes() {
+    let server = Arc::new(Server::default());
+    server.is_led_by_another.store(true, Ordering::SeqCst);
+    let mut stand = Stand::of(server, 1, 1, 8);
+    let ask = |stand: &mut Stand, number| {
+        let (number, topic, policy) = (ReplayNumber(number), "com.t".into(), MatchPolicy::Exact);
+        let replay = Replay { number, database: DatabaseIndex(0), after: 5, topic, policy };
+        assert!(stand.ends[0].1.replay(replay));
+        loop {
+            if let DatabaseEvent::Replayed(_, result) = stand.next(0) {
+                return result;
+            }
+        }
+    };
+    let said = |stand: &Stand| {
+        let notices = stand.notices.lock().unwrap();
+        notices.iter().filter(|notice| matches!(notice, Notice::PublishesNothing(_))).count()
+    };
+    assert_eq!(ask(&mut stand, 1), Err(NotReplayed::Away));
+    // Why is said once, however often it is tried.
+    stand.until(|server| server.sources_refused.load(Ordering::SeqCst) >= 3);
+    assert_eq!(said(&stand), 1);
+    stand.server.is_led_by_another.store(false, Ordering::SeqCst);
+    let begin = Instant::now();
+    while ask(&mut stand, 2).is_err() {
+        assert!(begin.elapsed() < PATIENCE);
+    }
 }

@@ -17,6 +17,7 @@ pub mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,6 +69,8 @@ pub struct Postgres {
     pub publishing: Option<PublicationLimits>,
     /// What the connections know of the types; replaced when they change.
     types: Arc<Mutex<Arc<Types>>>,
+    /// The last position that was offered here; 0 is none.
+    offered: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Postgres {
@@ -102,6 +105,7 @@ impl Postgres {
             result_bytes_max: 1 << 20,
             publishing: None,
             types: Arc::default(),
+            offered: Arc::default(),
         }
     }
 

@@ -2,14 +2,18 @@
 //!
 //! While it is awake it looks every few milliseconds; when nothing has come for a while it sleeps, and publishers notify.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::Postgres;
 use super::log::Log;
+use super::replay::Replays;
 use super::wire::{Connection, Deadline, Error, Parameter, Row, Statement};
 use crate::database::publishing::{PublicationLimits, check_message, excluding, message};
-use crate::database::{BatchBounds, Problem, Source};
-use crate::router::database::DatabasePublication;
+use crate::database::{BatchBounds, NotRead, Problem, Replayer as _, Source};
+use crate::router::database::{DatabaseIndex, DatabasePublication, Replay, ReplayNumber};
+use crate::wamp::MatchPolicy;
 
 /// How often is looked while it is awake, and how long nothing comes until it sleeps.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -50,12 +54,16 @@ pub(super) struct Outbox {
     unsent: Statement,
     mark: Statement,
     feed: Option<Statement>,
+    /// Where to read what other routers have published since this one did, behind a position and up to another.
+    missed: Option<(Replays, u64, u64)>,
     /// What an earlier leader left, behind this position.
     left_behind: Option<i64>,
     state: State,
     /// Positions that are no publications, and why: noted with the next mark.
     refused: Vec<(u64, String)>,
     pruned: Option<Instant>,
+    /// The last position that was offered here, by any drainer of this router.
+    offered: Arc<AtomicU64>,
 }
 
 pub(super) fn problem(error: &Error) -> Problem {
@@ -99,6 +107,13 @@ impl Outbox {
         let mut prepare = |sql| wire.prepare(sql, &[], deadline).map_err(|error| problem(&error));
         let (claim, unsent, mark) = (prepare(CLAIM)?, prepare(UNSENT)?, prepare(MARK)?);
         let state = State::Awake(Instant::now());
+        let offered = driver.offered.load(Ordering::Acquire);
+        let sent_by_all = sent.and_then(|sent: i64| u64::try_from(sent).ok()).unwrap_or_default();
+        let missed = if offered > 0 && sent_by_all > offered {
+            Some((Replays::open(driver, limits)?, offered, sent_by_all))
+        } else {
+            None
+        };
         let mut outbox = Self {
             wire,
             limits,
@@ -107,10 +122,12 @@ impl Outbox {
             unsent,
             mark,
             feed: None,
+            missed,
             left_behind: Some(sent.unwrap_or_default()),
             state,
             refused: Vec::new(),
             pruned: None,
+            offered: Arc::clone(&driver.offered),
         };
         outbox.say("awake")?;
         Ok(outbox)
@@ -209,12 +226,53 @@ impl Outbox {
         self.say("close_log").map(|_| ())
     }
 
+    /// What other routers have published since this one did: those who have resumed here, and were to miss nothing, have not
+    /// had it.
+    fn look_for_missed(
+        &mut self,
+        bounds: BatchBounds,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        while let Some((replays, after, upto)) = &mut self.missed {
+            let replay = Replay {
+                number: ReplayNumber::default(),
+                database: DatabaseIndex(0),
+                after: *after,
+                topic: "".into(),
+                policy: MatchPolicy::Prefix,
+            };
+            match replays.replay(&replay, bounds) {
+                Ok(mut replayed) => {
+                    replayed.publications.retain(|publication| publication.position <= *upto);
+                    *after = replayed.upto;
+                    if replayed.is_complete || replayed.upto >= *upto {
+                        self.missed = None;
+                    }
+                    if !replayed.publications.is_empty() {
+                        return Ok(replayed.publications);
+                    }
+                }
+                Err(NotRead::NotKept) => {
+                    let text = "another router published what is not kept any more: subscribers here miss it";
+                    problems.push(text.to_owned());
+                    self.missed = None;
+                }
+                Err(NotRead::Lost(problem)) => return Err(problem),
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// What there is to be offered now; whether there was anything at all.
     pub(super) fn look(
         &mut self,
         bounds: BatchBounds,
         problems: &mut Vec<String>,
     ) -> Result<Vec<DatabasePublication>, Problem> {
+        let missed = self.look_for_missed(bounds, problems)?;
+        if !missed.is_empty() {
+            return Ok(missed);
+        }
         while let Some(after) = self.left_behind {
             let found = self.rows(bounds, Some(after), problems)?;
             if !found.is_empty() {
@@ -362,6 +420,7 @@ impl Source for Outbox {
     }
 
     fn mark(&mut self, last: u64) -> Result<(), Problem> {
+        self.offered.fetch_max(last, Ordering::AcqRel);
         let (epoch, upto) = (self.epoch.clone(), last.to_string());
         let mut noted = std::mem::take(&mut self.refused);
         noted.retain(|(position, _)| *position <= last);

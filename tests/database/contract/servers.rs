@@ -161,9 +161,13 @@ fn say(database: &Shared, number: u64) {
     database.execute(&other_program_sql(database, "com.t", &format!("[{number}]")));
 }
 
-/// Takes events up to this one: each in its order, and again only as it was.
-fn take_up_to(listener: &mut Session, last: u64) -> Vec<Event> {
-    let mut events: Vec<Event> = Vec::new();
+/// Takes all events up to this one: each in its order, and again only as it was.
+fn take_up_to(listener: &mut Session, last: u64) {
+    take_more(listener, &mut Vec::new(), last);
+}
+
+/// The same, behind these.
+fn take_more(listener: &mut Session, events: &mut Vec<Event>, last: u64) {
     loop {
         let event = listener.event();
         match events.iter().find(|known| known.id == event.id) {
@@ -175,7 +179,7 @@ fn take_up_to(listener: &mut Session, last: u64) -> Vec<Event> {
             }
         }
         if events.len() as u64 > last {
-            return events;
+            return;
         }
     }
 }
@@ -223,6 +227,72 @@ pub(crate) fn nothing_that_was_published_is_lost_when_a_server_is_stopped() {
     say(&shared, number);
     take_up_to(&mut listener, number);
     listener.expect_no_event();
+}
+
+/// One publishes; who resumes with the other is refused, for it would not hear of what the first one publishes, or misses
+/// nothing.
+pub(crate) fn of_two_routers_one_publishes_and_the_other_takes_over() {
+    let shared: Shared = Arc::new(<Postgres as super::backend::Backend>::new());
+    let mut first = super::events::speaker(&shared).start();
+    say(&shared, 0);
+    take_up_to(&mut resumed(&first, 0), 0);
+    let second = first.another();
+    second.wait_until_offered();
+    let mut early = second.session();
+    let answer = early.try_subscribe("com.t", json!({"_after": 0}));
+    for number in 1..10 {
+        say(&shared, number);
+    }
+    wait_until("that the first has published", || first.router.counters().of("database_publications") >= 10);
+    a_moment();
+    first.kill();
+    for number in 10..15 {
+        say(&shared, number);
+    }
+    if answer[0] == 33 {
+        take_up_to(&mut early, 14);
+    } else {
+        assert_eq!(answer[4], "wamp.error.unavailable", "{answer}");
+    }
+    take_up_to(&mut resumed(&second, 0), 14);
+}
+
+/// A router that stood still, and whose place another one took, publishes what that one did, too, once it has its place back.
+pub(crate) fn a_router_that_lost_its_place_misses_nothing() {
+    let shared: Shared = Arc::new(<Postgres as super::backend::Backend>::new());
+    let first = super::events::speaker(&shared).start();
+    let (mut listener, mut events) = (resumed(&first, 0), Vec::new());
+    say(&shared, 0);
+    take_more(&mut listener, &mut events, 0);
+    let mut second = first.another();
+    second.wait_until_offered();
+    first.router.signal(rustix::process::Signal::STOP);
+    shared.select(
+        "select pg_terminate_backend(pid)::text as c from pg_locks where locktype = 'advisory'
+            and database = (select oid from pg_database where datname = current_database())",
+    );
+    // The other one has the place when who resumes there is not refused.
+    let mut meanwhile = resumed(&second, 0);
+    for number in 1..30 {
+        say(&shared, number);
+    }
+    take_up_to(&mut meanwhile, 29);
+    wait_until("that it is marked", || shared.select("select sent as c from wamp.progress()") == ["30"]);
+    second.kill();
+    first.router.signal(rustix::process::Signal::CONT);
+    say(&shared, 30);
+    take_more(&mut listener, &mut events, 30);
+}
+
+/// Resumes as soon as it can.
+fn resumed(stage: &Stage, after: u64) -> Session {
+    let mut session = stage.session();
+    wait_until("that it may resume", || {
+        let answer = session.try_subscribe("com.t", json!({"_after": after}));
+        assert!(answer[0] == 33 || answer[4] == "wamp.error.unavailable", "{answer}");
+        answer[0] == 33
+    });
+    session
 }
 
 pub(crate) fn a_server_that_is_not_there_at_the_start_is_waited_for() {

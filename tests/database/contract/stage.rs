@@ -185,6 +185,12 @@ impl Stage {
         self.router = Start::new(&self.config).router();
     }
 
+    /// Another router with the same configuration, in front of the same database.
+    pub(crate) fn another(&self) -> Self {
+        let router = Start::new(&self.config).router();
+        Self { router, config: self.config.clone(), uris: self.uris.clone() }
+    }
+
     /// Waits until a call gives this.
     pub(crate) fn wait_for_value(&self, session: &mut Session, uri: &str, value: &Value) {
         wait_until(uri, || {
