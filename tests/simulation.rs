@@ -169,6 +169,8 @@ fn seen(totals: &Totals) -> Vec<(&'static str, u64)> {
         ("calls re-routed", counters.calls_rerouted),
         ("invocations of calls that another had refused", happened.rerouted),
         ("logins", happened.logins),
+        ("logins by a cookie", happened.cookies),
+        ("logins by a cookie ended with the sessions of their users", counters.cookie_logins_ended),
         ("logins denied", happened.denials),
         ("users that an authenticator was asked about", counters.authentications_asked),
         ("sessions ended by others", happened.kills),
@@ -293,4 +295,16 @@ fn what_is_lost_of_a_seal_is_noticed() {
     for router in [RouterFault::UnsealEvents, RouterFault::UnsealInvocations, RouterFault::UnsealResults] {
         must_break_with(Advanced::draw, Wrong { router, ..Wrong::default() }, &["passthru"]);
     }
+}
+
+#[test]
+fn logins_by_cookie_that_outlive_the_sessions_of_their_users_are_noticed() {
+    let wrong = Wrong { router: RouterFault::KeepLogins, ..Wrong::default() };
+    must_break_with(Advanced::draw, wrong, &["cookie"]);
+}
+
+#[test]
+fn a_cookie_that_lets_in_whoever_names_himself_is_noticed() {
+    let wrong = Wrong { router: RouterFault::TrustCookies, ..Wrong::default() };
+    must_break_with(Advanced::draw, wrong, &["cookie"]);
 }

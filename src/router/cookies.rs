@@ -13,6 +13,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::effects::Effects;
+use super::fault::Fault;
 use super::identity::Identity;
 use super::peer::{CoreId, PeerMessage, RealmIndex, SessionKey};
 use super::session::State;
@@ -386,6 +387,9 @@ impl Router {
         place: Place,
         effects: &mut impl Effects,
     ) -> Option<Place> {
+        if self.is_broken(Fault::KeepLogins) {
+            return None;
+        }
         let (digests, seen, next) = self.cookies.some_of(realm, whose, place);
         effects.searched(seen);
         if !digests.is_empty() {

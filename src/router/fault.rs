@@ -39,6 +39,10 @@ pub enum Fault {
     UnsealInvocations,
     /// The same of results.
     UnsealResults,
+    /// Logins by cookie outlive the sessions of their users that are ended.
+    KeepLogins,
+    /// Who names himself comes in by the cookie of somebody else.
+    TrustCookies,
 }
 
 /// What a fault remembers.

@@ -31,6 +31,8 @@ pub struct Advanced {
     pub seals: bool,
     /// Events are kept, and asked for.
     pub histories: bool,
+    /// How long a login is good by its cookie, in seconds; 0 is where there are no cookies.
+    pub cookie_age: u64,
 }
 
 impl Advanced {
@@ -47,7 +49,13 @@ impl Advanced {
             seals: random.once_in(3),
             watches: random.once_in(3),
             testaments_max: *random.pick(&[0, 0, 2, 10]),
+            cookie_age: *random.pick(&[0, 1, 20, 3600]),
         }
+    }
+
+    /// Whether browsers are known again.
+    pub fn has_cookies(&self) -> bool {
+        self.logins && self.cookie_age > 0
     }
 
     /// Whether clients do any of it.
@@ -69,6 +77,7 @@ impl Advanced {
             let millis = if self.takes_over { 100 } else { 3_600_000 };
             limits.takeover_timeout = Duration::from_millis(millis);
             limits.authenticator_timeout = Duration::from_secs(3600);
+            limits.cookie_logins_per_user_max = 10_000;
         }
     }
 
@@ -95,6 +104,9 @@ impl Advanced {
             realm.roles.push(role);
         }
         realm.authmethods = Some(vec![AuthMethod::Anonymous, AuthMethod::Ticket, AuthMethod::WampCra]);
+        if self.has_cookies() {
+            realm.authmethods.iter_mut().for_each(|methods| methods.push(AuthMethod::Cookie));
+        }
         if self.authenticator {
             realm.authenticator = Some(AUTHENTICATOR.to_owned());
         }

@@ -99,7 +99,7 @@ impl Authorizer {
             let frame = TRANSPORT.next(&mut self.input, self.is_open, random);
             match frame.or_else(|text| broken("framing", text))? {
                 None => break,
-                Some(Frame::Opened) => {
+                Some(Frame::Opened(_)) => {
                     self.is_open = true;
                     let hello = json!([1, self.realm, { "roles": { "callee": {} } }]);
                     self.say(&hello, random);

@@ -24,6 +24,7 @@ use super::history::{End, History, Kept, broken};
 use super::random::Random;
 use super::transport::{Frame, Framing, Transport};
 use super::world::Net;
+use crate::history::cookies::Moment;
 
 pub const REALMS: [&str; 2] = ["realm1", "realm2"];
 
@@ -174,6 +175,10 @@ pub struct Client {
     hello_at: u64,
     /// Who it said it is.
     login: Option<Login>,
+    /// The cookie of its connection: the one that it brought, or the one that it got.
+    cookie: Option<String>,
+    /// When it said HELLO with that.
+    cookie_shown: Option<Moment>,
     last_request: u64,
     pending: BTreeMap<u64, Pending>,
     /// Calls with input to come, by request and number.
@@ -207,6 +212,8 @@ impl Client {
             input: Vec::new(),
             hello_at: 0,
             login: None,
+            cookie: None,
+            cookie_shown: None,
             last_request: 0,
             pending: BTreeMap::new(),
             inputs: Vec::new(),
@@ -274,7 +281,8 @@ impl Client {
             let frame = transport.next(&mut self.input, is_open, stage.random);
             match frame.or_else(|text| broken("framing", text))? {
                 None => return Ok(()),
-                Some(Frame::Opened) => {
+                Some(Frame::Opened(cookie)) => {
+                    self.take_cookie(cookie, stage);
                     self.state = State::Hello;
                     self.say_hello(stage);
                 }
@@ -392,6 +400,7 @@ impl Client {
         if let Some(login) = &self.login {
             login.announce(&mut details);
         }
+        self.offer_cookie(&mut details, stage);
         self.send(&Message::Hello(Hello { realm: REALMS[self.realm].into(), details }), stage);
     }
 
@@ -412,7 +421,8 @@ impl Client {
         self.transport = Transport::any(stage.random).perhaps_compressed(choice);
         let (to_router, to_client) = (stage.random.between(64, 8192), stage.random.between(512, 16384));
         self.wire = Some(stage.net.connect(self.core, to_router, to_client));
-        self.out.extend(self.transport.handshake());
+        self.cookie = self.cookie_to_bring(stage);
+        self.out.extend(self.transport.handshake_with(self.cookie.as_deref()));
         self.state = State::Handshake;
     }
 

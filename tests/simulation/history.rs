@@ -3,6 +3,8 @@
 //! O1 to O6 are those of ARCHITECTURE.md. What a client receives is judged at once; what it should have received, when all
 //! is quiet.
 
+#[path = "history/cookies.rs"]
+pub mod cookies;
 #[path = "history/kept.rs"]
 pub mod kept;
 #[path = "history/kills.rs"]
@@ -266,6 +268,8 @@ pub struct Happened {
     pub sealed: u64,
     pub placed: u64,
     pub kept: u64,
+    /// Sessions opened by a cookie.
+    pub cookies: u64,
 }
 
 /// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
@@ -285,6 +289,7 @@ pub struct History {
     crowded: Vec<(u64, Vec<usize>, String)>,
     /// Orders to end sessions.
     pub kills: Vec<Kill>,
+    pub cookies: cookies::Cookies,
     /// Events that were asked for, and what is known of their order.
     pub queries: Vec<kept::Query>,
     order: kept::Order,
@@ -318,6 +323,7 @@ impl History {
             crowded: Vec::new(),
             missed_callees: Vec::new(),
             kills: Vec::new(),
+            cookies: cookies::Cookies::default(),
             queries: Vec::new(),
             order: kept::Order::new(),
             may_take_over: false,

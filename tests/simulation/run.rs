@@ -4,8 +4,9 @@ use std::cell::{Ref, RefCell};
 use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crosspoint::config::{self, Limits, SlowPolicy};
+use crosspoint::config::{self, CookieConfig, Limits, SameSite, SlowPolicy};
 use crosspoint::link::LinkConfig;
 use crosspoint::metrics::Counters;
 use crosspoint::router::fault::Fault as RouterFault;
@@ -67,6 +68,7 @@ impl Totals {
         self.happened.disclosed += other.happened.disclosed;
         self.happened.rerouted += other.happened.rerouted;
         self.happened.logins += other.happened.logins;
+        self.happened.cookies += other.happened.cookies;
         self.happened.denials += other.happened.denials;
         self.happened.kills += other.happened.kills;
         self.happened.silent_ends += other.happened.silent_ends;
@@ -125,6 +127,8 @@ pub struct Run {
     profile: Profile,
     step: u64,
     is_stopping: bool,
+    /// For so long it is seen whether anything more happens.
+    settle_us: u64,
     /// How likely each shard, and each client's delivery, reading and acting are next to each other.
     weights: Vec<usize>,
     pub trace: Trace,
@@ -183,6 +187,7 @@ impl Run {
         }
         let may_refuse = profile.may_close.contains(&uri::SLOW_CONSUMER);
         let mut history = History::new(profile.slow == SlowPolicy::Drop, may_refuse, profile.reroutes);
+        history.cookies.age_us = profile.advanced.cookie_age * 1_000_000;
         history.may_take_over = profile.advanced.takes_over;
         history.testaments_max = profile.limits.testaments_per_session_max;
         let weights = Vec::new();
@@ -197,6 +202,7 @@ impl Run {
             profile,
             step: 0,
             is_stopping: false,
+            settle_us: SETTLE_US,
             weights,
             trace,
         }
@@ -537,7 +543,7 @@ impl Run {
         for core in 0..self.cores.len() {
             self.set_memory(core, MemoryLevel::Normal);
         }
-        let end_us = self.kernel.borrow().now_us + SETTLE_US;
+        let end_us = self.kernel.borrow().now_us + self.settle_us;
         loop {
             if self.step > STEPS_MAX {
                 return broken("stuck", "it goes on for ever");
@@ -735,6 +741,8 @@ impl Run {
         for authorizer in &mut self.authorizers {
             authorizer.depart(&mut self.kernel.borrow_mut());
         }
+        // What cookies stand for outlives those who logged in, until its time is over.
+        self.settle_us += (self.profile.advanced.cookie_age + 60) * 1_000_000;
         self.settle()
     }
 
@@ -747,6 +755,7 @@ impl Run {
             if self.is_stopping {
                 // The first to stop does not hear the last words of the others.
                 tables = TableSizes {
+                    cookie_logins: 0,
                     registrations: 0,
                     invocations: 0,
                     call_deadlines: 0,
@@ -803,6 +812,11 @@ pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 
     let mut config = config::parse("simulation", "", &[]).expect("the empty configuration is sound");
     let mut listener = config.listeners.remove(0);
     listener.compression = true;
+    if profile.advanced.has_cookies() {
+        let max_age = Duration::from_secs(profile.advanced.cookie_age);
+        let (name, same_site) = ("crosspoint".to_owned(), SameSite::Lax);
+        listener.cookie = Some(CookieConfig { name, max_age, same_site, http_only: true, secure: false });
+    }
     let realms = REALMS.iter().enumerate().map(|(number, name)| {
         let mut realm = config.realms[0].clone();
         realm.name = (*name).to_owned();

@@ -15,8 +15,8 @@ pub enum Framing {
 /// What a client reads.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// The handshake was accepted.
-    Opened,
+    /// The handshake was accepted, with a cookie or without.
+    Opened(Option<String>),
     /// WAMP messages, encoded.
     Messages(Vec<Vec<u8>>),
     /// A ping, and the frame that answers it.
@@ -56,6 +56,11 @@ impl Transport {
 
     /// What a client says first.
     pub fn handshake(self) -> Vec<u8> {
+        self.handshake_with(None)
+    }
+
+    /// The same with a cookie; RawSocket has none.
+    pub fn handshake_with(self, cookie: Option<&str>) -> Vec<u8> {
         let (name, number) = match self.serializer {
             Serializer::Json => ("json", 1),
             Serializer::MsgPack => ("msgpack", 2),
@@ -70,10 +75,11 @@ impl Transport {
             let parameters = format!("client_max_window_bits; server_max_window_bits={bits}");
             format!("Sec-WebSocket-Extensions: permessage-deflate; {parameters}\r\n")
         });
+        let cookie = cookie.map_or_else(String::new, |cookie| format!("Cookie: {cookie}\r\n"));
         format!(
             "GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-             Sec-WebSocket-Protocol: wamp.2.{name}{batched}\r\n{offer}\r\n"
+             Sec-WebSocket-Protocol: wamp.2.{name}{batched}\r\n{offer}{cookie}\r\n"
         )
         .into_bytes()
     }
@@ -188,7 +194,9 @@ impl Transport {
         if !head.starts_with("HTTP/1.1 101 ") || extension != expected.as_deref() {
             return Err(format!("the handshake was answered {head:?}"));
         }
-        Ok(Some(Frame::Opened))
+        let cookie = head.lines().find_map(|line| line.strip_prefix("Set-Cookie: "));
+        let cookie = cookie.and_then(|cookie| cookie.split(';').next());
+        Ok(Some(Frame::Opened(cookie.map(str::to_owned))))
     }
 
     fn messages(self, payload: Vec<u8>) -> Result<Vec<Vec<u8>>, String> {
@@ -273,7 +281,7 @@ fn rawsocket_answer(input: &mut Vec<u8>) -> Result<Option<Frame>, String> {
     if answer[0] != 0x7f || answer[1] >> 4 == 0 {
         return Err(format!("the handshake was answered {answer:x?}"));
     }
-    Ok(Some(Frame::Opened))
+    Ok(Some(Frame::Opened(None)))
 }
 
 fn rawsocket_next(input: &mut Vec<u8>) -> Result<Option<Frame>, String> {

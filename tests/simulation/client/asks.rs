@@ -164,7 +164,7 @@ impl Client {
     ) -> Kept {
         debug_assert!(self.session == Some(session));
         match asked {
-            Asked::Kill(number) => stage.history.receive_count(number, answer),
+            Asked::Kill(number) => stage.history.receive_count(number, answer, stage.step),
             Asked::Events(number) => stage.history.receive_events(number, answer),
             Asked::AddTestament(number) => {
                 let error = answer.as_ref().err().copied();

@@ -10,8 +10,10 @@ use crosspoint::wamp::options::{HelloDetails, Text};
 
 use super::{Client, Stage};
 use crate::advanced::{Advanced, PEOPLE, Person};
+use crate::history::cookies::{Moment, Visitor};
 use crate::history::{Kept, broken};
 use crate::random::Random;
+use crate::transport::Framing;
 
 /// Who somebody says it is.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +51,9 @@ impl Client {
             return broken("login", format!("client {} gets {challenge:?}", self.number));
         };
         login.is_shown = true;
+        let login = *login;
+        self.is_passed_over(stage)?;
+        let login = &login;
         if challenge.method != login.method {
             return broken("login", format!("{login:?} gets {challenge:?}"));
         }
@@ -60,6 +65,10 @@ impl Client {
             let key = if login.is_right { secret } else { login.person.ticket() };
             STANDARD.encode(hmac(key.as_bytes(), text_to_sign(&challenge.extra)?.as_bytes()))
         };
+        if let (Some(cookie), true) = (&self.cookie, login.is_right) {
+            let (who, now) = (self.visitor(login.person), moment(stage));
+            stage.history.cookies.shows(cookie, who, login.person.role, now);
+        }
         let serializer = self.transport.serializer;
         let extra = WireValue { serializer, bytes: &[] };
         let signature = Text::Owned(signature);
@@ -68,8 +77,24 @@ impl Client {
     }
 
     /// WELCOME tells somebody who it is: that is who it said, and it has shown so.
-    pub(super) fn check_welcome(&self, welcome: &Welcome<'_>) -> Kept {
+    pub(super) fn check_welcome(&self, welcome: &Welcome<'_>, stage: &mut Stage<'_>) -> Kept {
         let details = &welcome.details;
+        if let Some(login) = &self.login
+            && let Some(cookie) = &self.cookie
+        {
+            let who = self.visitor(login.person);
+            if details.authmethod.as_deref() == Some("cookie") {
+                let is_so = details.authid.as_deref() == Some(login.person.authid)
+                    && details.authrole.as_deref() == Some(login.person.role)
+                    && !login.is_shown;
+                return match self.cookie_shown {
+                    Some(shown) if is_so => stage.history.receive_welcome_by_cookie(cookie, who, shown),
+                    _ => broken("cookie", format!("{login:?} is let in by a cookie as {details:?}")),
+                };
+            }
+            let now = moment(stage);
+            stage.history.cookies.is_let_in(cookie, who, now);
+        }
         let is_so = match &self.login {
             Some(Login { person, is_right, is_shown, .. }) => {
                 *is_right
@@ -85,11 +110,74 @@ impl Client {
         if is_so { Ok(()) } else { broken("login", format!("{:?} is let in as {details:?}", self.login)) }
     }
 
+    fn visitor(&self, person: &'static Person) -> Visitor {
+        Visitor { realm: self.realm, core: self.core, authid: person.authid }
+    }
+
+    /// Two clients are one browser.
+    fn browser(&self) -> usize {
+        self.number / 2
+    }
+
+    /// The cookie that the handshake brings, if there is any.
+    pub(super) fn cookie_to_bring(&self, stage: &mut Stage<'_>) -> Option<String> {
+        if !stage.advanced.has_cookies() || self.transport.framing == Framing::RawSocket {
+            return None;
+        }
+        let cookie = stage.history.cookies.jars.get(&self.browser())?;
+        (!stage.random.once_in(6)).then(|| cookie.clone())
+    }
+
+    /// The handshake was answered, perhaps with a cookie.
+    pub(super) fn take_cookie(&mut self, given: Option<String>, stage: &mut Stage<'_>) {
+        if let Some(given) = given {
+            stage.history.cookies.jars.insert(self.browser(), given.clone());
+            self.cookie = Some(given);
+        }
+    }
+
+    /// HELLO offers the cookie of the connection, before all else.
+    pub(super) fn offer_cookie(&mut self, details: &mut HelloDetails<'_>, stage: &mut Stage<'_>) {
+        self.cookie_shown = None;
+        // Mostly whose browser it is.
+        let known = self.cookie.as_deref().and_then(|cookie| stage.history.cookies.of(cookie));
+        if let (Some(login), Some(authid)) = (&mut self.login, known)
+            && stage.advanced.has_cookies()
+            && !stage.random.once_in(4)
+            && let Some(person) = PEOPLE.iter().find(|person| person.authid == authid)
+        {
+            login.person = person;
+            details.authid = Some(person.authid.into());
+        }
+        if stage.advanced.has_cookies()
+            && self.login.is_some()
+            && self.cookie.is_some()
+            && !stage.random.once_in(4)
+            && let Some(methods) = &mut details.authmethods
+        {
+            methods.insert(0, "cookie".into());
+            self.cookie_shown = Some(moment(stage));
+        }
+    }
+
+    /// The cookie stands for nobody, or for somebody else.
+    fn is_passed_over(&self, stage: &Stage<'_>) -> Kept {
+        let (Some(cookie), Some(shown), Some(login)) = (&self.cookie, self.cookie_shown, &self.login) else {
+            return Ok(());
+        };
+        let who = self.visitor(login.person);
+        stage.history.check_that_it_stands_for_nobody(cookie, who, shown, stage.net.now_us)
+    }
+
     /// Whether it is refused for this reason as it should be.
     pub(super) fn is_denied(&self, reason: &str) -> bool {
         reason == uri::AUTHENTICATION_DENIED
             && self.login.is_some_and(|login| !login.is_right && login.is_shown)
     }
+}
+
+fn moment(stage: &Stage<'_>) -> Moment {
+    Moment { step: stage.step, now_us: stage.net.now_us }
 }
 
 /// What is to be signed with the secret.

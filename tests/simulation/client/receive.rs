@@ -23,7 +23,7 @@ impl Client {
         stage.trace.note(|| format!("{step:>6} client {number} hears {:.160}", format!("{message:?}")));
         match (&message, self.state) {
             (Message::Welcome(welcome), State::Hello) => {
-                self.check_welcome(welcome)?;
+                self.check_welcome(welcome, stage)?;
                 self.receive_welcome(welcome, stage);
                 Ok(())
             }

@@ -21,9 +21,11 @@ pub enum Whom {
 /// An order.
 #[derive(Debug)]
 pub struct Kill {
-    killer: usize,
-    whom: Whom,
-    sent_at: u64,
+    pub(super) killer: usize,
+    pub(super) whom: Whom,
+    pub(super) sent_at: u64,
+    /// When it was said to have been carried out, on all cores.
+    pub(super) answered_at: Option<u64>,
     /// How many, and for an authid who. `None` while there is no answer, or none that says so.
     answer: Option<(u64, Option<Vec<u64>>)>,
     /// There was no such session.
@@ -32,7 +34,7 @@ pub struct Kill {
 
 impl Kill {
     pub fn new(killer: usize, whom: Whom, sent_at: u64) -> Self {
-        Self { killer, whom, sent_at, answer: None, is_refused: false }
+        Self { killer, whom, sent_at, answered_at: None, answer: None, is_refused: false }
     }
 
     fn is_meant(&self, place: usize, session: &Session) -> bool {
@@ -74,7 +76,7 @@ impl History {
     }
 
     /// The answer to who wanted to end sessions.
-    pub fn receive_count(&mut self, number: usize, answer: &Result<Arguments, &str>) -> Kept {
+    pub fn receive_count(&mut self, number: usize, answer: &Result<Arguments, &str>, step: u64) -> Kept {
         let kill = &mut self.kills[number];
         match (answer, &kill.whom) {
             (Err(uri::UNAVAILABLE), _) => return Ok(()),
@@ -99,6 +101,7 @@ impl History {
             kill.answer = None;
             return Ok(());
         }
+        kill.answered_at = Some(step);
         self.check_goings_before_the_answer(number)
     }
 
