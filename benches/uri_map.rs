@@ -92,7 +92,9 @@ impl Effects for Nothing {
         false
     }
 
-    fn resume_requests(&mut self, _session: SessionKey) {}
+    fn resume_requests(&mut self, _session: SessionKey) -> bool {
+        true
+    }
 
     fn credit(&mut self, _session: SessionRef, _charge: Charge, _when: CreditTime) {}
 

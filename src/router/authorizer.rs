@@ -65,6 +65,8 @@ enum Verdict {
 enum Stage {
     /// As many are asked about as may be.
     Waiting,
+    /// It is its turn to ask, once its shard hands the request in again.
+    Turn,
     Asked(Option<RequestId>),
     Made(Verdict),
 }
@@ -119,7 +121,7 @@ impl Decisions {
         }
         match self.pending.remove(&key)?.stage {
             Stage::Made(verdict) => Some(verdict),
-            Stage::Waiting | Stage::Asked(_) => None,
+            Stage::Waiting | Stage::Turn | Stage::Asked(_) => None,
         }
     }
 
@@ -430,7 +432,7 @@ impl Router {
                 match pending.stage {
                     Stage::Made(verdict) => return Some(verdict),
                     Stage::Asked(_) => return None,
-                    Stage::Waiting => {}
+                    Stage::Waiting | Stage::Turn => {}
                 }
             }
             Some(Pending { first: Some(verdict), .. }) => return Some(*verdict),
@@ -453,7 +455,7 @@ impl Router {
         if let Some(verdict) = self.decisions.cache.get(question, self.now.monotonic_us) {
             effects.counters().decisions_cached += 1;
             let before = self.decisions.pending.insert(key, pending(Stage::Made(verdict)));
-            if before.is_some_and(|before| matches!(before.stage, Stage::Waiting)) {
+            if before.is_some_and(|before| matches!(before.stage, Stage::Waiting | Stage::Turn)) {
                 // It was its turn to ask, and it did not.
                 self.let_next_ask(realm_index, role_index, effects);
             }
@@ -494,7 +496,7 @@ impl Router {
             }
             // It was answered at once.
             Some(Stage::Made(verdict)) => Some(*verdict),
-            Some(Stage::Waiting) | None => Some(Verdict::Denied),
+            Some(Stage::Waiting | Stage::Turn) | None => Some(Verdict::Denied),
         }
     }
 
@@ -542,7 +544,7 @@ impl Router {
         }
         self.decision_ended(realm, role, effects);
         if waits {
-            effects.resume_requests(key);
+            let _ = effects.resume_requests(key);
         }
     }
 
@@ -553,15 +555,30 @@ impl Router {
     }
 
     fn let_next_ask(&mut self, realm: RealmIndex, role: u16, effects: &mut impl Effects) {
-        let mut next = None;
-        self.authorizer(realm, role, |authorizer| next = authorizer.waiting.pop_front());
-        while let Some(key) = next {
-            if self.decisions.pending.get(&key).is_some_and(|pending| matches!(pending.stage, Stage::Waiting))
-            {
-                effects.resume_requests(key);
+        loop {
+            let mut next = None;
+            self.authorizer(realm, role, |authorizer| next = authorizer.waiting.pop_front());
+            let Some(key) = next else { return };
+            let Some(pending) = self.decisions.pending.get_mut(&key) else { continue };
+            if !matches!(pending.stage, Stage::Waiting) {
+                continue;
+            }
+            pending.stage = Stage::Turn;
+            if effects.resume_requests(key) {
                 return;
             }
-            self.authorizer(realm, role, |authorizer| next = authorizer.waiting.pop_front());
+            // It does not read what it is sent: it asks once it does, and nobody waits for that.
+            pending.stage = Stage::Waiting;
+        }
+    }
+
+    /// The requests of a session are held back because it does not read: if it is its turn to ask, it is somebody else's.
+    pub(crate) fn pass_turn_on(&mut self, key: SessionKey, effects: &mut impl Effects) {
+        let Some(pending) = self.decisions.pending.get_mut(&key) else { return };
+        if matches!(pending.stage, Stage::Turn) {
+            pending.stage = Stage::Waiting;
+            let (realm, role) = (pending.realm, pending.role);
+            self.let_next_ask(realm, role, effects);
         }
     }
 
@@ -586,7 +603,7 @@ impl Router {
                 }
                 self.decision_ended(pending.realm, pending.role, effects);
             }
-            Stage::Waiting => {
+            Stage::Waiting | Stage::Turn => {
                 let decisions = &self.decisions.pending;
                 let role = &mut self.realms[usize::from(pending.realm.0)].roles[usize::from(pending.role)];
                 // Most of them are gone: rarely, so that many may leave at once.

@@ -131,7 +131,8 @@ pub trait Effects {
     fn credit(&mut self, session: SessionRef, charge: Charge, when: CreditTime);
 
     /// The first request that waits for a decision, and those behind it, may be handled again.
-    fn resume_requests(&mut self, session: SessionKey);
+    /// Whether that is next: a session that does not read what it is sent is held back until it does.
+    fn resume_requests(&mut self, session: SessionKey) -> bool;
 
     /// Asks a client whether it is there, by a ping. The answer is [`super::Router::handle_probe`]; `false` where nobody
     /// can be asked like that, and none will come.

@@ -93,6 +93,8 @@ pub(super) struct Core<W: World> {
     pub(super) is_behind_with_news: bool,
     /// Sessions that could not even take a small reply: closed once the input is handled.
     pub(super) doomed: Vec<SessionKey>,
+    /// Sessions whose waiting requests are held back from now on, because they do not read.
+    pub(super) held_back: Vec<SessionKey>,
     /// Connections that broke while something was written to them.
     pub(super) broken: Vec<SessionKey>,
     /// To be flushed this turn.
@@ -169,6 +171,7 @@ impl<W: World> Core<W> {
             news_owed: 0,
             is_behind_with_news: false,
             doomed: Vec::new(),
+            held_back: Vec::new(),
             broken: Vec::new(),
             limits,
             links,
@@ -402,6 +405,9 @@ impl<W: World> Core<W> {
                 self.over_half += 1;
                 if connection.phase == Phase::Open && connection.paused.insert(Paused::OUTBOX) {
                     self.counters.paused_outbox += 1;
+                    if connection.backlog.as_ref().is_some_and(|backlog| !backlog.waiting.is_empty()) {
+                        self.held_back.push(to);
+                    }
                 }
             }
             // Worth waiting for only while it takes something: a reader of a byte a second delays nobody.
@@ -744,8 +750,10 @@ impl<W: World> Effects for Core<W> {
         true
     }
 
-    fn resume_requests(&mut self, session: SessionKey) {
+    fn resume_requests(&mut self, session: SessionKey) -> bool {
         self.resume(session, Paused::DECISION);
+        let paused = self.connections.get(session).map(|connection| connection.paused);
+        paused.is_some_and(|paused| !paused.held_back() && !paused.requests())
     }
 
     fn credit(&mut self, session: SessionRef, charge: Charge, when: CreditTime) {
@@ -817,6 +825,8 @@ impl<W: World> Effects for Core<W> {
     }
 
     fn left(&mut self, session: SessionKey) {
+        // It was asked about what it held then.
+        self.probes.retain(|probe| !probe.is_of(session));
         if let Some(connection) = self.connections.get_mut(session) {
             connection.phase = Phase::Linked;
             connection.since = self.lived.tick();

@@ -162,6 +162,9 @@ impl<W: World> Shard<W> {
         self.handle_ready();
         self.handle_still_readable();
         self.handle_deadlines();
+        for key in std::mem::take(&mut self.core.held_back) {
+            self.router.pass_turn_on(key, &mut self.core);
+        }
         self.say_goodbyes();
         // The other cores begin while this one is still writing; unless there is much to write, when waking them
         // first would only make two cores contend.

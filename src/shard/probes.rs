@@ -20,6 +20,12 @@ pub(super) struct Probe {
     tick: u32,
 }
 
+impl Probe {
+    pub(super) fn is_of(&self, key: SessionKey) -> bool {
+        self.key == key
+    }
+}
+
 impl<W: World> Core<W> {
     /// Begins one. `false` where there is no ping that every client takes, and where its outbox has no room for one: who
     /// was not asked has not kept silent, and a full outbox has a timer of its own.

@@ -188,8 +188,9 @@ impl Effects for Recorder {
         *account > share
     }
 
-    fn resume_requests(&mut self, session: SessionKey) {
+    fn resume_requests(&mut self, session: SessionKey) -> bool {
         self.resumed.push(session);
+        true
     }
 
     fn credit(&mut self, session: SessionRef, charge: Charge, _when: CreditTime) {

@@ -9,7 +9,7 @@ use crosspoint::shard::{MemoryLevel, Tuning};
 use crosspoint::wamp::CloseReason;
 use crosspoint::wamp::codec::Serializer;
 
-use super::advanced::Advanced;
+use super::advanced::{Advanced, PEOPLE};
 use super::profile::Profile;
 use super::random::Random;
 use super::run::{Cores, Wrong, build_cores};
@@ -59,7 +59,16 @@ impl Scene {
         Self::build(limits, false, 2)
     }
 
+    /// Clients may log in.
+    fn of_users(limits: Limits) -> Self {
+        Self::build_with(limits, false, 1, Advanced { logins: true, ..Advanced::default() })
+    }
+
     fn build(limits: Limits, authorizer: bool, cores: usize) -> Self {
+        Self::build_with(limits, authorizer, cores, Advanced::default())
+    }
+
+    fn build_with(limits: Limits, authorizer: bool, cores: usize, advanced: Advanced) -> Self {
         let mut random = Random::new(0, 0);
         let kernel = Net::new(Random::new(0, 1));
         let profile = Profile {
@@ -77,7 +86,7 @@ impl Scene {
             authorizer,
             shares: false,
             reroutes: false,
-            advanced: Advanced::default(),
+            advanced,
             long_once_in: 1,
             may_close: Vec::new(),
         };
@@ -425,6 +434,178 @@ fn a_session_with_too_many_requests_behind_a_decision_is_not_read() {
         asked = scene.hear(&mut authorizer).len();
     }
     assert_eq!(scene.hear(&mut publisher).len(), 200);
+}
+
+/// Sessions that wait for their turn to be asked about while an authorizer decides about somebody else.
+struct Turns {
+    scene: Scene,
+    authorizer: Peer,
+    asked: Peer,
+    stalled: Peer,
+    other: Peer,
+}
+
+/// The second of them does not read, and is told more once it has taken what is there.
+fn turns_of_who_does_not_read(publisher: bool) -> (Turns, Option<Peer>) {
+    let mut limits = limits();
+    limits.authorizer_calls_max = 1;
+    (limits.outbox_soft_bytes, limits.outbox_hard_bytes) = (64 << 10, 80 << 10);
+    limits.message_bytes_max = 64 << 10;
+    let mut scene = Scene::asked(limits);
+    let mut authorizer = scene.authorizer();
+    let mut answered = 0;
+    let mut let_do = |scene: &mut Scene, peer: &mut Peer, message: &str| {
+        scene.say(peer, message);
+        scene.settle();
+        assert_eq!(scene.hear(&mut authorizer).len(), 1);
+        answered += 1;
+        scene.say(&mut authorizer, &format!(r#"[70,{answered},{{}},[{{"allow":true,"cache":true}}]]"#));
+        scene.settle();
+        assert_eq!(scene.hear(peer).len(), 1);
+    };
+    let mut asked = scene.join(Framing::RawSocket, WIDE);
+    let mut stalled = scene.join(Framing::RawSocket, NARROW);
+    let mut other = scene.join(Framing::RawSocket, WIDE);
+    let_do(&mut scene, &mut stalled, r#"[32,1,{},"topic"]"#);
+    let publisher = publisher.then(|| {
+        let mut publisher = scene.join(Framing::RawSocket, WIDE);
+        let_do(&mut scene, &mut publisher, r#"[16,1,{"acknowledge":true},"topic"]"#);
+        scene.settle();
+        scene.hear(&mut stalled);
+        publisher
+    });
+    for (peer, request) in [(&mut asked, 1), (&mut stalled, 2), (&mut other, 1)] {
+        scene.say(peer, &format!(r#"[48,{request},{{}},"nowhere.{request}"]"#));
+        scene.settle();
+    }
+    assert_eq!(scene.hear(&mut authorizer).len(), 1);
+    scene.say(&mut authorizer, &format!("[70,{},{{}},[true]]", answered + 1));
+    (Turns { scene, authorizer, asked, stalled, other }, publisher)
+}
+
+impl Turns {
+    /// Who does not read is passed over, and asks when it reads.
+    fn go_on(mut self, answered: u32) {
+        let Self { scene, authorizer, asked, stalled, other } = &mut self;
+        scene.settle();
+        assert!(scene.hear(asked)[0].starts_with("[8,48,1,"));
+        for (peer, request) in [(other, 1), (stalled, 2)] {
+            let (mut messages, mut questions) = (Vec::new(), scene.hear(authorizer));
+            // Who does not read is asked about once it has read.
+            for _ in 0..TURNS_MAX {
+                if request == 2 {
+                    messages.extend(scene.hear(peer));
+                }
+                scene.settle();
+                questions.extend(scene.hear(authorizer));
+            }
+            assert_eq!(questions.len(), 1, "{questions:?}");
+            scene.say(authorizer, &format!("[70,{},{{}},[true]]", answered + request));
+            scene.settle();
+            messages.extend(scene.hear(peer));
+            let answer = format!("[8,48,{request},");
+            assert!(messages.iter().any(|message| message.starts_with(&answer)), "{messages:?}");
+        }
+    }
+}
+
+#[test]
+fn who_does_not_read_passes_its_turn_at_an_authorizer_on() {
+    let (mut turns, _) = turns_of_who_does_not_read(false);
+    // What it is told are its own pings.
+    let length = 45_000u32.to_be_bytes();
+    let mut ping = vec![1, length[1], length[2], length[3]];
+    ping.resize(4 + 45_000, b'?');
+    turns.scene.arrive(turns.stalled.wire, ping);
+    let (authorizer, scene) = (turns.authorizer.wire, &mut turns.scene);
+    let answer: Vec<u8> = scene.kernel.borrow_mut().wires[authorizer].to_router.drain(..).collect();
+    scene.settle();
+    assert_eq!(scene.counters().paused_outbox, 1);
+    scene.arrive(authorizer, answer);
+    turns.go_on(2);
+}
+
+#[test]
+fn who_reads_no_more_when_it_is_its_turn_at_an_authorizer_passes_it_on() {
+    // What is ready in which order is chance: in some of these the event comes between the turn and the asking.
+    for waits in 0..24 {
+        let (mut turns, publisher) = turns_of_who_does_not_read(true);
+        let mut publisher = publisher.expect("one was asked for");
+        let authorizer = turns.authorizer.wire;
+        let scene = &mut turns.scene;
+        let answer: Vec<u8> = scene.kernel.borrow_mut().wires[authorizer].to_router.drain(..).collect();
+        for _ in 0..waits {
+            scene.turn();
+        }
+        scene.publish(&mut publisher, 2, 45_000);
+        scene.arrive(authorizer, answer);
+        scene.settle();
+        assert!(scene.hear(&mut turns.asked)[0].starts_with("[8,48,1,"));
+        let mut is_answered = [false; 2];
+        for answered in 5..=6 {
+            for _ in 0..TURNS_MAX {
+                for (place, peer) in [&mut turns.stalled, &mut turns.other].into_iter().enumerate() {
+                    // The one who does not read does so once the other has been answered.
+                    let reads = place == 1 || is_answered[1];
+                    let heard = if reads { scene.hear(peer) } else { Vec::new() };
+                    is_answered[place] |= heard.iter().any(|message| message.starts_with("[8,48,"));
+                }
+                scene.settle();
+            }
+            scene.hear(&mut turns.authorizer);
+            scene.say(&mut turns.authorizer, &format!("[70,{answered},{{}},[true]]"));
+            scene.settle();
+            is_answered[1] |= !scene.hear(&mut turns.other).is_empty();
+        }
+        assert!(is_answered[1], "{waits}: the other is not asked about");
+    }
+}
+
+/// Logs in as ada on a connection that is open, and registers this as its first request.
+fn log_in(scene: &mut Scene, peer: &mut Peer, procedure: &str) {
+    let roles = r#"{"callee":{"features":{"registration_revocation":true}}}"#;
+    let hello = format!(r#"[1,"realm1",{{"roles":{roles},"authmethods":["ticket"],"authid":"ada"}}]"#);
+    scene.say(peer, &hello);
+    let ticket = PEOPLE[0].ticket();
+    scene.say(peer, &format!(r#"[5,"{ticket}",{{}}]"#));
+    scene.say(peer, &format!(r#"[64,1,{{}},"{procedure}"]"#));
+    scene.settle();
+}
+
+#[test]
+fn who_was_asked_whether_it_is_there_and_has_left_is_not_asked_about_in_its_next_session() {
+    let mut scene = Scene::of_users(limits());
+    let (mut holder, mut other) =
+        (scene.join(Framing::WebSocket, WIDE), scene.join(Framing::WebSocket, WIDE));
+    let leave = r#"[6,{},"wamp.close.normal"]"#;
+    for peer in [&mut holder, &mut other] {
+        scene.say(peer, leave);
+        scene.settle();
+        assert_eq!(scene.hear(peer).len(), 1);
+    }
+    log_in(&mut scene, &mut holder, "procedure");
+    log_in(&mut scene, &mut other, "procedure");
+    assert_eq!((scene.hear(&mut holder).len(), scene.hear(&mut other).len()), (3, 2), "it waits");
+    assert_eq!(scene.counters().pings, 1);
+    // The holder leaves, and comes back on the same connection at once.
+    scene.say(&mut holder, leave);
+    log_in(&mut scene, &mut holder, "another");
+    assert_eq!((scene.hear(&mut holder).len(), scene.hear(&mut other).len()), (4, 1));
+    let pass = |scene: &mut Scene, milliseconds: u64| {
+        for _ in 0..milliseconds / 50 {
+            scene.pass(Duration::from_millis(50));
+            scene.settle();
+        }
+    };
+    pass(&mut scene, 1500);
+    scene.say(&mut other, r#"[64,2,{},"another"]"#);
+    scene.settle();
+    assert_eq!(scene.counters().pings, 2);
+    // The time of the first ping is over, that of the second is not.
+    pass(&mut scene, 1000);
+    assert_eq!((scene.hear(&mut other).len(), scene.counters().takeovers), (0, 0));
+    pass(&mut scene, 1500);
+    assert_eq!((scene.hear(&mut other).len(), scene.counters().takeovers), (1, 1));
 }
 
 #[test]
