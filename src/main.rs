@@ -34,7 +34,7 @@ Usage: crosspoint [start] [--config FILE]   runs the router
        crosspoint hash-password [OPTIONS]   reads a password and prints what stands for it in a user:
            --method ticket|wampcra|wamp-scram|scram, --iterations N, --memory KIB, --pbkdf2
        crosspoint db install|status|upgrade|uninstall [--config FILE] [--database NAME | --url URL] [--dry-run]
-           the schema `wamp`, by which a PostgreSQL database publishes; docs/postgresql.md has its options
+           the schema `wamp`, by which a PostgreSQL database publishes, or the packages of an Oracle one; docs/postgresql.md and docs/oracle.md have its options
        crosspoint version                   prints the version
 
 `crosspoint check FILE` is the same with less to type. Without a file the defaults hold: a router for this machine alone

@@ -1,9 +1,12 @@
-//! `crosspoint db`: the schema `wamp` of a PostgreSQL database, by which it publishes.
+//! `crosspoint db`: the schema `wamp` of a PostgreSQL database, and the packages of an Oracle one, by which they publish.
+
+mod oracle;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crosspoint::config::{Config, DatabaseKind};
+use crosspoint::config::{Config, Database, DatabaseKind};
+use crosspoint::database::oracle::settings::Settings as OracleSettings;
 use crosspoint::database::postgres::install::{INSTALLED_VERSION, Options, Plan, VERSIONS};
 use crosspoint::database::postgres::wire::{Connection, Deadline, Error, Settings};
 
@@ -89,6 +92,9 @@ impl Request {
         let Some(action) = self.action else {
             return Err("db: say what is to be done: install, status, upgrade or uninstall".to_owned());
         };
+        if self.is_oracle(config)? {
+            return self.run_oracle(action, config);
+        }
         let (name, settings) = self.settings(config)?;
         let deadline = Deadline::after(PATIENCE);
         let mut connection = Connection::connect(&settings, deadline).map_err(|error| error.to_string())?;
@@ -131,38 +137,50 @@ impl Request {
         })
     }
 
+    fn is_oracle(&self, config: &Config) -> Result<bool, String> {
+        match &self.url {
+            Some(url) => Ok(OracleSettings::is_url(url)),
+            None => Ok(self.chosen(config)?.kind == DatabaseKind::Oracle),
+        }
+    }
+
+    /// Which of the configuration is meant.
+    fn chosen<'c>(&self, config: &'c Config) -> Result<&'c Database, String> {
+        let is_server = |kind| matches!(kind, DatabaseKind::Postgresql | DatabaseKind::Oracle);
+        let mut servers = config.databases.iter().filter(|database| is_server(database.kind));
+        match &self.database {
+            Some(name) => servers.find(|database| database.name == *name).ok_or_else(|| {
+                format!("the configuration has no database `{name}` of type \"postgresql\" or \"oracle\"")
+            }),
+            None => match (servers.next(), servers.next()) {
+                (Some(only), None) => Ok(only),
+                (None, _) => {
+                    let text = "the configuration has no database of type \"postgresql\" or \"oracle\": name its \
+                                file with --config, or say where it is with --url";
+                    Err(text.to_owned())
+                }
+                _ => Err("the configuration has several databases: say which with --database".to_owned()),
+            },
+        }
+    }
+
     fn settings(&self, config: &Config) -> Result<(String, Settings), String> {
         if let Some(url) = &self.url {
-            let variables: BTreeMap<String, String> = std::env::vars_os()
-                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-                .collect();
-            let settings = Settings::parse(url, &variables).map_err(|error| format!("--url: {error}"))?;
+            let settings = Settings::parse(url, &variables()).map_err(|error| format!("--url: {error}"))?;
             return Ok((settings.database.clone(), settings));
         }
-        let is_server = |kind| kind == DatabaseKind::Postgresql;
-        let mut servers = config.databases.iter().filter(|database| is_server(database.kind));
-        let database = match &self.database {
-            Some(name) => servers.find(|database| database.name == *name).ok_or_else(|| {
-                format!("the configuration has no database `{name}` of type \"postgresql\"")
-            })?,
-            None => match (servers.next(), servers.next()) {
-                (Some(only), None) => only,
-                (None, _) => {
-                    let text = "the configuration has no database of type \"postgresql\": name its file with \
-                                --config, or say where it is with --url";
-                    return Err(text.to_owned());
-                }
-                _ => {
-                    return Err(
-                        "the configuration has several databases: say which with --database".to_owned()
-                    );
-                }
-            },
-        };
+        let database = self.chosen(config)?;
         let settings = database.url.settings.as_deref().cloned();
         let settings = settings.ok_or_else(|| format!("the url of {} was not read", database.name))?;
         Ok((database.name.clone(), settings))
     }
+}
+
+/// Of the environment, those that are text.
+fn variables() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
 }
 
 fn yes_or_no(option: &str, word: &str) -> Result<bool, String> {

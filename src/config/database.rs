@@ -350,12 +350,8 @@ impl Database {
             fields.problem("url", "a database of type \"oracle\" has a server", hint);
         }
         if !self.watches.is_empty() && fields.is_sound("watch") {
-            let hint = "take the section out";
-            fields.problem("watch", "tables of Oracle are not watched", hint);
-        }
-        if self.publish && fields.is_sound("publish") {
-            let hint = "take the line out: its procedures can be called";
-            fields.problem("publish", "databases of type \"oracle\" do not publish so far", hint);
+            let hint = "use `wamp_watch(table, topic)` in the database (docs/oracle.md)";
+            fields.problem("watch", "tables of Oracle are watched by the database itself", hint);
         }
     }
 }

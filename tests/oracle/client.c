@@ -589,6 +589,10 @@ int OCIStmtExecute(void *service_pointer, void *pointer, void *error, uint32_t i
     if (entry->error) return fail(error, entry->error, entry->text);
     status = give_outs(statement, error);
     if (status == SUCCESS && mode & 0x20) script_record(script, "COMMIT");
+    if (status == SUCCESS && entry->warning) {
+        fail(error, entry->warning, entry->text);
+        return SUCCESS_WITH_INFO;
+    }
     return status;
 }
 

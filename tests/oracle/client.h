@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SUCCESS = 0, ERROR = -1, INVALID_HANDLE = -2, NO_DATA = 100 };
+enum { SUCCESS = 0, SUCCESS_WITH_INFO = 1, ERROR = -1, INVALID_HANDLE = -2, NO_DATA = 100 };
 
 /* Kinds of handles and descriptors, as OCI numbers them; COLUMN is our own. */
 enum {
@@ -38,7 +38,7 @@ typedef struct Entry {
     char *name;
     char *match[8];
     char *user;
-    int match_count, times, error, block, deaf, sleep, lost;
+    int match_count, times, error, warning, block, deaf, sleep, lost;
     char *text;
     Column columns[32];
     int column_count;

@@ -5,6 +5,7 @@
  *   column NAME TYPE [precision|size scale]                      row v|v (~ is null)           repeat N ({n} counts)
  *   out PLACEHOLDER VALUE   cursor PLACEHOLDER ENTRY             result ENTRY                  count N (rows changed)
  *   error CODE TEXT         block (until broken or too late)     sleep MS                      lost (the connection)
+ *   warning CODE TEXT (done, with a word to it)
  *   deaf (while it sleeps a break is not noticed: it hits what comes next, as one that came too late)
  */
 #include "client.h"
@@ -122,8 +123,8 @@ Entry *script_read(Script *script)
         else if (strcmp(word, "sleep") == 0) entry->sleep = atoi(rest);
         else if (strcmp(word, "lost") == 0) entry->lost = 1;
         else if (strcmp(word, "result") == 0) entry->results[entry->result_count++] = strdup(rest);
-        else if (strcmp(word, "error") == 0) {
-            entry->error = atoi(rest);
+        else if (strcmp(word, "error") == 0 || strcmp(word, "warning") == 0) {
+            *(*word == 'e' ? &entry->error : &entry->warning) = atoi(rest);
             entry->text = unescaped(*second ? second + 1 : "");
         } else if (strcmp(word, "out") == 0 || strcmp(word, "cursor") == 0) {
             char **pair = *word == 'o' ? entry->outs[entry->out_count++] : entry->cursors[entry->cursor_count++];

@@ -7,10 +7,17 @@ use super::Target;
 use super::driver::Oracle;
 use super::errors::problem;
 use super::statements::Open;
-use super::subprograms::{self, FINGERPRINT, Row, SUBPROGRAMS, Subprogram};
+use super::subprograms::{self, FINGERPRINT, Row, SUBPROGRAMS, Subprogram, quoted};
 use crate::database::patterns::offers;
 use crate::database::{Discovered, Problem};
 use crate::router::database::Procedure;
+
+/// As many registrations are looked at.
+const REGISTRATIONS_MAX: usize = 10_000;
+
+/// What changes when one of them does.
+const REGISTERED: &str = "count(*) || ' ' || \
+    sum(ora_hash(uri || ' ' || schema_name || ' ' || package_name || ' ' || procedure_name))";
 
 impl Open {
     /// Changes when what is offered may have changed.
@@ -29,13 +36,19 @@ impl Open {
             all.push_str(&found.map_err(|error| problem(&error))?.unwrap_or_default());
             all.push('\n');
         }
+        if self.has_identity()? {
+            // One that may not be read is said when it is looked for what there is.
+            let sql = format!("select {REGISTERED} from {}.wamp_registration", quoted(&self.driver().owner));
+            all.push_str(
+                &connection.query_row_as::<Option<String>>(&sql, &[]).ok().flatten().unwrap_or_default(),
+            );
+        }
         Ok(all)
     }
 
     pub(super) fn look_for_procedures(&mut self) -> Result<Discovered, Problem> {
-        self.fingerprint = Some(self.read_fingerprint()?);
         self.forget_identity();
-        self.has_identity()?;
+        self.fingerprint = Some(self.read_fingerprint()?);
         let connection = self.base()?;
         let mut discovered = Discovered::default();
         let mut found = Vec::with_capacity(self.driver().exposed.len());
@@ -45,7 +58,52 @@ impl Open {
             found.push(subprograms::read(&exposed.schema, rows, &mut discovered.problems));
         }
         self.driver().offered(found, &mut discovered);
+        if self.has_identity()? {
+            self.look_for_registrations(&connection, &mut discovered)?;
+        }
         Ok(discovered)
+    }
+
+    /// What was registered by `wamp.register`, beside what the configuration offers.
+    fn look_for_registrations(
+        &self,
+        connection: &oracle::Connection,
+        discovered: &mut Discovered,
+    ) -> Result<(), Problem> {
+        let owner = quoted(&self.driver().owner);
+        let sql = format!(
+            "select uri, schema_name, package_name, procedure_name from {owner}.wamp_registration order by uri"
+        );
+        let registered = connection.query_as::<(String, String, Option<String>, String)>(&sql, &[]);
+        let registered =
+            registered.and_then(|rows| rows.take(REGISTRATIONS_MAX).collect::<oracle::Result<Vec<_>>>());
+        let registered = match registered {
+            Ok(registered) => registered,
+            Err(error) if super::errors::is_lost(&error) => return Err(problem(&error)),
+            Err(error) => {
+                let Problem(text) = problem(&error);
+                discovered
+                    .problems
+                    .push(format!("what was registered by wamp.register is not offered: {text}"));
+                return Ok(());
+            }
+        };
+        for (uri, schema, package, name) in registered {
+            // What the router's user may not execute is not there for it.
+            let object = package.as_ref().unwrap_or(&name);
+            let rows = read_rows(connection, &schema, Some(object)).map_err(|error| problem(&error))?;
+            let mut found = subprograms::read(&schema, rows, &mut discovered.problems);
+            found.retain(|subprogram| subprogram.name == name && subprogram.package == package);
+            if found.is_empty() {
+                let what = format!("{schema}.{object}");
+                discovered
+                    .problems
+                    .push(format!("{uri} is not offered: there is no {name} in {what} to execute"));
+                continue;
+            }
+            self.driver().offer(uri, Target::Subprograms(found), (self.driver().timeout_ms, 0), discovered);
+        }
+        Ok(())
     }
 }
 
@@ -99,21 +157,29 @@ impl Oracle {
                 entry.push(subprogram);
             }
         }
-        let from_schemas = order.into_iter().filter_map(|uri| {
-            let subprograms = by_uri.remove(&uri)?;
-            Some((uri, Target::Subprograms(subprograms), self.timeout_ms, 0))
-        });
-        let declared = self.procedures.iter().map(|declared| {
-            let target = Target::Sql(declared.sql.clone(), declared.shape);
-            (declared.uri.clone(), target, declared.timeout_ms, declared.concurrency)
-        });
-        for (uri, target, timeout_ms, concurrency) in from_schemas.chain(declared) {
-            if discovered.procedures.iter().any(|procedure| *procedure.uri == *uri) {
-                discovered.problems.push(format!("{uri} is offered by something else already"));
-                continue;
-            }
-            let procedure = Procedure { uri: uri.into(), driver: Arc::new(target), timeout_ms, concurrency };
-            discovered.procedures.push(Arc::new(procedure));
+        for uri in order {
+            let Some(subprograms) = by_uri.remove(&uri) else { continue };
+            self.offer(uri, Target::Subprograms(subprograms), (self.timeout_ms, 0), discovered);
         }
+        for declared in &self.procedures {
+            let target = Target::Sql(declared.sql.clone(), declared.shape);
+            let bounds = (declared.timeout_ms, declared.concurrency);
+            self.offer(declared.uri.clone(), target, bounds, discovered);
+        }
+    }
+
+    fn offer(
+        &self,
+        uri: String,
+        target: Target,
+        (timeout_ms, concurrency): (u64, u32),
+        discovered: &mut Discovered,
+    ) {
+        if discovered.procedures.iter().any(|procedure| *procedure.uri == *uri) {
+            discovered.problems.push(format!("{uri} is offered by something else already"));
+            return;
+        }
+        let procedure = Procedure { uri: uri.into(), driver: Arc::new(target), timeout_ms, concurrency };
+        discovered.procedures.push(Arc::new(procedure));
     }
 }

@@ -9,6 +9,7 @@ use oracle::conn::Purity;
 use oracle::{Connector, InitParams};
 
 use super::errors::problem;
+use super::outbox::Outbox;
 use super::settings::Settings;
 use super::statements::Open;
 use super::subprograms::Subprogram;
@@ -167,14 +168,16 @@ impl Driver for Oracle {
     }
 
     fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
-        Ok(None)
+        let Some(limits) = self.publishing else { return Ok(None) };
+        Ok(Some(Box::new(Outbox::lead(self, limits)?)))
     }
 
     fn publishes(&self) -> bool {
-        false
+        self.publishing.is_some()
     }
 
     fn replayer(&self) -> Result<Option<Box<dyn Replayer>>, Problem> {
-        Ok(None)
+        let Some(limits) = self.publishing else { return Ok(None) };
+        Ok(Some(Box::new(Outbox::open(self, limits)?)))
     }
 }

@@ -7,9 +7,15 @@
 pub mod settings;
 
 #[cfg(feature = "oracle")]
+mod administrator;
+#[cfg(feature = "oracle")]
 mod discover;
 #[cfg(feature = "oracle")]
 mod errors;
+#[cfg(feature = "oracle")]
+pub mod install;
+#[cfg(feature = "oracle")]
+mod outbox;
 #[cfg(feature = "oracle")]
 mod results;
 #[cfg(feature = "oracle")]
@@ -24,6 +30,8 @@ mod values;
 #[cfg(feature = "oracle")]
 mod driver;
 
+#[cfg(feature = "oracle")]
+pub use administrator::Administrator;
 #[cfg(feature = "oracle")]
 use driver::{CALL_MIN, LOOK, Target};
 #[cfg(feature = "oracle")]

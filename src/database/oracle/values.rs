@@ -357,6 +357,14 @@ pub(super) fn write(
     Ok(())
 }
 
+/// All of a text of the outbox, whose length is bounded by what may be published.
+pub(super) fn read_clob(mut lob: Clob) -> oracle::Result<String> {
+    let mut text = String::new();
+    lob.read_to_string(&mut text)
+        .map_err(|error| oracle::Error::new(oracle::ErrorKind::Other, error.to_string()))?;
+    Ok(text)
+}
+
 fn read_text(chars: u64, lob: &mut impl std::io::Read, bytes_max: usize) -> Result<String, Failure> {
     if chars > bytes_max as u64 {
         return Err(Failure::TooLong);

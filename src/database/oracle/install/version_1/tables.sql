@@ -1,0 +1,70 @@
+-- NEVER RUN AGAINST AN ORACLE SERVER BY US: see docs/oracle.md, and tell us what comes of it.
+--
+-- What is kept, in the schema of who installs. Nobody but the owner reads or writes a table; what others may do, packages do
+-- for them. Statements end with a line that is a slash alone, and each may be run once more.
+declare
+    -- What is there already stays as it is.
+    procedure make(p_sql varchar2) is
+        is_there exception;
+        pragma exception_init(is_there, -955);
+    begin
+        execute immediate p_sql;
+    exception
+        when is_there then null;
+    end;
+begin
+    -- `id` is drawn when a row is written, so it is not the order in which rows become visible. That is `position`: given by
+    -- the one drainer, without a gap, and never changed. `error`: why the drainer has set a row aside.
+    make('create table wamp_outbox (
+        id           number generated always as identity primary key,
+        topic        varchar2(1024) not null,
+        args         clob,
+        kwargs       clob,
+        options      clob,
+        session_id   varchar2(20),
+        db_user      varchar2(128) not null,
+        published_at timestamp with time zone not null,
+        position     number,
+        sent_at      timestamp with time zone,
+        error        varchar2(2000))');
+    -- Rows that wait are few: nulls are not in an index.
+    make('create index wamp_outbox_waiting on wamp_outbox (case when position is null and error is null then id end)');
+    make('create unique index wamp_outbox_position on wamp_outbox (position)');
+    -- How far the drainer is: positions up to `pruned` are gone, up to `sent` sent, up to `last` assigned. `epoch` counts the routers that have
+    -- led; what an earlier one still wants is refused. A router leads until `led_until`, and says so again before that.
+    make('create table wamp_state (
+        one       number(1) primary key check (one = 1),
+        last      number not null,
+        sent      number not null,
+        pruned    number not null,
+        epoch     number not null,
+        leader    varchar2(200),
+        led_until timestamp with time zone not null)');
+    -- 1 while the drainer sleeps and is to be woken. A row of its own, so that who publishes waits for nobody who drains. (A
+    -- global application context would be read outside of every snapshot, but not by sessions with a client identifier, and
+    -- not on another instance of a cluster.)
+    make('create table wamp_wake (one number(1) primary key check (one = 1), asleep number(1) not null)');
+    -- Who may do what: what no row allows is denied. PUBLIC is everybody.
+    make('create table wamp_rule (
+        grantee varchar2(128) not null,
+        action  varchar2(10) not null check (action in (''publish'', ''register'')),
+        uri     varchar2(1024) not null,
+        match   varchar2(6) not null check (match in (''exact'', ''prefix'')),
+        primary key (grantee, action, uri, match))');
+    make('create table wamp_registration (
+        id             number generated always as identity primary key,
+        uri            varchar2(1024) not null unique,
+        schema_name    varchar2(128) not null,
+        package_name   varchar2(128),
+        procedure_name varchar2(128) not null,
+        registered_by  varchar2(128) not null)');
+    make('create table wamp_version (version number primary key, installed_at timestamp with time zone not null)');
+end;
+/
+insert into wamp_state (one, last, sent, pruned, epoch, led_until)
+select 1, 0, 0, 0, 0, systimestamp from dual where not exists (select 1 from wamp_state)
+/
+insert into wamp_wake (one, asleep) select 1, 0 from dual where not exists (select 1 from wamp_wake)
+/
+commit
+/

@@ -1,0 +1,367 @@
+//! What a database of Oracle publishes: the one drainer of `wamp_outbox` (`install/version_1/drain.sql`).
+//!
+//! While it is awake it looks every few milliseconds; when nothing has come for a while it says that it sleeps, and publishers
+//! wake it. Those that had looked before that may not: for them it goes on looking for a while, and then every second.
+
+use std::time::{Duration, Instant};
+
+use oracle::Row;
+
+use super::driver::{LOOK, Oracle};
+use super::errors::{code, problem};
+use super::install;
+use super::subprograms::quoted;
+use super::values::Cell;
+use crate::database::publishing::{PublicationLimits, check_message, excluding, message};
+use crate::database::{BatchBounds, NotRead, Problem, Replayer, Source};
+use crate::router::database::{DatabasePublication, Replay, Replayed};
+use crate::wamp::uri::matches;
+
+/// How often is looked while it is awake, and how long nothing comes until it sleeps.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const AWAKE: Duration = Duration::from_millis(200);
+/// How long, and how often, is looked for those who may not know that it sleeps.
+const DOZING: Duration = Duration::from_secs(2);
+const LOOK_DOZING: Duration = Duration::from_millis(100);
+/// The longest sleep: somebody may have taken longer than that to commit, or may not wake it at all.
+const SLEEP_SECONDS: u32 = 1;
+const PRUNE_EVERY: Duration = Duration::from_secs(5);
+/// Rows for one round of pruning; more are pruned in the next.
+const PRUNE_MAX: i64 = 5_000;
+/// How many rows are looked at for those who resume, before others have their turn.
+const LOOKED_AT_MAX: u64 = 5_000;
+/// How long the end of it may take.
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// Short values come with their row; only long ones are LOBs, each of which is asked for by itself.
+const COLUMNS: &str = "position, topic, session_id,
+    case when dbms_lob.getlength(args) <= 1000 then to_char(args) end,
+    case when dbms_lob.getlength(args) > 1000 then args end,
+    case when dbms_lob.getlength(kwargs) <= 1000 then to_char(kwargs) end,
+    case when dbms_lob.getlength(kwargs) > 1000 then kwargs end,
+    case when dbms_lob.getlength(options) <= 1000 then to_char(options) end,
+    case when dbms_lob.getlength(options) > 1000 then options end";
+
+/// How deep it sleeps.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Since then nothing has come.
+    Awake(Instant),
+    /// Publishers wake it since then, those that know.
+    Dozing(Instant),
+    Asleep,
+}
+
+/// The drainer, and who reads again.
+pub(super) struct Outbox {
+    connection: oracle::Connection,
+    owner: String,
+    limits: PublicationLimits,
+    /// `None`: it does not drain.
+    epoch: Option<i64>,
+    /// The last position that was given away.
+    after: u64,
+    state: State,
+    pruned: Option<Instant>,
+}
+
+/// What is wrong with the session or with what is installed.
+fn away(error: &oracle::Error) -> Problem {
+    let Problem(text) = problem(error);
+    Problem(format!("wamp_outbox cannot be read: {text}"))
+}
+
+impl Outbox {
+    /// To read again what was published.
+    pub(super) fn open(driver: &Oracle, limits: PublicationLimits) -> Result<Self, Problem> {
+        let connection = driver.open("")?;
+        let owner = quoted(&driver.owner);
+        let sql = format!("select max(version) from {owner}.wamp_version");
+        let installed = match connection.query_row_as::<Option<i64>>(&sql, &[]) {
+            Err(error) if code(&error) == Some(942) => None,
+            other => other.map_err(|error| away(&error))?,
+        };
+        let known = install::VERSIONS.last().map_or(0, |version| i64::from(version.number));
+        match installed {
+            None => {
+                return Err(Problem(format!(
+                    "there is no package wamp in the schema {owner} to publish by: run `crosspoint db install`, \
+                     or say whose it is with `wamp_schema`"
+                )));
+            }
+            Some(version) if version != known => {
+                return Err(Problem(format!(
+                    "its package wamp has version {version}, and this router knows version {known}: \
+                     run `crosspoint db upgrade`, or another router"
+                )));
+            }
+            Some(_) => {}
+        }
+        let state = State::Awake(Instant::now());
+        Ok(Self { connection, owner, limits, epoch: None, after: 0, state, pruned: None })
+    }
+
+    /// To drain: as the only one.
+    pub(super) fn lead(driver: &Oracle, limits: PublicationLimits) -> Result<Self, Problem> {
+        let mut outbox = Self::open(driver, limits)?;
+        let who = format!("crosspoint {}", std::process::id());
+        let sql = format!("begin :r := {}.wamp_drain.lead(:who); end;", outbox.owner);
+        let led = || -> oracle::Result<Option<i64>> {
+            let statement = outbox.connection.execute_named(&sql, &[("r", &None::<i64>), ("who", &who)])?;
+            statement.bind_value("r")
+        };
+        outbox.epoch = led().map_err(|error| away(&error))?;
+        if outbox.epoch.is_none() {
+            return Err(Problem(
+                "another router publishes what is in it, or has done so a moment ago".to_owned(),
+            ));
+        }
+        let sql = format!("select sent from {}.wamp_state", outbox.owner);
+        let sent: i64 = outbox.connection.query_row_as(&sql, &[]).map_err(|error| away(&error))?;
+        outbox.after = sent as u64;
+        outbox.say_sleeps(false)?;
+        Ok(outbox)
+    }
+
+    fn epoch(&self) -> i64 {
+        self.epoch.unwrap_or_default()
+    }
+
+    /// Runs a procedure of the drainer.
+    fn run(&self, call: &str, parameters: &[(&str, &dyn oracle::sql_type::ToSql)]) -> Result<(), Problem> {
+        let sql = format!("begin {}.wamp_drain.{call}; end;", self.owner);
+        let ran = self
+            .connection
+            .set_call_timeout(Some(LOOK))
+            .and_then(|()| self.connection.execute_named(&sql, parameters).map(|_| ()));
+        ran.map_err(|error| away(&error))
+    }
+
+    /// Runs a function of it.
+    fn count(&self, call: &str, most: i64) -> Result<i64, Problem> {
+        let sql = format!("begin :r := {}.wamp_drain.{call}(:epoch, :most); end;", self.owner);
+        let ran = || -> oracle::Result<i64> {
+            self.connection.set_call_timeout(Some(LOOK))?;
+            let epoch = self.epoch();
+            let parameters: [(&str, &dyn oracle::sql_type::ToSql); 3] =
+                [("r", &None::<i64>), ("epoch", &epoch), ("most", &most)];
+            Ok(self
+                .connection
+                .execute_named(&sql, &parameters)?
+                .bind_value::<_, Option<i64>>("r")?
+                .unwrap_or(0))
+        };
+        ran().map_err(|error| away(&error))
+    }
+
+    fn say_sleeps(&self, asleep: bool) -> Result<(), Problem> {
+        self.run("sleeps(:epoch, :asleep)", &[("epoch", &self.epoch()), ("asleep", &i64::from(asleep))])
+    }
+
+    /// What is there now: what has a position and was not given away, or else what waits for one.
+    fn look(
+        &mut self,
+        bounds: BatchBounds,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        let found = self.read(bounds, problems)?;
+        if !found.is_empty() || !problems.is_empty() {
+            return Ok(found);
+        }
+        if self.count("claim", bounds.publications_max as i64)? == 0 {
+            return Ok(found);
+        }
+        self.read(bounds, problems)
+    }
+
+    fn read(
+        &mut self,
+        bounds: BatchBounds,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        let sql = format!(
+            "select {COLUMNS} from {}.wamp_outbox
+             where position > :after and sent_at is null and error is null
+             order by position fetch first {} rows only",
+            self.owner, bounds.publications_max
+        );
+        let (mut found, mut bytes, mut aside) = (Vec::new(), 0, Vec::new());
+        let mut read = || -> oracle::Result<u64> {
+            self.connection.set_call_timeout(Some(LOOK))?;
+            let mut after = self.after;
+            let mut statement = self.connection.statement(&sql).lob_locator().build()?;
+            for row in statement.query_named(&[("after", &(self.after as i64))])? {
+                let (position, publication) = publication(&row?, self.limits)?;
+                after = position;
+                match publication {
+                    Ok(publication) => {
+                        bytes += publication.publish.len();
+                        found.push(publication);
+                    }
+                    Err(problem) => aside.push((position, problem)),
+                }
+                if bytes >= bounds.bytes_max {
+                    break;
+                }
+            }
+            Ok(after)
+        };
+        self.after = read().map_err(|error| away(&error))?;
+        for (position, problem) in aside {
+            let parameters: [(&str, &dyn oracle::sql_type::ToSql); 3] =
+                [("epoch", &self.epoch()), ("position", &(position as i64)), ("error", &problem)];
+            self.run("set_aside(:epoch, :position, :error)", &parameters)?;
+            problems.push(format!("position {position} of wamp_outbox: {problem}"));
+        }
+        Ok(found)
+    }
+
+    fn prune(&mut self) -> Result<(), Problem> {
+        if self.pruned.is_some_and(|pruned| pruned.elapsed() < PRUNE_EVERY) {
+            return Ok(());
+        }
+        // There may be more of it.
+        let is_done = self.count("prune", PRUNE_MAX)? < PRUNE_MAX;
+        self.pruned = is_done.then(Instant::now);
+        Ok(())
+    }
+
+    fn read_again(
+        &mut self,
+        replay: &Replay,
+        bounds: BatchBounds,
+    ) -> oracle::Result<Result<Replayed, NotRead>> {
+        let connection = &self.connection;
+        connection.set_call_timeout(Some(LOOK))?;
+        // All of one moment.
+        connection.execute("set transaction read only", &[])?;
+        let sql = format!("select pruned, last from {}.wamp_state", self.owner);
+        let (pruned, last): (i64, i64) = connection.query_row_as(&sql, &[])?;
+        let after = i64::try_from(replay.after).unwrap_or(i64::MAX);
+        if after < pruned || after > last {
+            return Ok(Err(NotRead::NotKept));
+        }
+        let sql = format!(
+            "select {COLUMNS} from {}.wamp_outbox where position > :after and error is null
+             order by position fetch first {LOOKED_AT_MAX} rows only",
+            self.owner
+        );
+        let (mut publications, mut bytes, mut looked_at) = (Vec::new(), 0, 0);
+        let mut upto = replay.after;
+        let mut statement = connection.statement(&sql).lob_locator().build()?;
+        for row in statement.query_named(&[("after", &after)])? {
+            if publications.len() >= bounds.publications_max || bytes >= bounds.bytes_max {
+                return Ok(Ok(Replayed { publications, upto, is_complete: false }));
+            }
+            let row = row?;
+            let topic: String = row.get(1)?;
+            upto = row.get::<_, i64>(0)? as u64;
+            looked_at += 1;
+            if !matches(&replay.topic, replay.policy, &topic) {
+                continue;
+            }
+            // What is no publication was set aside when its turn came, or will be.
+            if let (_, Ok(publication)) = publication(&row, self.limits)? {
+                bytes += publication.publish.len();
+                publications.push(publication);
+            }
+        }
+        let is_complete = looked_at < LOOKED_AT_MAX;
+        let upto = if is_complete { last as u64 } else { upto };
+        Ok(Ok(Replayed { publications, upto, is_complete }))
+    }
+}
+
+/// Its position; and what it publishes, or why that cannot be.
+fn publication(
+    row: &Row,
+    limits: PublicationLimits,
+) -> oracle::Result<(u64, Result<DatabasePublication, String>)> {
+    let position = row.get::<_, i64>(0)? as u64;
+    let topic: String = row.get(1)?;
+    let session: Option<String> = row.get(2)?;
+    let text = |short: usize| -> oracle::Result<Option<String>> {
+        match row.get::<_, Option<String>>(short)? {
+            Some(text) => Ok(Some(text)),
+            None => match row.get::<_, Cell>(short + 1)? {
+                Cell::Clob(lob) => super::values::read_clob(lob).map(Some),
+                _ => Ok(None),
+            },
+        }
+    };
+    let (args, kwargs, options) = (text(3)?, text(5)?, text(7)?);
+    let made = || -> Result<DatabasePublication, String> {
+        let session = session.and_then(|session| session.parse::<u64>().ok());
+        let options = match session {
+            Some(session) => Some(excluding(options.as_deref(), session)?),
+            None => options,
+        };
+        let publish = message(&topic, args.as_deref(), kwargs.as_deref(), options.as_deref());
+        check_message(&publish, &topic, limits)?;
+        Ok(DatabasePublication { position, publish: publish.into() })
+    };
+    Ok((position, made()))
+}
+
+impl Source for Outbox {
+    fn next(
+        &mut self,
+        bounds: BatchBounds,
+        wait: Duration,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        let until = Instant::now() + wait;
+        loop {
+            if matches!(self.state, State::Asleep) {
+                self.run("wait(:seconds)", &[("seconds", &SLEEP_SECONDS)])?;
+            }
+            let found = self.look(bounds, problems)?;
+            if !found.is_empty() || !problems.is_empty() {
+                if !matches!(self.state, State::Awake(_)) {
+                    self.say_sleeps(false)?;
+                }
+                self.state = State::Awake(Instant::now());
+                return Ok(found);
+            }
+            self.prune()?;
+            match self.state {
+                State::Awake(since) if since.elapsed() >= AWAKE => {
+                    self.say_sleeps(true)?;
+                    self.state = State::Dozing(Instant::now());
+                }
+                State::Awake(_) => std::thread::sleep(LOOK_AGAIN),
+                State::Dozing(since) if since.elapsed() >= DOZING => self.state = State::Asleep,
+                State::Dozing(_) => std::thread::sleep(LOOK_DOZING),
+                State::Asleep => {}
+            }
+            if Instant::now() >= until {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    fn mark(&mut self, last: u64) -> Result<(), Problem> {
+        self.run("mark(:epoch, :upto)", &[("epoch", &self.epoch()), ("upto", &(last as i64))])?;
+        self.prune()
+    }
+}
+
+impl Replayer for Outbox {
+    fn replay(&mut self, replay: &Replay, bounds: BatchBounds) -> Result<Replayed, NotRead> {
+        let read = self.read_again(replay, bounds);
+        // Nothing was written; the moment is over.
+        let ended = self.connection.commit();
+        read.and_then(|read| ended.map(|()| read)).map_err(|error| NotRead::Lost(away(&error)))?
+    }
+}
+
+impl Drop for Outbox {
+    /// So that the next router need not wait until it counts as dead.
+    fn drop(&mut self) {
+        if let Some(epoch) = self.epoch {
+            let _ = self.connection.set_call_timeout(Some(RELEASE));
+            let sql = format!("begin {}.wamp_drain.release(:epoch); end;", self.owner);
+            let _ = self.connection.execute_named(&sql, &[("epoch", &epoch)]);
+        }
+    }
+}
