@@ -13,7 +13,7 @@ use crosspoint::database::pool::Notice;
 use crosspoint::database::postgres::install::{Options, Plan};
 use crosspoint::database::postgres::wire::{Connection, Deadline, Settings};
 use crosspoint::database::postgres::{Exposed, Postgres};
-use crosspoint::database::{Declared, PublicationLimits, Shape};
+use crosspoint::database::{Declared, Numbers, PublicationLimits, Shape};
 use crosspoint::wamp::codec::{DecodeLimits, Serializer};
 use crosspoint::wamp::uri::UriLimits;
 use serde_json::{Value, json};
@@ -508,4 +508,109 @@ fn without_its_schema_it_publishes_nothing_and_calls_go_on() {
     database.execute_each(plan.statements().iter().map(|statement| statement.sql.as_str()));
     database.execute("select wamp.publish('com.t')");
     assert_eq!(stand.publications(1).len(), 1);
+}
+
+fn kwargs_of(stand: &mut Stand, uri: &str) -> Value {
+    match stand.call(uri, json!([]), json!({})) {
+        End::Result(_, kwargs) => kwargs,
+        error => panic!("{uri}: {error:?}"),
+    }
+}
+
+#[test]
+fn large_integers_and_exact_numbers_are_told_as_the_database_says() {
+    let database = Database::new(
+        "create type api.pair as (large int8, exact numeric);
+         create domain api.wide as int8;
+         create function api.numbers(out large int8, out lowest int8, out safe int8, out wide api.wide,
+             out list int8[], out exact numeric, out exacts numeric[], out nothing numeric, out pair api.pair)
+         language sql as $$select 9007199254740992, '-9223372036854775808'::int8, -9007199254740991, 9007199254740993::api.wide,
+             array[1, null, 9007199254740993], 12345678901234567890.10, array[0.5, 'NaN'], null::numeric,
+             row(9007199254740993, 0.10)::api.pair$$;",
+    );
+    let mut driver = database.driver();
+    driver.numbers = Numbers { large_as_text: true, exact_as_float: true };
+    let mut stand = Stand::new(driver);
+    let as_json = json!({
+        "large": "9007199254740992", "lowest": "-9223372036854775808", "safe": -9_007_199_254_740_991_i64,
+        "wide": "9007199254740993", "list": [1, null, "9007199254740993"],
+        "exact": 12_345_678_901_234_567_000.0, "exacts": [0.5, null], "nothing": null,
+        "pair": {"large": 9_007_199_254_740_993_i64, "exact": 0.10},
+    });
+    assert_eq!(kwargs_of(&mut stand, "com.numbers"), as_json);
+    for serializer in [Serializer::MsgPack, Serializer::Cbor] {
+        stand.serializer = serializer;
+        let kwargs = kwargs_of(&mut stand, "com.numbers");
+        assert_eq!(kwargs["large"], json!(9_007_199_254_740_992_i64), "{serializer:?}");
+        assert_eq!(kwargs["lowest"], json!(i64::MIN), "{serializer:?}");
+        assert_eq!(kwargs["exact"], json!(12_345_678_901_234_567_000.0), "{serializer:?}");
+    }
+}
+
+#[test]
+fn the_rows_of_a_cursor_are_the_result() {
+    let database = Database::new(
+        "create table api.item as select n as id, 'item ' || n as name from generate_series(1, 1203) n;
+         create function api.items(until int) returns refcursor language plpgsql as $$
+         declare it cursor for select * from api.item where id <= until order by id; begin open it; return it; end $$;
+         create function api.named(inout it refcursor) language plpgsql as $$
+         begin open it for select 1 as one, null as nothing; end $$;
+         create function api.none() returns refcursor language sql as 'select null::refcursor';
+         create function api.gone() returns refcursor language plpgsql as $$
+         declare it refcursor; begin open it for select 1; close it; return it; end $$;
+         create function api.fails() returns refcursor language plpgsql as $$
+         declare it refcursor; begin open it for select 1 / (3 - n) as n from generate_series(1, 5) n; return it; end $$;
+         create function api.before() returns refcursor language plpgsql as $$ begin raise exception 'no'; end $$;
+         create function api.changes() returns refcursor language plpgsql as $$
+         declare it refcursor; begin delete from api.item where id = 1203; open it for select count(*) as left from api.item;
+         return it; end $$;",
+    );
+    let mut stand = database.stand();
+    assert_eq!(
+        stand.result("com.items", json!([2])),
+        json!([[{"id": 1, "name": "item 1"}, {"id": 2, "name": "item 2"}]])
+    );
+    assert_eq!(stand.result("com.items", json!([0])), json!([[]]));
+    assert_eq!(stand.result("com.named", json!(["a \"name\""])), json!([[{"one": 1, "nothing": null}]]));
+    assert_eq!(stand.result("com.none", json!([])), json!([null]));
+    assert_eq!(stand.error("com.gone", json!([]), json!({})).0, "crosspoint.error.sql.34000");
+    assert_eq!(stand.error("com.fails", json!([]), json!({})).0, "wamp.error.invalid_argument");
+    assert_eq!(stand.error("com.before", json!([]), json!({})).0, "crosspoint.error.application");
+    // Within one transaction, which is committed behind the last row.
+    assert_eq!(stand.result("com.changes", json!([])), json!([[{"left": 1202}]]));
+    assert_eq!(stand.result("com.items", json!([1203]))[0].as_array().unwrap().len(), 1202);
+    // In parts, for who takes them.
+    let how = How { receive_progress: true, ..How::default() };
+    let number = stand.begin("com.items", &json!([1202]), &json!({}), how).unwrap();
+    let (mut parts, mut ids) = (Vec::new(), Vec::new());
+    let kwargs = loop {
+        let (of, heard) = stand.next();
+        assert_eq!(of, number);
+        let (rows, end) = match heard {
+            Heard::Part(args) => (args, None),
+            Heard::End(End::Result(args, kwargs)) => (args, Some(kwargs)),
+            Heard::End(error) => panic!("{error:?}"),
+        };
+        let rows = rows[0].as_array().unwrap().clone();
+        parts.push(rows.len());
+        ids.extend(rows.iter().map(|row| row["id"].as_u64().unwrap()));
+        if let Some(kwargs) = end {
+            break kwargs;
+        }
+    };
+    assert_eq!((parts, kwargs), (vec![500, 500, 202], json!({"rows": 1202})));
+    assert_eq!(ids, (1..=1202).collect::<Vec<_>>());
+    // One that is cancelled between two parts leaves nothing behind.
+    let number = stand.begin("com.items", &json!([1202]), &json!({}), how).unwrap();
+    assert!(matches!(stand.next(), (of, Heard::Part(_)) if of == number));
+    stand.cancel(number);
+    let end = loop {
+        if let (_, Heard::End(end)) = stand.next() {
+            break end;
+        }
+    };
+    assert!(
+        matches!(&end, End::Error(uri, ..) if uri == "wamp.error.canceled") || matches!(end, End::Result(..))
+    );
+    assert_eq!(stand.result("com.items", json!([1])), json!([[{"id": 1, "name": "item 1"}]]));
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crosspoint::database::PublicationLimits;
 use crosspoint::database::pool::Notice;
 use crosspoint::database::sqlite::{Publishes, Sqlite};
-use crosspoint::database::{Declared, Shape};
+use crosspoint::database::{Declared, Numbers, Shape};
 use crosspoint::wamp::codec::{DecodeLimits, Serializer};
 use crosspoint::wamp::uri::UriLimits;
 use serde_json::{Value, json};
@@ -320,7 +320,8 @@ fn changes_of_tables_are_published_whoever_makes_them() {
         &[("it's", "com.item"), ("missing", "com.missing")],
     );
     let notices = stand.notices();
-    let Some(Notice::Offers(2, problems)) = notices.first() else { panic!("{notices:?}") };
+    let is_offer = |notice: &&Notice| matches!(notice, Notice::Offers(..));
+    let Some(Notice::Offers(2, problems)) = notices.iter().find(is_offer) else { panic!("{notices:?}") };
     assert_eq!(problems[..], ["the table missing is not watched: there is no table missing".to_owned()]);
     stand.result("put", json!(["tea"]));
     stand.result("change", json!(["green tea"]));
@@ -408,4 +409,29 @@ fn many_writers_and_long_events_keep_their_order() {
         next[writer] += 1;
     }
     assert_eq!((published.len(), next), (400, [100; 4]));
+}
+
+#[test]
+fn large_integers_are_strings_to_who_speaks_json_where_the_database_says_so() {
+    let file = File::new();
+    let mut driver = Sqlite::new(file.0.clone(), 2, 1 << 20);
+    let sql = "select 9007199254740991 as safe, 9007199254740992 as large, -9223372036854775808 as lowest";
+    driver.procedures = vec![
+        declared("row", Shape::Row, sql),
+        declared("rows", Shape::Rows, sql),
+        declared("value", Shape::Value, "select 9007199254740993"),
+    ];
+    driver.numbers = Numbers { large_as_text: true, exact_as_float: false };
+    let mut stand = Stand::new(driver);
+    let row = json!({
+        "safe": 9_007_199_254_740_991_i64, "large": "9007199254740992", "lowest": "-9223372036854775808",
+    });
+    assert_eq!(stand.result("row", json!([])), json!([row]));
+    assert_eq!(stand.result("rows", json!([])), json!([[row]]));
+    assert_eq!(stand.result("value", json!([])), json!(["9007199254740993"]));
+    for serializer in [Serializer::MsgPack, Serializer::Cbor] {
+        stand.serializer = serializer;
+        let value = json!([9_007_199_254_740_993_i64]);
+        assert_eq!(stand.result("value", json!([])), value, "{serializer:?}");
+    }
 }

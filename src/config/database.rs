@@ -62,6 +62,10 @@ pub struct Database {
     pub refresh: Duration,
     /// `timeout_ms`: how long a call may take; zero is no limit.
     pub timeout: Duration,
+    /// `int8`: whether large integers are strings to who speaks JSON, of PostgreSQL and SQLite.
+    pub large_as_text: bool,
+    /// `numeric`: whether exact numbers are floats, of PostgreSQL.
+    pub exact_as_float: bool,
     /// `publish`: whether it publishes events: through a table `wamp_outbox` in SQLite, a schema `wamp` in PostgreSQL.
     pub publish: bool,
     /// `[[database.procedure]]`
@@ -210,6 +214,10 @@ const KINDS: &[(&str, DatabaseKind)] = &[
     ("oracle", DatabaseKind::Oracle),
 ];
 
+const INTEGERS: &[(&str, bool)] = &[("number", false), ("string", true)];
+
+const NUMERICS: &[(&str, bool)] = &[("string", false), ("float", true)];
+
 const IDENTIFIER: Text<String> =
     Text { expects: "a name of the database", parse: |text| Ok(text.to_owned()), print: String::clone };
 
@@ -240,6 +248,8 @@ section! {
         result_bytes_max: Bytes(1 << 10..=64 << 20), 1 << 20;
         refresh ["refresh_ms"]: milliseconds(50..=3_600_000), Duration::from_secs(2);
         timeout ["timeout_ms"]: milliseconds_or_off(1..=86_400_000), Duration::from_secs(60);
+        large_as_text ["int8"]: Words(INTEGERS), false;
+        exact_as_float ["numeric"]: Words(NUMERICS), false;
         publish: Boolean, false;
         procedures ["procedure"]: several(PROCEDURES_MAX), Vec::new();
         watches ["watch"]: several(WATCHES_MAX), Vec::new();
@@ -318,6 +328,21 @@ impl Section for Database {
             if self.exposed.iter().any(|exposed| exposed.package.is_some()) && fields.is_sound("expose") {
                 let hint = "take the line `package` out: what stands in the schema is offered";
                 fields.problem("expose", "databases of type \"oracle\" alone have packages", hint);
+            }
+        }
+        if fields.has("type") {
+            for (key, is_there, kinds) in [
+                (
+                    "int8",
+                    self.large_as_text && self.kind == DatabaseKind::Oracle,
+                    "\"postgresql\" and \"sqlite\"",
+                ),
+                ("numeric", self.exact_as_float && self.kind != DatabaseKind::Postgresql, "\"postgresql\""),
+            ] {
+                if is_there && fields.is_sound(key) {
+                    let problem = format!("it is of databases of type {kinds} alone");
+                    fields.problem(key, problem, "take the line out");
+                }
             }
         }
         let uris = self

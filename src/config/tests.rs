@@ -376,6 +376,8 @@ fn databases_of(realm: &str) -> Vec<Database> {
         result_bytes_max: 1 << 20,
         refresh: Duration::from_secs(2),
         timeout: Duration::from_secs(60),
+        large_as_text: true,
+        exact_as_float: false,
         publish: false,
         procedures: Vec::new(),
         watches: Vec::new(),

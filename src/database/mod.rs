@@ -168,6 +168,30 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+/// How numbers are told that not every client can hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// To who speaks JSON, an integer that a float64 need not hold is a string: JavaScript would round it.
+    pub large_as_text: bool,
+    /// An exact number with a fraction is a float64, not a string.
+    pub exact_as_float: bool,
+}
+
+/// The largest integer up to which float64 have them all.
+const SAFE_MAX: u64 = (1 << 53) - 1;
+
+impl Numbers {
+    /// Writes an integer.
+    fn write(self, value: i64, composer: &mut Composer) {
+        let is_large = value.unsigned_abs() > SAFE_MAX;
+        if self.large_as_text && is_large && composer.serializer() == Serializer::Json {
+            composer.text(&value.to_string());
+        } else {
+            composer.signed(value);
+        }
+    }
+}
+
 /// What becomes of a call that fails.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallError {

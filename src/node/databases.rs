@@ -10,7 +10,7 @@ use crate::config::{Config, Database, DatabaseKind, DatabaseProcedure, Limits};
 use crate::database::pool::Notice;
 use crate::database::postgres::{Exposed, Postgres};
 use crate::database::sqlite::{Publishes, Sqlite};
-use crate::database::{DatabaseEnd, Declared, Driver, Pool, PoolOptions, PublicationLimits};
+use crate::database::{DatabaseEnd, Declared, Driver, Numbers, Pool, PoolOptions, PublicationLimits};
 use crate::router::database::{DatabaseIndex, Publisher};
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
@@ -83,6 +83,7 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
             let path = database.path.clone().unwrap_or_default();
             let mut driver = Sqlite::new(path, database.readers, database.result_bytes_max);
             driver.procedures = declared(database);
+            driver.numbers = numbers(database);
             driver.publishing = database.publish.then(|| Publishes {
                 watches: database.watches.iter().map(|it| (it.table.clone(), it.topic.clone())).collect(),
                 limits: publication_limits(limits),
@@ -95,6 +96,7 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
             let mut driver = Postgres::new(settings?, &database.realm);
             driver.connections = database.connections;
             driver.timeout_ms = default_ms;
+            driver.numbers = numbers(database);
             driver.result_bytes_max = database.result_bytes_max;
             driver.publishing = database.publish.then(|| publication_limits(limits));
             driver.exposed = database
@@ -113,6 +115,10 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
         }
         DatabaseKind::Oracle => return oracle(database, limits),
     })
+}
+
+fn numbers(database: &Database) -> Numbers {
+    Numbers { large_as_text: database.large_as_text, exact_as_float: database.exact_as_float }
 }
 
 fn roles(database: &Database) -> Option<HashMap<String, String>> {

@@ -26,7 +26,9 @@ use self::statements::{Open, Target};
 use self::values::{Kind, Types};
 use self::wire::{Deadline, Parameter, Pooling, Settings};
 use super::patterns::offers;
-use super::{Connection, Declared, Discovered, Driver, Problem, PublicationLimits, Replayer, Source};
+use super::{
+    Connection, Declared, Discovered, Driver, Numbers, Problem, PublicationLimits, Replayer, Source,
+};
 use crate::router::database::Procedure;
 
 /// How long it may take to connect, and to be told what there is.
@@ -63,6 +65,8 @@ pub struct Postgres {
     pub roles: Option<HashMap<String, String>>,
     /// How long a call may take unless its procedure says otherwise, in milliseconds; 0 is no limit.
     pub timeout_ms: u64,
+    /// How its numbers are told.
+    pub numbers: Numbers,
     /// The longest result, or part of one, in bytes.
     pub result_bytes_max: usize,
     /// That it publishes by its schema `wamp`, and the bounds of that; `None`: it does not.
@@ -102,6 +106,7 @@ impl Postgres {
             procedures: Vec::new(),
             roles: None,
             timeout_ms: 0,
+            numbers: Numbers::default(),
             result_bytes_max: 1 << 20,
             publishing: None,
             types: Arc::default(),
@@ -193,7 +198,7 @@ impl Open {
 
     pub(super) fn look_for_procedures(&mut self) -> Result<Discovered, Problem> {
         self.look_for_pooler()?;
-        let mut types = Types::default();
+        let mut types = Types::new(self.driver.numbers);
         self.rows(TYPES, &[], |row| {
             let text = |index: usize| row.get(index).copied().flatten().unwrap_or_default();
             let number = |index: usize| text(index).parse().unwrap_or_default();

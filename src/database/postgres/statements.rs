@@ -1,5 +1,7 @@
 //! Calls on one connection: what is prepared, how a call is sent, what comes of it.
 
+mod cursors;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -9,7 +11,7 @@ use super::Postgres;
 use super::errors::{Failure, call_error};
 use super::functions::{Function, Given, Returns};
 use super::named::Numbered;
-use super::values::{Types, list_of, text_of, write};
+use super::values::{Types, list_of, oid, text_of, write};
 use super::wire::{self, CancelHandle, Deadline, Event, OwnedColumn, Parameter, ResultFormat};
 use crate::database::arguments::{self, Named};
 use crate::database::{CallError, Cancel, Connection, Discovered, Problem, Results, Shape, own};
@@ -480,6 +482,12 @@ impl Open {
         deadline: Deadline,
     ) -> Result<OwnedPayload, Failure> {
         let parameters: Vec<_> = texts.iter().map(parameter_of).collect();
+        if prepared.form == Form::Value
+            && let [column] = &*known.columns
+            && self.types.base(column.type_oid).0 == oid::REFCURSOR
+        {
+            return self.fetch(prepared, known, &parameters, results, deadline);
+        }
         // Rows are asked for in parts, so that there is an end of them wherever it is wanted.
         let rows_max = if prepared.form.is_many() { ROWS_A_PART } else { 0 };
         let requests = self.wire.requests();
@@ -492,21 +500,24 @@ impl Open {
         }
         self.wire.send()?;
         let mut writer = RowWriter::new(prepared, &known.columns, self.driver.result_bytes_max);
-        let read = self.read(&mut writer, prepared.form.is_many(), results, deadline);
+        let portal = prepared.form.is_many().then_some("c");
+        let read = self.read(&mut writer, portal, results, deadline);
         match read {
             Ok(()) => Ok(writer.finish()),
             Err(failure) => Err(failure),
         }
     }
 
+    /// Reads what comes of a call; of a portal, where there is one, in parts.
     fn read(
         &mut self,
         writer: &mut RowWriter<'_>,
-        is_open: bool,
+        portal: Option<&str>,
         results: &mut Results<'_>,
         deadline: Deadline,
     ) -> Result<(), Failure> {
-        let (mut failed, mut is_open, mut first) = (None, is_open, std::mem::take(&mut self.is_identifying));
+        let (mut failed, mut first) = (None, std::mem::take(&mut self.is_identifying));
+        let mut is_open = portal.is_some();
         loop {
             match self.wire.next(deadline)? {
                 Event::Row(row) => {
@@ -543,7 +554,7 @@ impl Open {
                         return Err(self.end_group(failure, deadline));
                     }
                     let requests = self.wire.requests();
-                    requests.execute("c", ROWS_A_PART)?;
+                    requests.execute(portal.unwrap_or_default(), ROWS_A_PART)?;
                     requests.flush();
                     self.wire.send()?;
                 }
@@ -671,12 +682,15 @@ struct RowWriter<'q> {
 
 impl<'q> RowWriter<'q> {
     fn new(prepared: &Prepared<'q>, columns: &'q [OwnedColumn], bytes_max: usize) -> Self {
-        let mut args = Composer::new(prepared.query.serializer);
-        if prepared.form.is_many() {
+        Self::of(prepared.query, prepared.form, columns, bytes_max)
+    }
+
+    fn of(query: &'q Query, form: Form, columns: &'q [OwnedColumn], bytes_max: usize) -> Self {
+        let mut args = Composer::new(query.serializer);
+        if form.is_many() {
             args.open_list();
             args.open_list();
         }
-        let (query, form) = (prepared.query, prepared.form);
         let (is_done, kwargs, in_part, count, changed) = (false, None, 0, 0, None);
         Self { query, form, columns, bytes_max, args, is_done, kwargs, in_part, count, changed }
     }

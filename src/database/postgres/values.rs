@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use crate::database::Numbers;
 use crate::wamp::codec::{Composer, Datum, Encoder, data, to_json};
 
 /// The numbers of the types that are something else than their text.
@@ -20,6 +21,8 @@ pub(super) mod oid {
     pub(in crate::database::postgres) const FLOAT8: u32 = 701;
     pub(in crate::database::postgres) const TIMESTAMP: u32 = 1114;
     pub(in crate::database::postgres) const TIMESTAMPTZ: u32 = 1184;
+    pub(in crate::database::postgres) const NUMERIC: u32 = 1700;
+    pub(in crate::database::postgres) const REFCURSOR: u32 = 1790;
     pub(in crate::database::postgres) const RECORD: u32 = 2249;
     pub(in crate::database::postgres) const VOID: u32 = 2278;
     pub(in crate::database::postgres) const JSONB: u32 = 3802;
@@ -29,6 +32,8 @@ pub(super) mod oid {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Types {
     by_oid: HashMap<u32, Kind>,
+    /// How its numbers are told.
+    numbers: Numbers,
 }
 
 /// What a type is made of.
@@ -45,6 +50,10 @@ pub(super) enum Kind {
 }
 
 impl Types {
+    pub(super) fn new(numbers: Numbers) -> Self {
+        Self { by_oid: HashMap::new(), numbers }
+    }
+
     pub(super) fn insert(&mut self, oid: u32, kind: Kind) {
         self.by_oid.insert(oid, kind);
     }
@@ -233,10 +242,11 @@ pub(super) fn write(composer: &mut Composer, text: &str, type_oid: u32, types: &
     match types.base(type_oid) {
         (oid::BOOL, _) => composer.boolean(text == "t"),
         (oid::INT2 | oid::INT4 | oid::INT8 | oid::OID, _) => match text.parse() {
-            Ok(value) => composer.signed(value),
+            Ok(value) => types.numbers.write(value, composer),
             Err(_) => composer.text(text),
         },
-        (oid::FLOAT4 | oid::FLOAT8, _) => match text.parse() {
+        (oid::NUMERIC, _) if !types.numbers.exact_as_float => composer.text(text),
+        (oid::FLOAT4 | oid::FLOAT8 | oid::NUMERIC, _) => match text.parse() {
             Ok(value) => composer.float(value),
             Err(_) => composer.text(text),
         },

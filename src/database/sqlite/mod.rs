@@ -20,8 +20,8 @@ use self::errors::{Failure, LastRaised, of_raised, of_sqlite};
 use self::outbox::{Committed, Outbox};
 use self::values::{Arguments, Writer};
 use super::{
-    CallError, Cancel, Connection, Declared, Discovered, Driver, Problem, PublicationLimits, Replayer,
-    Results, Shape, Source, own,
+    CallError, Cancel, Connection, Declared, Discovered, Driver, Numbers, Problem, PublicationLimits,
+    Replayer, Results, Shape, Source, own,
 };
 use crate::router::database::{Caller, Procedure, Query};
 use crate::wamp::codec::OwnedPayload;
@@ -50,6 +50,8 @@ pub struct Sqlite {
     pub procedures: Vec<Declared>,
     /// The longest result, or part of one, in bytes.
     pub result_bytes_max: usize,
+    /// How its numbers are told.
+    pub numbers: Numbers,
     /// What it publishes; `None` is nothing.
     pub publishing: Option<Publishes>,
     /// Wakes who reads what is published.
@@ -70,7 +72,8 @@ impl Sqlite {
     #[must_use]
     pub fn new(path: PathBuf, readers: usize, result_bytes_max: usize) -> Self {
         let (procedures, publishing, committed) = (Vec::new(), None, Arc::default());
-        Self { path, readers, procedures, result_bytes_max, publishing, committed }
+        let numbers = Numbers::default();
+        Self { path, readers, procedures, result_bytes_max, numbers, publishing, committed }
     }
 
     fn outbox(&self) -> Result<Option<Outbox>, Problem> {
@@ -131,6 +134,7 @@ impl Driver for Sqlite {
             publishes: self.publishing.is_some(),
             watches: self.publishing.iter().flat_map(|it| it.watches.clone()).collect(),
             result_bytes_max: self.result_bytes_max,
+            numbers: self.numbers,
             schema_version: None,
         }))
     }
@@ -211,6 +215,7 @@ struct Open {
     publishes: bool,
     watches: Vec<(String, String)>,
     result_bytes_max: usize,
+    numbers: Numbers,
     schema_version: Option<i64>,
 }
 
@@ -285,7 +290,7 @@ impl Open {
         results: &mut Results<'_>,
     ) -> Result<OwnedPayload, Failure> {
         let mut used = arguments.unused();
-        let mut writer = Writer::new(query, prepared.shape, self.result_bytes_max);
+        let mut writer = Writer::new(query, prepared.shape, self.numbers, self.result_bytes_max);
         if prepared.is_single {
             let mut statement = self.connection.prepare_cached(&prepared.sql)?;
             arguments.bind(&mut statement, &mut used)?;

@@ -8,7 +8,7 @@ use rusqlite::types::{Value as SqliteValue, ValueRef};
 
 use super::errors::Failure;
 use crate::database::arguments::{Named, arguments};
-use crate::database::{Results, Shape};
+use crate::database::{Numbers, Results, Shape};
 use crate::router::database::{Caller, Query};
 use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload, to_json};
 
@@ -181,12 +181,13 @@ enum Understood {
 pub(super) struct Writer<'q> {
     query: &'q Query,
     shape: Shape,
+    numbers: Numbers,
     bytes_max: usize,
 }
 
 impl<'q> Writer<'q> {
-    pub(super) fn new(query: &'q Query, shape: Shape, bytes_max: usize) -> Self {
-        Self { query, shape, bytes_max }
+    pub(super) fn new(query: &'q Query, shape: Shape, numbers: Numbers, bytes_max: usize) -> Self {
+        Self { query, shape, numbers, bytes_max }
     }
 
     /// A result without arguments.
@@ -222,8 +223,8 @@ impl<'q> Writer<'q> {
                 args.open_list();
                 match rows.next()? {
                     None => args.null(),
-                    Some(row) if self.shape == Shape::Row => write_row(&mut args, &columns, row)?,
-                    Some(row) => write_value(&mut args, columns[0].1, row.get_ref(0)?)?,
+                    Some(row) if self.shape == Shape::Row => self.row(&mut args, &columns, row)?,
+                    Some(row) => write_value(&mut args, columns[0].1, self.numbers, row.get_ref(0)?),
                 }
                 args.close();
                 // What it changes is changed by the last step.
@@ -253,7 +254,7 @@ impl<'q> Writer<'q> {
         open(&mut args);
         let (mut in_part, mut count) = (0, 0_u64);
         while let Some(row) = rows.next()? {
-            write_row(&mut args, columns, row)?;
+            self.row(&mut args, columns, row)?;
             self.bounded(&args)?;
             (in_part, count) = (in_part + 1, count + 1);
             if self.query.receive_progress && (in_part >= ROWS_A_PART || args.len() >= BYTES_A_PART) {
@@ -275,6 +276,21 @@ impl<'q> Writer<'q> {
             kwargs.close();
         }
         Ok(OwnedPayload::new(serializer, args.finish(), kwargs.finish()))
+    }
+
+    fn row(
+        &self,
+        args: &mut Composer,
+        columns: &[(String, Understood)],
+        row: &rusqlite::Row<'_>,
+    ) -> Result<(), Failure> {
+        args.open_map();
+        for (index, (name, understood)) in columns.iter().enumerate() {
+            args.key(name);
+            write_value(args, *understood, self.numbers, row.get_ref(index)?);
+        }
+        args.close();
+        Ok(())
     }
 
     fn one(&self, write: impl FnOnce(&mut Composer)) -> OwnedPayload {
@@ -302,25 +318,11 @@ fn understood(declared: Option<&str>) -> Understood {
     }
 }
 
-fn write_row(
-    args: &mut Composer,
-    columns: &[(String, Understood)],
-    row: &rusqlite::Row<'_>,
-) -> Result<(), Failure> {
-    args.open_map();
-    for (index, (name, understood)) in columns.iter().enumerate() {
-        args.key(name);
-        write_value(args, *understood, row.get_ref(index)?)?;
-    }
-    args.close();
-    Ok(())
-}
-
-fn write_value(args: &mut Composer, understood: Understood, value: ValueRef<'_>) -> Result<(), Failure> {
+fn write_value(args: &mut Composer, understood: Understood, numbers: Numbers, value: ValueRef<'_>) {
     match value {
         ValueRef::Null => args.null(),
         ValueRef::Integer(value @ (0 | 1)) if understood == Understood::Boolean => args.boolean(value == 1),
-        ValueRef::Integer(value) => args.signed(value),
+        ValueRef::Integer(value) => numbers.write(value, args),
         ValueRef::Real(value) => args.float(value),
         ValueRef::Text(text) => {
             let text = String::from_utf8_lossy(text);
@@ -331,5 +333,4 @@ fn write_value(args: &mut Composer, understood: Understood, value: ValueRef<'_>)
         }
         ValueRef::Blob(bytes) => args.bytes(bytes),
     }
-    Ok(())
 }
