@@ -542,6 +542,22 @@ fn who_calls_is_said_in_the_block_of_the_call() {
 }
 
 #[test]
+fn packages_that_are_installed_while_the_router_runs_are_used_by_connections_of_before() {
+    let add = "entry add\nmatch \"ADD2\"\nout r 1";
+    let script = Script::new(&format!("{}\n{add}", catalogue(&ADD)));
+    let mut stand = Stand::new(driver(&script));
+    assert_eq!(stand.result("com.shop.add2", json!([1])), json!(["1"]));
+    let identity = "entry there\nmatch object_name = 'WAMP_CTX'\ncolumn C NUMBER 10\nrow 1";
+    script.write(&format!("{identity}\n{}\n{add}", catalogue(&ADD)));
+    stand.next_offer();
+    assert_eq!(stand.result("com.shop.add2", json!([1])), json!(["1"]));
+    let calls = script.executed("ADD2");
+    let are_told: Vec<_> = calls.iter().map(|call| call.sql.contains("\"SHOP\".wamp_ctx.set")).collect();
+    assert_eq!(are_told, [false, true]);
+    assert_eq!(script.record("LOGON").len(), 2);
+}
+
+#[test]
 fn roles_run_as_users_of_the_database() {
     let script = Script::new(&format!("{}\nentry add\nmatch \"ADD2\"\nout r 1", catalogue(&ADD)));
     let mut driver = driver(&script);

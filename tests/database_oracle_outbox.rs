@@ -163,8 +163,41 @@ fn what_was_not_marked_is_offered_again_as_it_was() {
     let published = stand.publications(2);
     assert_eq!(published[0], published[1]);
     assert_eq!(script.executed("wamp_drain.lead").len(), 2);
-    let problem = |notice: &Notice| matches!(notice, Notice::PublishesNothing(Problem(text)) if text.contains("ORA-03113"));
-    assert!(stand.notices().iter().any(problem), "{:?}", stand.notices());
+}
+
+#[test]
+fn what_another_router_published_meanwhile_is_offered_when_the_place_is_back() {
+    // This one offers 5, loses its place, and finds that another one has sent up to 8.
+    let script = Script::new(
+        &[
+            "entry fenced\nmatch wamp_drain.mark\ntimes 1\nerror 20998 another router publishes what is in it\n",
+            "entry sent_first\nmatch select sent from\ntimes 1\ncolumn SENT NUMBER 18\nrow 4\n",
+            "entry sent_then\nmatch select sent from\ncolumn SENT NUMBER 18\nrow 8\n",
+            "entry kept\nmatch select pruned, last\ncolumn P NUMBER 18\ncolumn L NUMBER 18\nrow 0|9\n",
+            "entry begin\nmatch set transaction read only\n",
+            &rows("own", UNSENT, "times 1", &["5|com.shop.a|~|[5]|~|~|~|~|~"]),
+            &rows("next", UNSENT, "times 1", &["9|com.shop.a|~|[9]|~|~|~|~|~"]),
+            &rows("no_more", UNSENT, "", &[]),
+            &rows(
+                "others",
+                "fetch first 5000 rows",
+                "",
+                &[
+                    "6|com.shop.a|~|[6]|~|~|~|~|~",
+                    "8|com.other|~|[8]|~|~|~|~|~",
+                    "9|com.shop.a|~|[9]|~|~|~|~|~",
+                ],
+            ),
+            NOTHING,
+            INSTALLED,
+        ]
+        .concat(),
+    );
+    let mut stand = Stand::new(driver(&script));
+    let positions: Vec<_> = stand.publications(4).iter().map(|(position, _)| *position).collect();
+    assert_eq!(positions, [5, 6, 8, 9]);
+    // It was looked for behind what was offered here.
+    assert_eq!(script.only("fetch first 5000 rows").bound("after"), "5");
 }
 
 #[test]

@@ -36,7 +36,9 @@ impl Open {
             all.push_str(&found.map_err(|error| problem(&error))?.unwrap_or_default());
             all.push('\n');
         }
-        if self.has_identity()? {
+        // They may be installed, or removed, while the router runs.
+        if self.look_for_identity()? {
+            all.push_str("wamp_ctx ");
             // One that may not be read is said when it is looked for what there is.
             let sql = format!("select {REGISTERED} from {}.wamp_registration", quoted(&self.driver().owner));
             all.push_str(
@@ -47,7 +49,6 @@ impl Open {
     }
 
     pub(super) fn look_for_procedures(&mut self) -> Result<Discovered, Problem> {
-        self.forget_identity();
         self.fingerprint = Some(self.read_fingerprint()?);
         let connection = self.base()?;
         let mut discovered = Discovered::default();

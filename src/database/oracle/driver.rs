@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::Duration;
 
 use oracle::conn::Purity;
@@ -75,6 +77,17 @@ pub struct Oracle {
     pub result_bytes_max: usize,
     /// That it publishes by its package `wamp`, and the bounds of that; `None`: it does not.
     pub publishing: Option<PublicationLimits>,
+    /// Whether there is a `wamp_ctx` to be told who calls, as all connections know.
+    pub(super) identity: Arc<AtomicU8>,
+    /// The last position that was offered here; 0 is none.
+    pub(super) offered: Arc<AtomicU64>,
+}
+
+/// What is known of `wamp_ctx`.
+pub(super) mod identity {
+    pub(in super::super) const UNKNOWN: u8 = 0;
+    pub(in super::super) const MISSING: u8 = 1;
+    pub(in super::super) const THERE: u8 = 2;
 }
 
 /// What this driver keeps of a procedure.
@@ -110,6 +123,8 @@ impl Oracle {
             timeout_ms: 0,
             result_bytes_max: 1 << 20,
             publishing: None,
+            identity: Arc::default(),
+            offered: Arc::default(),
         }
     }
 

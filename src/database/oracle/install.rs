@@ -184,9 +184,15 @@ fn split(title: &str, script: &str) -> Vec<Statement> {
         if sql.is_empty() {
             continue;
         }
-        let is_block = ["declare", "begin", "create or replace package", "create or replace procedure"]
-            .iter()
-            .any(|word| sql.starts_with(word));
+        let is_block = [
+            "declare",
+            "begin",
+            "create or replace package",
+            "create or replace procedure",
+            "create or replace function",
+        ]
+        .iter()
+        .any(|word| sql.starts_with(word));
         statements.push(Statement { title: title.to_owned(), sql: sql.to_owned(), is_block });
     }
     statements

@@ -3,6 +3,8 @@
 //! While it is awake it looks every few milliseconds; when nothing has come for a while it says that it sleeps, and publishers
 //! wake it. Those that had looked before that may not: for them it goes on looking for a while, and then every second.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use oracle::Row;
@@ -14,7 +16,8 @@ use super::subprograms::quoted;
 use super::values::Cell;
 use crate::database::publishing::{PublicationLimits, check_message, excluding, message};
 use crate::database::{BatchBounds, NotRead, Problem, Replayer, Source};
-use crate::router::database::{DatabasePublication, Replay, Replayed};
+use crate::router::database::{DatabaseIndex, DatabasePublication, Replay, ReplayNumber, Replayed};
+use crate::wamp::options::MatchPolicy;
 use crate::wamp::uri::matches;
 
 /// How often is looked while it is awake, and how long nothing comes until it sleeps.
@@ -63,6 +66,10 @@ pub(super) struct Outbox {
     after: u64,
     state: State,
     pruned: Option<Instant>,
+    /// Positions that other routers have published since this one did: behind the first, up to the second.
+    missed: Option<(u64, u64)>,
+    /// The last position that was offered here, by any drainer of this router.
+    offered: Arc<AtomicU64>,
 }
 
 /// What is wrong with the session or with what is installed.
@@ -98,7 +105,9 @@ impl Outbox {
             Some(_) => {}
         }
         let state = State::Awake(Instant::now());
-        Ok(Self { connection, owner, limits, epoch: None, after: 0, state, pruned: None })
+        let (epoch, after, pruned, missed) = (None, 0, None, None);
+        let offered = Arc::clone(&driver.offered);
+        Ok(Self { connection, owner, limits, epoch, after, state, pruned, missed, offered })
     }
 
     /// To drain: as the only one.
@@ -119,6 +128,8 @@ impl Outbox {
         let sql = format!("select sent from {}.wamp_state", outbox.owner);
         let sent: i64 = outbox.connection.query_row_as(&sql, &[]).map_err(|error| away(&error))?;
         outbox.after = sent as u64;
+        let offered = outbox.offered.load(Ordering::Acquire);
+        outbox.missed = (offered > 0 && outbox.after > offered).then_some((offered, outbox.after));
         outbox.say_sleeps(false)?;
         Ok(outbox)
     }
@@ -158,12 +169,46 @@ impl Outbox {
         self.run("sleeps(:epoch, :asleep)", &[("epoch", &self.epoch()), ("asleep", &i64::from(asleep))])
     }
 
+    /// What other routers have published since this one did: those who have resumed here, and were to miss nothing, have not
+    /// had it.
+    fn look_for_missed(
+        &mut self,
+        bounds: BatchBounds,
+        problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        while let Some((after, upto)) = self.missed {
+            let (number, database) = (ReplayNumber::default(), DatabaseIndex(0));
+            let replay = Replay { number, database, after, topic: "".into(), policy: MatchPolicy::Prefix };
+            match self.replay(&replay, bounds) {
+                Ok(mut replayed) => {
+                    replayed.publications.retain(|publication| publication.position <= upto);
+                    let is_done = replayed.is_complete || replayed.upto >= upto;
+                    self.missed = (!is_done).then_some((replayed.upto, upto));
+                    if !replayed.publications.is_empty() {
+                        return Ok(replayed.publications);
+                    }
+                }
+                Err(NotRead::NotKept) => {
+                    let text = "another router published what is not kept any more: subscribers here miss it";
+                    problems.push(text.to_owned());
+                    self.missed = None;
+                }
+                Err(NotRead::Lost(problem)) => return Err(problem),
+            }
+        }
+        Ok(Vec::new())
+    }
+
     /// What is there now: what has a position and was not given away, or else what waits for one.
     fn look(
         &mut self,
         bounds: BatchBounds,
         problems: &mut Vec<String>,
     ) -> Result<Vec<DatabasePublication>, Problem> {
+        let missed = self.look_for_missed(bounds, problems)?;
+        if !missed.is_empty() {
+            return Ok(missed);
+        }
         let found = self.read(bounds, problems)?;
         if !found.is_empty() || !problems.is_empty() {
             return Ok(found);
@@ -341,6 +386,7 @@ impl Source for Outbox {
     }
 
     fn mark(&mut self, last: u64) -> Result<(), Problem> {
+        self.offered.fetch_max(last, Ordering::AcqRel);
         self.run("mark(:epoch, :upto)", &[("epoch", &self.epoch()), ("upto", &(last as i64))])?;
         self.prune()
     }

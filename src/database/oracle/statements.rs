@@ -1,11 +1,13 @@
 //! Calls on one connection: its sessions, what is bound, what comes of it, and how a call is stopped.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use oracle::sql_type::RefCursor;
 use oracle::{Statement, StatementType};
 
+use super::driver::identity;
 use super::errors::{self, Failure, call_error, problem};
 use super::results::{Output, Writer, name_of};
 use super::subprograms::{Block, Given, IDENTITY, Kind, Parameter, Subprogram, quoted};
@@ -90,15 +92,13 @@ pub(super) struct Open {
     breaks: Arc<Break>,
     is_broken: bool,
     pub(super) fingerprint: Option<String>,
-    /// Whether `wamp_ctx` is told who calls; found out once.
-    has_identity: Option<bool>,
 }
 
 impl Open {
     pub(super) fn new(driver: Oracle, connection: oracle::Connection) -> Self {
         let session = Session { user: String::new(), connection: Arc::new(connection), used: Instant::now() };
-        let (breaks, is_broken, fingerprint, has_identity) = (Arc::default(), false, None, None);
-        Self { driver, sessions: vec![session], breaks, is_broken, fingerprint, has_identity }
+        let (breaks, is_broken, fingerprint) = (Arc::default(), false, None);
+        Self { driver, sessions: vec![session], breaks, is_broken, fingerprint }
     }
 
     /// The session of who connects, with the time that looking around may take.
@@ -115,22 +115,24 @@ impl Open {
         &self.driver
     }
 
-    /// Whether the packages are there that are told who calls.
+    /// Whether the packages are there that are told who calls; it is asked if nobody has asked before.
     pub(super) fn has_identity(&mut self) -> Result<bool, Problem> {
-        if let Some(known) = self.has_identity {
-            return Ok(known);
+        match self.driver.identity.load(Ordering::Acquire) {
+            identity::UNKNOWN => self.look_for_identity(),
+            known => Ok(known == identity::THERE),
         }
+    }
+
+    /// Asks, for all connections.
+    pub(super) fn look_for_identity(&mut self) -> Result<bool, Problem> {
         let connection = self.base()?;
         let sql = "select count(*) from all_objects
                    where owner = :owner and object_name = 'WAMP_CTX' and object_type = 'PACKAGE'";
         let count: i64 =
             connection.query_row_as(sql, &[&self.driver.owner]).map_err(|error| problem(&error))?;
-        self.has_identity = Some(count > 0);
+        let known = if count > 0 { identity::THERE } else { identity::MISSING };
+        self.driver.identity.store(known, Ordering::Release);
         Ok(count > 0)
-    }
-
-    pub(super) fn forget_identity(&mut self) {
-        self.has_identity = None;
     }
 
     fn session(&mut self, user: &str) -> Result<Arc<oracle::Connection>, Failure> {

@@ -17,6 +17,7 @@ begin
     remove('drop type crossbar_sessionids');
     remove('drop type crossbar_authkeys');
     remove('drop procedure wamp_watch');
+    remove('drop function wamp_watch_sql');
     remove('drop package wamp_drain');
     remove('drop package wamp');
     remove('drop context wamp_ctx');

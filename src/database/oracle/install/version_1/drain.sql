@@ -127,7 +127,7 @@ create or replace package body wamp_drain as
         begin
             -- By its name at run time: the package works without the privilege, and then sleeps.
             execute immediate 'begin sys.dbms_alert.register(:1); sys.dbms_alert.waitone(:1, :2, :3, :4); end;'
-                using 'WAMP_' || owner, out l_message, out l_status, p_seconds;
+                using substr('WAMP_' || owner, 1, 30), out l_message, out l_status, p_seconds;
         exception
             when others then dbms_session.sleep(p_seconds);
         end;

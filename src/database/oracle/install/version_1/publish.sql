@@ -37,8 +37,10 @@ create or replace package wamp authid definer as
     function authrole return varchar2;
     function details return varchar2;
 
-    -- The text of a trigger that publishes what happens to the rows of a table of the current schema: `wamp_watch` makes it.
-    function watch_sql(p_table varchar2, p_topic varchar2) return clob;
+    -- Fails unless who is logged in may publish there.
+    procedure require_publish(p_topic varchar2);
+    -- In whose schema these packages are.
+    function schema_name return varchar2;
 end;
 /
 create or replace package body wamp as
@@ -87,7 +89,7 @@ create or replace package body wamp as
     begin
         select asleep into l_asleep from wamp_wake;
         if l_asleep = 1 then
-            execute immediate 'begin sys.dbms_alert.signal(:1, null); end;' using 'WAMP_' || owner;
+            execute immediate 'begin sys.dbms_alert.signal(:1, null); end;' using substr('WAMP_' || owner, 1, 30);
         end if;
     exception
         when others then null;
@@ -248,61 +250,77 @@ create or replace package body wamp as
         return sys_context('WAMP_CTX', 'DETAILS', 4000);
     end;
 
-    function watch_sql(p_table varchar2, p_topic varchar2) return clob is
-        -- In this package CURRENT_USER is its owner; whose table it is stands in the name, or is who logged in.
-        l_dot number := instr(p_table, '.');
-        l_schema varchar2(128) := case when l_dot > 0 then substr(p_table, 1, l_dot - 1) else me end;
-        l_table varchar2(128) := substr(p_table, l_dot + 1);
-        l_new clob;
-        l_old clob;
-        l_name varchar2(128) := 'WAMP_WATCH_' || ora_hash(p_table || ' ' || p_topic);
-
-        function put(p_of varchar2, p_column varchar2, p_type varchar2) return varchar2 is
-            l_value varchar2(400) := ':' || p_of || '."' || p_column || '"';
-            l_key varchar2(200) := '''' || replace(lower(p_column), '''', '''''') || '''';
-        begin
-            return '        if ' || l_value || ' is null then l_' || p_of || '.put_null(' || l_key || '); else l_' || p_of
-                || '.put(' || l_key || ', ' || case
-                    when p_type in ('NUMBER', 'VARCHAR2', 'CHAR', 'CLOB') then l_value
-                    when p_type in ('RAW') then 'rawtohex(' || l_value || ')'
-                    when p_type = 'DATE' then 'to_char(' || l_value || ', ''YYYY-MM-DD"T"HH24:MI:SS'')'
-                    else 'to_char(' || l_value || ')'
-                end || '); end if;' || chr(10);
-        end;
+    procedure require_publish(p_topic varchar2) is
     begin
         require_uri(p_topic);
-        require('publish', p_topic || '.on_insert');
-        for it in (select column_name, data_type from all_tab_columns
-                    where owner = upper(l_schema) and table_name = upper(l_table)
-                      and data_type not in ('BLOB', 'BFILE', 'LONG', 'LONG RAW') and data_type_owner is null
-                    order by column_id) loop
-            l_new := l_new || put('new', it.column_name, it.data_type);
-            l_old := l_old || put('old', it.column_name, it.data_type);
-        end loop;
-        if l_new is null then
-            raise_application_error(-20998, 'there is no table ' || p_table || ' that ' || me || ' can see');
-        end if;
-        return 'create or replace trigger ' || l_name || chr(10) || 'after insert or update or delete on '
-            || dbms_assert.enquote_name(upper(l_schema), false) || '.' || dbms_assert.enquote_name(upper(l_table), false)
-            || ' for each row' || chr(10) || 'declare' || chr(10)
-            || '    l_op varchar2(6) := case when inserting then ''insert'' when updating then ''update'' else ''delete'' end;'
-            || chr(10) || '    l_news json_object_t := json_object_t();' || chr(10)
-            || '    l_new json_object_t := json_object_t();' || chr(10)
-            || '    l_old json_object_t := json_object_t();' || chr(10) || 'begin' || chr(10)
-            || '    l_news.put(''op'', l_op);' || chr(10)
-            || '    l_news.put(''table'', ' || dbms_assert.enquote_literal(replace(lower(l_table), '''', '''''')) || ');'
-            || chr(10) || '    if not deleting then' || chr(10) || l_new || '        l_news.put(''new'', l_new);' || chr(10)
-            || '    end if;' || chr(10) || '    if not inserting then' || chr(10) || l_old
-            || '        l_news.put(''old'', l_old);' || chr(10) || '    end if;' || chr(10) || '    '
-            || dbms_assert.enquote_name(owner, false) || '.wamp.publish('
-            || dbms_assert.enquote_literal(p_topic || '.on_') || ' || l_op, p_args => null, p_kwargs => l_news.to_clob);'
-            || chr(10) || 'end;';
+        require('publish', p_topic);
     end;
+
+    function schema_name return varchar2 is
+    begin
+        return owner;
+    end;
+end;
+/
+-- The text of a trigger that publishes what happens to the rows of a table to `topic.on_insert`, `.on_update`, `.on_delete`. With
+-- the rights of who calls: it sees what that one may see.
+create or replace function wamp_watch_sql(p_table varchar2, p_topic varchar2) return clob authid current_user as
+    l_dot number := instr(p_table, '.');
+    l_schema varchar2(128) := upper(case when l_dot > 0 then substr(p_table, 1, l_dot - 1)
+                                    else sys_context('USERENV', 'CURRENT_SCHEMA') end);
+    l_table varchar2(128) := upper(substr(p_table, l_dot + 1));
+    l_new clob;
+    l_old clob;
+
+    function put(p_of varchar2, p_column varchar2, p_type varchar2) return varchar2 is
+        l_value varchar2(400) := ':' || p_of || '."' || p_column || '"';
+        l_key varchar2(300) := '''' || replace(lower(p_column), '''', '''''') || '''';
+        l_written varchar2(600);
+    begin
+        l_written := case
+            when p_type in ('NUMBER', 'VARCHAR2', 'CHAR', 'CLOB') then l_value
+            when p_type = 'NCLOB' then 'to_clob(' || l_value || ')'
+            when p_type = 'RAW' then 'rawtohex(' || l_value || ')'
+            when p_type = 'DATE' then 'to_char(' || l_value || ', ''YYYY-MM-DD"T"HH24:MI:SS'')'
+            else 'to_char(' || l_value || ')'
+        end;
+        return '        if ' || l_value || ' is null then l_' || p_of || '.put_null(' || l_key || '); else l_' || p_of
+            || '.put(' || l_key || ', ' || l_written || '); end if;' || chr(10);
+    end;
+begin
+    wamp.require_publish(p_topic || '.on_insert');
+    wamp.require_publish(p_topic || '.on_update');
+    wamp.require_publish(p_topic || '.on_delete');
+    for it in (select column_name, data_type from all_tab_columns
+                where owner = l_schema and table_name = l_table and data_type_owner is null
+                  and data_type not in ('BLOB', 'BFILE', 'LONG', 'LONG RAW', 'JSON', 'VECTOR')
+                order by column_id) loop
+        l_new := l_new || put('new', it.column_name, it.data_type);
+        l_old := l_old || put('old', it.column_name, it.data_type);
+    end loop;
+    if l_new is null then
+        raise_application_error(-20998, 'there is no table ' || p_table || ' to be seen');
+    end if;
+    return 'create or replace trigger wamp_watch_' || ora_hash(p_table || ' ' || p_topic) || chr(10)
+        || 'after insert or update or delete on ' || dbms_assert.enquote_name(l_schema, false) || '.'
+        || dbms_assert.enquote_name(l_table, false) || ' for each row' || chr(10) || 'declare' || chr(10)
+        || '    l_op varchar2(6) := case when inserting then ''insert'' when updating then ''update'' else ''delete'' end;'
+        || chr(10) || '    l_news json_object_t := json_object_t();' || chr(10)
+        || '    l_new json_object_t := json_object_t();' || chr(10)
+        || '    l_old json_object_t := json_object_t();' || chr(10) || 'begin' || chr(10)
+        || '    l_news.put(''op'', l_op);' || chr(10)
+        || '    l_news.put(''table'', ' || dbms_assert.enquote_literal(replace(lower(l_table), '''', '''''')) || ');'
+        || chr(10) || '    if not deleting then' || chr(10) || l_new || '        l_news.put(''new'', l_new);' || chr(10)
+        || '    end if;' || chr(10) || '    if not inserting then' || chr(10) || l_old
+        || '        l_news.put(''old'', l_old);' || chr(10) || '    end if;' || chr(10) || '    '
+        || dbms_assert.enquote_name(wamp.schema_name, false) || '.wamp.publish('
+        || dbms_assert.enquote_literal(p_topic || '.on_') || ' || l_op, p_kwargs => l_news.to_clob);'
+        || chr(10) || 'end;';
 end;
 /
 -- Makes the trigger with the rights of who calls, in whose schema it is then: who watches needs EXECUTE on WAMP of their own.
 create or replace procedure wamp_watch(p_table varchar2, p_topic varchar2) authid current_user as
-    l_sql clob := wamp.watch_sql(p_table, p_topic);
+    l_sql clob := wamp_watch_sql(p_table, p_topic);
 begin
     execute immediate l_sql;
 end;
