@@ -212,6 +212,7 @@ contract! {
     not of sqlite, "as above: it has no server" {
     crash {
         every_committed_event_comes_however_often_router_and_server_are_killed
+        every_committed_event_comes_through_the_log_of_the_server
     }
     }
 

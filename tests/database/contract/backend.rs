@@ -244,6 +244,8 @@ impl Backend for Sqlite {
 pub(crate) struct Postgres {
     settings: Settings,
     url: String,
+    /// It publishes through the log of the server.
+    logs: bool,
 }
 
 /// One server for all cases that do not hurt it; it ends with the process.
@@ -260,7 +262,12 @@ impl Postgres {
         server.psql(&format!("create database {name}"));
         let url = server.url("postgres");
         let url = format!("{}/{name}", url.rsplit_once('/').unwrap().0);
-        Self { settings: Settings::parse(&url, &BTreeMap::new()).unwrap(), url }
+        Self { settings: Settings::parse(&url, &BTreeMap::new()).unwrap(), url, logs: false }
+    }
+
+    /// The same; what it publishes goes through the log of the server.
+    pub(crate) fn through_the_log(server: &Server) -> Self {
+        Self { logs: true, ..Self::on(server) }
     }
 
     fn open(&self) -> Connection {
@@ -349,6 +356,7 @@ impl Backend for Postgres {
         let options = Options {
             router: Some("postgres".to_owned()),
             everybody_publishes: Some(true),
+            log: self.logs.then_some(true),
             ..Options::default()
         };
         let plan = Plan::upgrade(None, &options).unwrap();

@@ -17,11 +17,11 @@ use serde_json::json;
 use super::backend::{Postgres, Shared, Writer};
 use super::client::{Answer, Event, PATIENCE, Session};
 use super::stage::{Setup, Stage};
-use crate::database::server::Server;
+use crate::database::server::{Server, Setup as ServerSetup};
 
 const SEED: &str = "DATABASE_CRASH_SEED";
 const SECONDS: &str = "DATABASE_CRASH_SECONDS";
-const SECONDS_USUALLY: u64 = 12;
+const SECONDS_USUALLY: u64 = 10;
 const WRITERS: u64 = 3;
 /// What calls of the router have as their writer.
 const CALLER: u64 = 100;
@@ -296,5 +296,11 @@ pub(crate) fn every_committed_event_comes_however_often_the_router_is_killed(dat
 pub(crate) fn every_committed_event_comes_however_often_router_and_server_are_killed() {
     let server = Server::start();
     let database: Shared = Arc::new(Postgres::on(&server));
+    crash(&database, Some(server));
+}
+
+pub(crate) fn every_committed_event_comes_through_the_log_of_the_server() {
+    let server = ServerSetup::default().setting("wal_level", "logical").start();
+    let database: Shared = Arc::new(Postgres::through_the_log(&server));
     crash(&database, Some(server));
 }

@@ -288,7 +288,7 @@ pub(crate) fn a_slow_subscriber_holds_up_nobody_for_long(database: &Shared) {
         assert_eq!(event.args[0], json!(next));
         next += 1;
     }
-    assert!(next > 0);
+    assert!(next < 20, "it was given up");
 }
 
 /// Committed while no router runs: the next one publishes it.
