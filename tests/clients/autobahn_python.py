@@ -8,7 +8,7 @@ txaio.use_asyncio()
 
 from autobahn.asyncio.rawsocket import WampRawSocketClientFactory  # noqa: E402
 from autobahn.asyncio.wamp import ApplicationSession  # noqa: E402
-from autobahn.asyncio.websocket import WampWebSocketClientFactory  # noqa: E402
+from autobahn.asyncio.websocket import WampWebSocketClientFactory, WampWebSocketClientProtocol  # noqa: E402
 from autobahn.wamp import auth  # noqa: E402
 from autobahn.wamp.exception import ApplicationError  # noqa: E402
 from autobahn.wamp.exception import Error as WampError  # noqa: E402
@@ -82,6 +82,14 @@ class Application(ApplicationSession):
         return super().onDisconnect()
 
 
+class Browser(WampWebSocketClientProtocol):
+    """Keeps the cookie that the handshake brings, which the library leaves to others."""
+
+    def onConnect(self, response):
+        self.factory.cookie = response.headers.get("set-cookie", "").partition(";")[0] or None
+        return super().onConnect(response)
+
+
 def failure(error):
     return Failure(error.error, error.args, error.kwargs)
 
@@ -93,10 +101,13 @@ class Session:
         self.application = Application(realm)
         self.application.login = login
         loop = asyncio.get_running_loop()
+        cookie = login and login.get("cookie")
         if link["framing"] == "websocket":
             host = f"{link['host']}:{link['port']}" if "port" in link else "localhost"
             factory = WampWebSocketClientFactory(
-                lambda: self.application, url=f"ws://{host}{link['path']}", serializers=[SERIALIZERS[serializer]()])
+                lambda: self.application, url=f"ws://{host}{link['path']}", serializers=[SERIALIZERS[serializer]()],
+                headers={"Cookie": cookie} if cookie else None)
+            factory.protocol, factory.cookie = Browser, None
             if link.get("compressed"):
                 factory.setProtocolOptions(
                     perMessageCompressionOffers=[PerMessageDeflateOffer()],
@@ -112,7 +123,8 @@ class Session:
             role: {key: True for key, value in values.items() if value is True}
             for role, values in self.application.roles.items()
         }
-        return {"session": details.session, "features": features}
+        cookie = getattr(factory, "cookie", None)
+        return {"session": details.session, "features": features, "cookie": cookie}
 
     async def leave(self):
         self.application.leave()

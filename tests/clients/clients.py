@@ -50,7 +50,7 @@ CLIENTS = {
             "passthru": NO_PASSTHRU,
             "see_newer_features": "shows only those features of WELCOME that it knows",
             "see_canceled": "ends a cancelled call itself and does not show the router's ERROR",
-        }, METHODS + ("scram",)),
+        }, METHODS + ("scram", "cookie")),
         Client("xconn", "python", EVERY_LINK, {
             "see_features": "does not show the details of WELCOME",
             "see_goodbye": "does not show the reason of GOODBYE",

@@ -146,6 +146,8 @@ class Peer:
             announce=self.announce)
         self.id = welcome["session"]
         self.features = welcome["features"]
+        # The cookie that the handshake brought, of clients that show it.
+        self.cookie = welcome.get("cookie")
         return self
 
     def leave(self):
