@@ -13,6 +13,7 @@ mod server;
 mod process {
     mod command_line;
     mod credentials;
+    mod database_inside;
     mod databases;
     mod demo;
     mod faults;

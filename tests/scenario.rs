@@ -23,7 +23,7 @@ use crosspoint::config;
 use crosspoint::router::database::{DatabaseIndex, Publisher};
 use crosspoint::router::fault::Fault;
 use crosspoint::router::peer::RealmIndex;
-use crosspoint::router::{Door, FEATURES, RouterConfig};
+use crosspoint::router::{FEATURES, RouterConfig, doors};
 use crosspoint::wamp::CloseReason;
 use crosspoint::wamp::codec::{Input as Encoded, Serializer};
 use crosspoint::wamp::features::{ClientFeatures, Feature, RouterFeatures};
@@ -340,10 +340,11 @@ fn config_of(script: &Script) -> RouterConfig {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let file = |path: &Path| fs::read_to_string(beside.join(path)).map_err(|error| error.to_string());
     config.read_secrets(|_| None, file).unwrap();
+    let doors = doors(&config);
     RouterConfig {
         realms: config.realms,
         limits: config.limits,
-        doors: config.listeners.iter().map(Door::from).collect(),
+        doors,
         publishers: (0..)
             .zip(&script.databases)
             .map(|(number, name)| Publisher {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use super::authentication::FILE;
 use super::authentication::secret::{Secret, SecretKeys};
+use super::database_inside::DatabaseInside;
 use super::kinds::{
     Boolean, Bytes, Integer, List, NAME, Optional, Text, Words, did_you_mean, milliseconds,
-    milliseconds_or_off, several,
+    milliseconds_or_off, several, single,
 };
 use super::section::{Fields, Keys, Reader, Section, required, section};
 use super::tree::{Path, Table};
@@ -68,6 +69,10 @@ pub struct Database {
     pub exact_as_float: bool,
     /// `publish`: whether it publishes events: through a table `wamp_outbox` in SQLite, a schema `wamp` in PostgreSQL.
     pub publish: bool,
+    /// `feedback`: whether it is noted in each row of the outbox that it was sent, of PostgreSQL.
+    pub feedback: bool,
+    /// `[database.inside]`: what it does in the realm by itself, of PostgreSQL; `None` is nothing but publishing.
+    pub inside: Option<DatabaseInside>,
     /// `[[database.procedure]]`
     pub procedures: Vec<DatabaseProcedure>,
     /// `[[database.watch]]`
@@ -251,6 +256,8 @@ section! {
         large_as_text ["int8"]: Words(INTEGERS), false;
         exact_as_float ["numeric"]: Words(NUMERICS), false;
         publish: Boolean, false;
+        feedback: Boolean, false;
+        inside: Optional(single()), None;
         procedures ["procedure"]: several(PROCEDURES_MAX), Vec::new();
         watches ["watch"]: several(WATCHES_MAX), Vec::new();
         exposed ["expose"]: several(SCHEMAS_MAX), Vec::new();
@@ -345,6 +352,7 @@ impl Section for Database {
                 }
             }
         }
+        self.check_inside(fields);
         let uris = self
             .procedures
             .iter()
@@ -377,6 +385,21 @@ impl Database {
         if !self.watches.is_empty() && fields.is_sound("watch") {
             let hint = "use `wamp_watch(table, topic)` in the database (docs/oracle.md)";
             fields.problem("watch", "tables of Oracle are watched by the database itself", hint);
+        }
+    }
+
+    fn check_inside(&self, fields: &mut Fields<'_, '_>) {
+        let is_another = self.kind != DatabaseKind::Postgresql && fields.has("type");
+        for (key, is_there) in [("inside", self.inside.is_some()), ("feedback", self.feedback)] {
+            if !is_there || !fields.is_sound(key) {
+                continue;
+            }
+            if is_another {
+                fields.problem(key, "only databases of type \"postgresql\" have it", "leave it out");
+            } else if !self.publish && fields.is_sound("publish") {
+                let hint = "add `publish = true`: it is by its schema `wamp`, too";
+                fields.problem(key, "the database does not publish", hint);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod authentication;
 mod cookie;
 pub mod database;
+mod database_inside;
 mod environment;
 mod errors;
 mod kinds;
@@ -23,6 +24,7 @@ pub use cookie::{CookieConfig, SameSite};
 pub use database::{
     Database, DatabaseKind, DatabaseProcedure, DatabaseRole, DatabaseSchema, DatabaseUrl, DatabaseWatch,
 };
+pub use database_inside::DatabaseInside;
 pub use environment::PREFIX;
 pub use errors::{ConfigError, ConfigErrors};
 pub use parse::parse;

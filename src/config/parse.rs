@@ -7,7 +7,9 @@ use super::errors::{ConfigErrors, Problems};
 use super::kinds::{did_you_mean, several, single};
 use super::section::{Fields, Reader, Section, section};
 use super::tree::{Node, Origin, Path, Value};
-use super::{AuthMethod, Config, Limits, Listener, Log, Realm, database, listener, print, realm};
+use super::{
+    AuthMethod, Config, Limits, Listener, Log, Realm, database, database_inside, listener, print, realm,
+};
 
 /// The longest file that is read.
 const TEXT_BYTES_MAX: usize = 16 << 20;
@@ -85,10 +87,12 @@ impl Section for Config {
         self.check_listeners(fields);
         let names = self.databases.iter().map(|it| Some((&it.name, format!("the database `{}`", it.name))));
         fields.reader.refuse_duplicates(&fields.path.key("database"), &["name"], names);
+        database_inside::check_doors(self, fields);
         if fields.is_sound("realm") {
             for (index, database) in self.databases.iter().enumerate() {
                 let path = fields.path.key("database").index(index);
                 database::check_realm(database, &self.realms, fields.reader, &path);
+                database_inside::check_role(database, &self.realms, fields, &path);
             }
         }
     }

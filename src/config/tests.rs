@@ -379,6 +379,8 @@ fn databases_of(realm: &str) -> Vec<Database> {
         large_as_text: true,
         exact_as_float: false,
         publish: false,
+        feedback: false,
+        inside: None,
         procedures: Vec::new(),
         watches: Vec::new(),
     };

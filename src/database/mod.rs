@@ -6,6 +6,7 @@
 
 mod arguments;
 mod declared;
+pub mod inside;
 pub mod oracle;
 mod patterns;
 pub mod pool;

@@ -8,6 +8,7 @@
 mod cancels;
 mod concurrency;
 mod overdue;
+mod reloading;
 mod replaying;
 
 use std::collections::HashMap;
@@ -174,6 +175,8 @@ struct Shared {
     is_publishing: AtomicBool,
     /// How often it has gone: connections from before are of no use any more.
     losses: AtomicU32,
+    /// What it offers may have changed: it is asked now.
+    is_stale: AtomicBool,
     is_stopping: AtomicBool,
     cancels: ArrayQueue<Arc<Call>>,
     keeper: OnceLock<Thread>,
@@ -384,6 +387,7 @@ impl Pool {
             is_away: AtomicBool::new(true),
             is_publishing: AtomicBool::new(false),
             losses: AtomicU32::new(0),
+            is_stale: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
             // Each query is cancelled once at most.
             cancels: ArrayQueue::new(queries_max * desks.len()),
@@ -653,7 +657,11 @@ impl Keeper {
         let mut due = Instant::now();
         while !self.shared.is_stopping() {
             let now = Instant::now();
-            if now >= due || self.connection.is_some() && self.shared.is_away.load(Ordering::Relaxed) {
+            let is_stale = self.shared.is_stale.load(Ordering::Acquire);
+            if now >= due
+                || self.connection.is_some() && is_stale
+                || self.connection.is_some() && self.shared.is_away.load(Ordering::Relaxed)
+            {
                 due = now + self.look_after();
             }
             thread::park_timeout(due.saturating_duration_since(Instant::now()));
@@ -686,7 +694,8 @@ impl Keeper {
             none => none.insert(self.shared.driver.connect(0)?),
         };
         let is_back = is_new || self.shared.is_away.load(Ordering::Relaxed);
-        if !connection.has_changed()? && !is_back {
+        let is_stale = self.shared.is_stale.swap(false, Ordering::AcqRel);
+        if !connection.has_changed()? && !is_back && !is_stale {
             return Ok(());
         }
         let Discovered { procedures, problems } = connection.discover()?;

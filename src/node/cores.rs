@@ -6,15 +6,16 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use super::NodeEvent;
-use super::databases::Databases;
+use super::databases::{Databases, Entrances};
 use super::liveness::Liveness;
-use crate::config::{Config, Limits};
+use crate::config::{Config, Limits, Listener};
 use crate::database::DatabaseEnd;
 use crate::link::LinkConfig;
 use crate::router::peer::{CoreId, PeerMessage};
-use crate::router::{Door, Router, RouterConfig};
+use crate::router::{Router, RouterConfig, doors, home_of};
 use crate::shard::checks::{Checkers, CheckersEnd};
 use crate::shard::control::Control;
+use crate::shard::entrance::Entrance;
 use crate::shard::kernel::Kernel;
 use crate::shard::listener::Listening;
 use crate::shard::mesh::{self, CoreWaker, MeshEnd, SharedDoorbell};
@@ -59,7 +60,7 @@ pub(super) struct NodeParts<'a> {
 /// `world` makes of the kernel what a shard stands in.
 pub(super) fn start_cores<W: World + Send + 'static>(
     parts: NodeParts<'_>,
-    sockets: Vec<Vec<Option<Listening>>>,
+    mut sockets: Vec<Vec<Option<Listening>>>,
     events: &Sender<NodeEvent>,
     world: impl Fn(Kernel) -> W,
 ) -> Result<(Vec<Core>, Databases), String> {
@@ -76,19 +77,22 @@ pub(super) fn start_cores<W: World + Send + 'static>(
         .map_err(|error| format!("the kernel gives no random numbers: {error}"))?;
     let limits = Arc::new(parts.limits.clone());
     let wakers: Vec<_> = (0..count).filter_map(|core| Some(ends.first()?.waker(core))).collect();
-    let databases = Databases::start(parts.config, &wakers).map_err(failed)?;
+    let entrances = enter_databases(parts.config, &mut sockets).map_err(failed)?;
+    let databases = Databases::start(parts.config, &wakers, &entrances).map_err(failed)?;
     let checkers =
         Checkers::start(limits.check_threads, limits.checks_waiting_max, wakers).map_err(failed)?;
     let links: Vec<_> = parts
         .config
         .listeners
         .iter()
-        .map(|listener| LinkConfig { listener: listener.clone(), limits: parts.limits.clone() })
+        .cloned()
+        .chain(entrances.iter().map(|_| Listener::of_database()))
+        .map(|listener| LinkConfig { listener, limits: parts.limits.clone() })
         .collect();
     let router_config = RouterConfig {
         realms: parts.config.realms.clone(),
         limits: parts.limits,
-        doors: parts.config.listeners.iter().map(Door::from).collect(),
+        doors: doors(parts.config),
         publishers: super::databases::publishers(parts.config),
     };
     let mut cores = Vec::with_capacity(count);
@@ -120,6 +124,22 @@ pub(super) fn start_cores<W: World + Send + 'static>(
         cores.push(Core { processor, control, waker, thread: Some(thread), liveness: Liveness::default() });
     }
     Ok((cores, databases))
+}
+
+/// A way in for each database that calls and subscribes, behind the listeners of the configuration: to the core where calls of
+/// its realm are routed.
+fn enter_databases(config: &Config, sockets: &mut [Vec<Option<Listening>>]) -> io::Result<Entrances> {
+    let mut entrances = Vec::new();
+    for database in config.databases.iter().filter(|database| database.inside.is_some()) {
+        let entrance = Entrance::new()?;
+        let realm = config.realms.iter().find(|realm| realm.name == database.realm);
+        let home = realm.map_or(0, |realm| usize::from(home_of(realm, sockets.len() as u16).0));
+        for (core, of_core) in sockets.iter_mut().enumerate() {
+            of_core.push((core == home).then(|| Arc::clone(&entrance).into()));
+        }
+        entrances.push(entrance);
+    }
+    Ok(entrances)
 }
 
 /// Everything that the thread of a core takes with it.

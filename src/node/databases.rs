@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
-use crate::config::{Config, Database, DatabaseKind, DatabaseProcedure, Limits};
+use crate::config::{Config, Database, DatabaseInside, DatabaseKind, DatabaseProcedure, Limits};
+use crate::database::inside::{Calls, Inside, InsideOptions, News, Threads};
 use crate::database::pool::Notice;
+use crate::database::postgres::inside::PostgresInside;
 use crate::database::postgres::{Exposed, Postgres};
 use crate::database::sqlite::{Publishes, Sqlite};
 use crate::database::{DatabaseEnd, Declared, Driver, Numbers, Pool, PoolOptions, PublicationLimits};
 use crate::router::database::{DatabaseIndex, Publisher};
 use crate::router::peer::RealmIndex;
+use crate::shard::entrance::Entrance;
 use crate::shard::mesh::CoreWaker;
 use crate::wamp::codec::DecodeLimits;
 
@@ -20,11 +23,21 @@ use crate::wamp::codec::DecodeLimits;
 #[derive(Debug, Default)]
 pub(super) struct Databases {
     pools: Vec<Pool>,
+    /// Of those that call and subscribe.
+    insides: Vec<Threads>,
 }
+
+/// The ways in of databases that call and subscribe, in their order.
+pub(super) type Entrances = Vec<Arc<Entrance>>;
 
 impl Databases {
     /// Starts those of the configuration, for cores with these doorbells. None of them need be there.
-    pub(super) fn start(config: &Config, wakers: &[CoreWaker]) -> io::Result<Self> {
+    pub(super) fn start(
+        config: &Config,
+        wakers: &[CoreWaker],
+        entrances: &[Arc<Entrance>],
+    ) -> io::Result<Self> {
+        let (mut entrances, mut insides) = (entrances.iter(), Vec::new());
         let mut pools = Vec::with_capacity(config.databases.len());
         for (number, database) in (0..).zip(&config.databases) {
             let names = (realm_of(config, database), DatabaseIndex(number));
@@ -36,10 +49,21 @@ impl Databases {
             let name = database.name.clone();
             let notify = Arc::new(move |notice: &Notice| log(&name, notice));
             let missing = || io::Error::other(format!("the url of database {} was not read", database.name));
-            let driver = driver_of(database, &config.limits).ok_or_else(missing)?;
-            pools.push(Pool::start(driver, names, options, wakers.to_vec(), notify)?);
+            let entrance = database.inside.as_ref().and_then(|_| entrances.next());
+            let calls = database.inside.as_ref().map(|inside| Calls::new(inside.calls_max)).transpose()?;
+            let calls = calls.map(Arc::new);
+            let driver = driver_of(database, &config.limits, calls.clone()).ok_or_else(missing)?;
+            let pool = Pool::start(driver, names, options, wakers.to_vec(), notify)?;
+            if let (Some(inside), Some(entrance), Some(calls)) = (&database.inside, entrance, calls) {
+                let (driver, options) = inside_of(database, inside).ok_or_else(missing)?;
+                let name = database.name.clone();
+                let tell = Arc::new(move |news: &News| log_inside(&name, news));
+                let ways = (Arc::clone(entrance), calls);
+                insides.push(Threads::start(driver, options, ways, (tell, pool.reload()))?);
+            }
+            pools.push(pool);
         }
-        Ok(Self { pools })
+        Ok(Self { pools, insides })
     }
 
     /// One core's end; `None` where there are no databases.
@@ -51,7 +75,10 @@ impl Databases {
     /// Ends them: what still runs is cancelled.
     pub(super) fn stop(&mut self) {
         self.pools.iter().for_each(Pool::stop);
-        let are_stuck = self.pools.iter_mut().map(|pool| !pool.join()).filter(|stuck| *stuck).count();
+        self.insides.iter().for_each(Threads::stop);
+        let of_insides = self.insides.iter_mut().map(|inside| !inside.join());
+        let are_stuck = of_insides.chain(self.pools.iter_mut().map(|pool| !pool.join()));
+        let are_stuck = are_stuck.filter(|stuck| *stuck).count();
         if are_stuck > 0 {
             warn!(databases = are_stuck, "calls of databases are given up: their servers say nothing");
         }
@@ -76,7 +103,7 @@ fn realm_of(config: &Config, database: &Database) -> RealmIndex {
     RealmIndex(realm.unwrap_or_default() as u16)
 }
 
-fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
+fn driver_of(database: &Database, limits: &Limits, calls: Option<Arc<Calls>>) -> Option<Arc<dyn Driver>> {
     let default_ms = database.timeout.as_millis() as u64;
     Some(match database.kind {
         DatabaseKind::Sqlite => {
@@ -94,6 +121,9 @@ fn driver_of(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
             // Without settings nothing was read; the configuration has refused that.
             let settings = database.url.settings.as_deref().cloned();
             let mut driver = Postgres::new(settings?, &database.realm);
+            driver.feedback = database.feedback;
+            driver.registers = calls.is_some();
+            driver.calls = calls;
             driver.connections = database.connections;
             driver.timeout_ms = default_ms;
             driver.numbers = numbers(database);
@@ -160,6 +190,22 @@ fn oracle(_database: &Database, _limits: &Limits) -> Option<Arc<dyn Driver>> {
     None
 }
 
+/// What is to be said to the inside of a database, and its bounds.
+fn inside_of(database: &Database, inside: &DatabaseInside) -> Option<(Arc<dyn Inside>, InsideOptions)> {
+    let driver = Postgres::new(database.url.settings.as_deref().cloned()?, &database.realm);
+    let options = InsideOptions {
+        name: database.name.clone(),
+        realm: database.realm.clone(),
+        connections: inside.connections,
+        attempts: inside.attempts,
+        queue_max: inside.queue_max,
+        queue_bytes_max: inside.queue_bytes_max,
+        call_timeout: inside.call_timeout,
+        answer_bytes_max: database.result_bytes_max,
+    };
+    Some((Arc::new(PostgresInside { driver, timeout: inside.timeout }), options))
+}
+
 fn publication_limits(limits: &Limits) -> PublicationLimits {
     let decode = DecodeLimits { depth_max: limits.depth_max, list_max: limits.option_list_max };
     PublicationLimits { uri: limits.uri_limits(), decode }
@@ -174,6 +220,19 @@ fn declared(database: &Database) -> Vec<Declared> {
         concurrency: procedure.concurrency,
     };
     database.procedures.iter().map(of).collect()
+}
+
+fn log_inside(name: &str, news: &News) {
+    match news {
+        News::Subscribes(count) => info!(database = name, subscriptions = count, "its functions subscribe"),
+        News::Problem(problem) => warn!(database = name, "{problem}"),
+        News::Overflow(count) => {
+            warn!(database = name, events = count, "events were not given to functions: too many wait");
+        }
+        News::Buried(count, last) => {
+            warn!(database = name, count, "in wamp.dead_letter, and not tried any more: {last}");
+        }
+    }
 }
 
 fn log(name: &str, notice: &Notice) {

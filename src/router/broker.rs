@@ -814,6 +814,7 @@ impl Router {
         let mut caught_up = Vec::new();
         let audience = delivery.head.audience.as_deref();
         let own_cause = delivery.head.cause.filter(|cause| cause.core() == self.core);
+        let spared_door = self.database_doors.spared_by(delivery.head);
         let mut transcoded = Transcoded::default();
         let mut events = 0;
         let mut matching = broker.subscriptions.matching(delivery.topic);
@@ -863,6 +864,9 @@ impl Router {
                 }
                 let session = sessions.at_mut(subscriber.slot);
                 let role = &realm.roles[session.role as usize];
+                if spared_door == Some(session.listener) {
+                    continue;
+                }
                 if audience.is_some_and(|audience| !audience.admits(session, &role.name)) {
                     continue;
                 }

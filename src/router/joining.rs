@@ -66,6 +66,9 @@ impl Router {
             self.abort(key, uri::NO_SUCH_REALM, "no such realm on this router", effects);
             return;
         };
+        if self.open_for_database(key, realm, hello, effects) {
+            return;
+        }
         // A client that says nothing has nothing to show (advanced profile, "Authentication Methods").
         let offered = hello.details.authmethods.as_deref().filter(|offered| !offered.is_empty());
         let offered = offered.unwrap_or(&[Text::Borrowed("anonymous")]);
@@ -499,7 +502,7 @@ impl Router {
     }
 
     /// The one place where a session begins: WELCOME.
-    fn open_session(&mut self, key: SessionKey, admission: Admission, effects: &mut impl Effects) {
+    pub(super) fn open_session(&mut self, key: SessionKey, admission: Admission, effects: &mut impl Effects) {
         let Admission { id, realm: realm_index, role, features, identity } = admission;
         if let Some(identity) = &identity
             && identity.expires_us != NEVER
@@ -546,11 +549,11 @@ fn values_of(extra: Option<Value<'_>>) -> Map<String, Json> {
 }
 
 /// Who is let in, and as what.
-struct Admission {
-    id: SessionId,
-    realm: RealmIndex,
-    role: u16,
-    features: ClientFeatures,
+pub(super) struct Admission {
+    pub(super) id: SessionId,
+    pub(super) realm: RealmIndex,
+    pub(super) role: u16,
+    pub(super) features: ClientFeatures,
     /// `None` for an anonymous session.
-    identity: Option<Box<Identity>>,
+    pub(super) identity: Option<Box<Identity>>,
 }

@@ -17,6 +17,7 @@ mod counts;
 pub mod database;
 mod dealer;
 mod delivery;
+mod doors;
 pub mod effects;
 #[doc(hidden)]
 pub mod fault;
@@ -39,7 +40,6 @@ mod testaments;
 pub mod uri_map;
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -50,6 +50,8 @@ use self::authorizer::Decisions;
 use self::cookies::Cookies;
 use self::database::{Publisher, Queries, Resumptions};
 use self::dealer::{Deadlines, Dealer, Work};
+use self::doors::DatabaseDoors;
+pub use self::doors::{DatabaseDoor, Door, doors};
 use self::effects::Effects;
 use self::fault::{Fault, Faults};
 use self::history::History;
@@ -60,6 +62,7 @@ use self::meta::news::Directory;
 use self::own_calls::OwnCalls;
 use self::peer::{CoreId, Parcel, PeerMessage, RealmIndex, Revocation, SessionKey, Sitting};
 use self::random::Random;
+pub use self::realm::home_of;
 use self::realm::{Realm, RealmKeys};
 use self::retained::Endings;
 use self::session::{Session, Sessions, State};
@@ -132,31 +135,10 @@ pub struct RouterConfig {
     pub realms: Vec<config::Realm>,
     /// The bounds.
     pub limits: config::Limits,
-    /// What the router has to know of each listener, by its number.
+    /// What the router has to know of each way in, by its number: [`doors`].
     pub doors: Vec<Door>,
     /// The databases that publish.
     pub publishers: Vec<Publisher>,
-}
-
-/// A listener, as far as it matters who comes in by it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Door {
-    /// The role of anonymous sessions.
-    pub role: String,
-    /// How clients may log in; `None` is whatever their realm offers.
-    pub authmethods: Option<Vec<config::AuthMethod>>,
-    /// How long a login is good by its cookie; `None` where there are none.
-    pub cookie_age: Option<Duration>,
-}
-
-impl From<&config::Listener> for Door {
-    fn from(listener: &config::Listener) -> Self {
-        Self {
-            role: listener.role.clone(),
-            authmethods: listener.authmethods.clone(),
-            cookie_age: listener.cookie.as_ref().map(|cookie| cookie.max_age),
-        }
-    }
 }
 
 /// What is known of a connection when it opens.
@@ -221,6 +203,7 @@ pub struct Router {
     cores: u16,
     realms: Vec<Realm>,
     limits: config::Limits,
+    database_doors: DatabaseDoors,
     sessions: Sessions,
     invocations: Invocations,
     /// Calls that end by themselves if nothing comes, by deadline; each ends with its call.
@@ -291,6 +274,7 @@ impl Router {
             cores,
             realms,
             limits: config.limits.clone(),
+            database_doors: DatabaseDoors::new(&config.doors),
             sessions: Sessions::default(),
             invocations: Invocations::new(hash_seed),
             call_deadlines: BTreeSet::new(),

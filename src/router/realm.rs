@@ -74,6 +74,14 @@ pub(super) struct RealmRole {
     pub(super) sessions: u32,
 }
 
+/// The core where a realm's dealer is, of so many.
+#[must_use]
+pub fn home_of(realm: &config::Realm, cores: u16) -> CoreId {
+    // The same on every core and at every start: a fixed hash of the name.
+    let by_name = FixedState::with_seed(0).hash_one(&realm.name) % u64::from(cores);
+    CoreId(realm.home.map_or(by_name as u16, |home| home as u16 % cores))
+}
+
 impl Realm {
     pub(super) fn new(
         config: &config::Realm,
@@ -83,9 +91,7 @@ impl Realm {
         cores: u16,
         keys: RealmKeys,
     ) -> Self {
-        // The same on every core and at every start: a fixed hash of the name.
-        let by_name = FixedState::with_seed(0).hash_one(&config.name) % u64::from(cores);
-        let home = CoreId(config.home.map_or(by_name as u16, |home| home as u16 % cores));
+        let home = home_of(config, cores);
         let roles: Vec<_> = config
             .roles
             .iter()

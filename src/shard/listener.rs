@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustix::net::{SocketAddrAny, SocketFlags, acceptfrom_with};
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
+use super::entrance::Entrance;
 use super::world::Accepted;
 
 /// How much the kernel may hold of what a reader does not take, in bytes.
@@ -55,8 +56,22 @@ impl TcpOptions {
 /// One core's view of a listener.
 #[derive(Clone, Debug)]
 pub struct Listening {
-    socket: Arc<OwnedFd>,
+    socket: Place,
     is_unix: bool,
+}
+
+/// Where connections come from.
+#[derive(Clone, Debug)]
+enum Place {
+    Socket(Arc<OwnedFd>),
+    /// Threads of this process.
+    Entrance(Arc<Entrance>),
+}
+
+impl From<Arc<Entrance>> for Listening {
+    fn from(entrance: Arc<Entrance>) -> Self {
+        Self { socket: Place::Entrance(entrance), is_unix: false }
+    }
 }
 
 impl Listening {
@@ -71,7 +86,11 @@ impl Listening {
     /// # Errors
     /// The kernel's.
     pub fn accept(&self) -> io::Result<Accepted<OwnedFd>> {
-        let (socket, peer) = acceptfrom_with(&*self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+        let listening = match &self.socket {
+            Place::Socket(socket) => socket,
+            Place::Entrance(entrance) => return Ok(Accepted { socket: entrance.take()?, address: None }),
+        };
+        let (socket, peer) = acceptfrom_with(&**listening, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
         if self.is_unix {
             // The side that accepts does not inherit it.
             SockRef::from(&socket).set_send_buffer_size(UNSENT_BYTES_MAX as usize)?;
@@ -84,7 +103,10 @@ impl Listening {
 
 impl AsFd for Listening {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        match &self.socket {
+            Place::Socket(socket) => socket.as_fd(),
+            Place::Entrance(entrance) => entrance.as_fd(),
+        }
     }
 }
 
@@ -122,7 +144,7 @@ pub fn listen_tcp(
         }
         socket.listen(options.backlog)?;
         address = socket.local_addr()?.as_socket().unwrap_or(address);
-        sockets.push(Listening { socket: Arc::new(socket.into()), is_unix: false });
+        sockets.push(Listening { socket: Place::Socket(Arc::new(socket.into())), is_unix: false });
     }
     Ok((sockets, address))
 }
@@ -182,7 +204,7 @@ pub fn listen_unix(path: &Path, backlog: i32) -> io::Result<(Listening, UnixPath
     socket.bind(&SockAddr::unix(path)?)?;
     let guard = UnixPath::new(path);
     socket.listen(backlog)?;
-    Ok((Listening { socket: Arc::new(socket.into()), is_unix: true }, guard))
+    Ok((Listening { socket: Place::Socket(Arc::new(socket.into())), is_unix: true }, guard))
 }
 
 #[cfg(test)]

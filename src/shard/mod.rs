@@ -11,6 +11,7 @@ mod connection;
 pub mod control;
 mod core;
 mod credit;
+pub mod entrance;
 mod input;
 pub mod kernel;
 pub mod listener;

@@ -126,19 +126,29 @@ fn calls_go_out_with_their_transaction_and_are_answered_once() {
         Some(true)
     );
     let (mut router, epoch) = database.lead();
-    let row = router
-        .query_one(
-            "SELECT id, kind, uri, args::text, kwargs::text FROM wamp.claim($1, 10, 1000, 1000)",
-            &[&epoch],
-        )
-        .unwrap();
+    let row =
+        router.query_one("SELECT id, kind, uri FROM wamp.claim($1, 10, 1000, 1000)", &[&epoch]).unwrap();
     assert_eq!((row.get(0), row.get(1), row.get(2)), (id, "call", "com.shop.add"));
-    assert_eq!((row.get(3), row.get(4)), ("[1, 2]", "{\"k\": 3}"));
+    // What there is to be called: also again, while nobody has answered it, but not what is under way.
+    let open = "SELECT id, procedure, args::text, kwargs::text, left_ms, has_function, db_user FROM wamp.open_calls($1, $2, 10, 1000)";
+    for _ in 0..2 {
+        let row = router.query_one(open, &[&epoch, &Vec::<i64>::new()]).unwrap();
+        assert_eq!((row.get(0), row.get(1)), (id, "com.shop.add"));
+        assert_eq!((row.get(2), row.get(3)), ("[1, 2]", "{\"k\": 3}"));
+        assert_eq!((row.get(4), row.get(5)), (None::<i64>, true));
+        assert_eq!(row.get::<_, String>(6), database.role("ann"));
+    }
+    assert_eq!(router.query(open, &[&epoch, &vec![id]]).unwrap().len(), 0);
+    assert_eq!(
+        refusal(&mut router, &format!("SELECT wamp.open_calls({}, '{{}}', 1, 1)", epoch - 1)).code,
+        "WA003"
+    );
     // Calls are no events: who resumes is not shown them.
     assert_eq!(value::<i64>(&mut router, "SELECT count(*) FROM wamp.replay(0)"), 0);
 
     let finish = format!("SELECT wamp.finish_call({id}, '[3]', NULL)");
     let on_result: Option<String> = value(&mut router, &finish);
+    assert_eq!(router.query(open, &[&epoch, &Vec::<i64>::new()]).unwrap().len(), 0, "it is answered");
     assert_eq!(on_result.as_deref(), Some("app.on_result(jsonb,jsonb,jsonb,jsonb)"));
     assert_eq!(value::<Option<String>>(&mut router, &finish.replace("[3]", "[4]")), None, "once");
     let result: String = value(&mut ann, &format!("SELECT wamp.call_result({id})::text"));
@@ -200,6 +210,69 @@ fn calls_that_wait_get_their_answer() {
             assert_eq!(refused.detail.as_deref(), Some(r#"{"args": ["gone"], "kwargs": {}}"#));
         });
     }
+}
+
+#[test]
+fn open_calls_are_bounded_and_their_time_runs() {
+    let database = prepared();
+    let mut ann = database.connect("ann");
+    for call in [
+        "wamp.call_async('com.shop.a', '[1]')",
+        "wamp.call_async('com.shop.b', '[2]', timeout_ms => 1)",
+        "wamp.call_async('com.shop.c', '[3]', timeout_ms => 3600000)",
+    ] {
+        ann.batch_execute(&format!("SELECT {call}")).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(5));
+    let (mut router, epoch) = database.lead();
+    let mut open = |rows: i32, bytes: i64| -> Vec<(String, Option<i64>)> {
+        let sql = "SELECT procedure, left_ms FROM wamp.open_calls($1, '{}', $2, $3)";
+        router
+            .query(sql, &[&epoch, &rows, &bytes])
+            .unwrap()
+            .iter()
+            .map(|row| (row.get(0), row.get(1)))
+            .collect()
+    };
+    let all = open(10, 1000);
+    let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["com.shop.a", "com.shop.b", "com.shop.c"]);
+    assert_eq!((all[0].1, all[1].1), (None, Some(0)));
+    assert!(all[2].1.is_some_and(|left| left > 0 && left <= 3_600_000));
+    assert_eq!((open(2, 1000).len(), open(10, 30).len(), open(10, 0).len()), (2, 2, 1));
+    for (call, code) in [
+        ("wamp.call_async('com.shop.a', timeout_ms => 0)", "22023"),
+        ("wamp.call_async('com.shop.a', jsonb_build_array(repeat('x', 2000000)))", "54000"),
+    ] {
+        assert_eq!(refusal(&mut ann, &format!("SELECT {call}")).code, code, "{call}");
+    }
+}
+
+/// With the rights of a superuser the schema tells of changes of functions, and of nothing else.
+#[test]
+fn changes_of_functions_are_told_where_a_superuser_has_installed_it() {
+    let database = prepared();
+    let mut router = database.connect("router");
+    router.batch_execute("LISTEN wamp_schema").unwrap();
+    let mut superuser = database.superuser();
+    let change = "CREATE FUNCTION app.new() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    superuser.batch_execute(change).unwrap();
+    assert!(!notified(&mut router, "wamp_schema"), "the owner is no superuser");
+    superuser
+        .batch_execute(include_str!("../../src/database/postgres/install/version_1/changes.sql"))
+        .unwrap();
+    while notified(&mut router, "wamp_schema") {}
+    let mut owner = database.connect("owner");
+    for change in [
+        "CREATE FUNCTION app.newer() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "COMMENT ON FUNCTION app.newer() IS '@wamp timeout_ms=5'",
+        "DROP FUNCTION app.newer()",
+    ] {
+        owner.batch_execute(change).unwrap();
+        assert!(notified(&mut router, "wamp_schema"), "{change}");
+    }
+    owner.batch_execute("CREATE TEMPORARY TABLE passing (a int); DROP TABLE passing").unwrap();
+    assert!(!notified(&mut router, "wamp_schema"));
 }
 
 #[test]

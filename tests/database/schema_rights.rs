@@ -155,6 +155,7 @@ fn an_ordinary_role_reaches_nothing_else() {
             "lead",
             "log",
             "mark",
+            "open_calls",
             "progress",
             "prune",
             "replay",

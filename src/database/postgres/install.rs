@@ -27,6 +27,7 @@ pub const VERSIONS: &[Version] = &[Version {
         ("rules", include_str!("install/version_1/rules.sql")),
         ("publishing", include_str!("install/version_1/publish.sql")),
         ("changes of rows", include_str!("install/version_1/rows.sql")),
+        ("changes of functions", include_str!("install/version_1/changes.sql")),
         ("functions and calls", include_str!("install/version_1/procedures.sql")),
         ("the drainer", include_str!("install/version_1/drain.sql")),
         ("rights", include_str!("install/version_1/rights.sql")),

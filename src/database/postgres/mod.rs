@@ -6,10 +6,12 @@
 
 mod errors;
 mod functions;
+pub mod inside;
 pub mod install;
 mod log;
 mod named;
 mod outbox;
+mod registrations;
 mod replay;
 mod statements;
 mod values;
@@ -22,9 +24,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use self::functions::{Columns, FINGERPRINT, FUNCTIONS, Function, TYPES, annotations};
+use self::registrations::{REGISTRATIONS_FINGERPRINT, Registered};
 use self::statements::{Open, Target};
 use self::values::{Kind, Types};
 use self::wire::{Deadline, Parameter, Pooling, Settings};
+use super::inside::Calls;
 use super::patterns::offers;
 use super::{
     Connection, Declared, Discovered, Driver, Numbers, Problem, PublicationLimits, Replayer, Source,
@@ -71,6 +75,12 @@ pub struct Postgres {
     pub result_bytes_max: usize,
     /// That it publishes by its schema `wamp`, and the bounds of that; `None`: it does not.
     pub publishing: Option<PublicationLimits>,
+    /// Who makes the calls of its statements; `None`: nobody does.
+    pub calls: Option<Arc<Calls>>,
+    /// Whether it is noted in each row of the outbox that it was sent.
+    pub feedback: bool,
+    /// Whether procedures are registered by `wamp.register`.
+    pub registers: bool,
     /// What the connections know of the types; replaced when they change.
     types: Arc<Mutex<Arc<Types>>>,
     /// The last position that was offered here; 0 is none.
@@ -109,6 +119,9 @@ impl Postgres {
             numbers: Numbers::default(),
             result_bytes_max: 1 << 20,
             publishing: None,
+            calls: None,
+            feedback: false,
+            registers: false,
             types: Arc::default(),
             offered: Arc::default(),
         }
@@ -184,6 +197,12 @@ impl Open {
         self.rows(FINGERPRINT, &[&schemas], |row| {
             text = row.first().copied().flatten().unwrap_or_default().to_owned();
         })?;
+        if self.may_see_registrations()? {
+            self.rows(REGISTRATIONS_FINGERPRINT, &[], |row| {
+                text.push(' ');
+                text.push_str(row.first().copied().flatten().unwrap_or_default());
+            })?;
+        }
         Ok(text)
     }
 
@@ -213,13 +232,14 @@ impl Open {
         *self.driver.types.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&types);
         let (schemas, mut functions) = (self.driver.schemas(), Vec::new());
         self.rows(FUNCTIONS, &[&schemas], |row| functions.extend(Function::read(row, &types)))?;
-        Ok(self.driver.offered(functions))
+        let registered = self.look_for_registrations(&types)?;
+        Ok(self.driver.offered(functions, registered))
     }
 }
 
 impl Postgres {
     /// Procedures of functions: those with one name are one procedure, whose arguments choose.
-    fn offered(&self, functions: Vec<Function>) -> Discovered {
+    fn offered(&self, functions: Vec<Function>, registered: Vec<Registered>) -> Discovered {
         let mut discovered = Discovered::default();
         let mut by_uri: HashMap<String, (Vec<Function>, u64, u32)> = HashMap::new();
         let mut order = Vec::new();
@@ -259,6 +279,7 @@ impl Postgres {
             let target = Target::Sql(named::numbered(&declared.sql), declared.shape);
             discovered.offer(&declared.uri, target, (declared.timeout_ms, declared.concurrency));
         }
+        self.offer_registered(registered, &mut discovered);
         discovered
     }
 }

@@ -10,6 +10,7 @@ use super::Postgres;
 use super::log::Log;
 use super::replay::Replays;
 use super::wire::{Connection, Deadline, Error, Parameter, Row, Statement};
+use crate::database::inside::{Calls, DatabaseCall};
 use crate::database::publishing::{PublicationLimits, check_message, excluding, message};
 use crate::database::{BatchBounds, NotRead, Problem, Replayer as _, Source};
 use crate::router::database::{DatabaseIndex, DatabasePublication, Replay, ReplayNumber};
@@ -26,6 +27,9 @@ const LOOK_ASLEEP: Duration = Duration::from_secs(15);
 const PRUNE_EVERY: Duration = Duration::from_secs(5);
 /// Rows for one round of pruning; more are pruned in the next.
 const PRUNE_MAX: i64 = 5_000;
+/// Calls that are read at a time, and about how many bytes.
+const CALLS_MAX: usize = 100;
+const CALLS_BYTES_MAX: &str = "1048576";
 /// How long a statement may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,6 +38,8 @@ const CLAIM: &str = "select position, kind, id, uri, args, kwargs, options, sess
 const UNSENT: &str = "select position, kind, id, uri, args, kwargs, options, session, null::text
     from wamp.unsent($1, $5, $2, $3) where $4::int is not null";
 const FEED: &str = "select wamp.feed($1, $2)";
+const OPEN_CALLS: &str = "select id, procedure, args, kwargs, db_user, left_ms, has_function
+    from wamp.open_calls($1, $2, $3, $4)";
 const MARK: &str = "select wamp.mark($1, $2, $3, $4, $5)";
 
 /// How deep it sleeps.
@@ -64,6 +70,13 @@ pub(super) struct Outbox {
     pruned: Option<Instant>,
     /// The last position that was offered here, by any drainer of this router.
     offered: Arc<AtomicU64>,
+    /// Who makes calls, if anybody does.
+    calls: Option<Arc<Calls>>,
+    open_calls: Statement,
+    /// There may be some that nobody was given.
+    has_calls: bool,
+    /// Positions of the last batch, where it is to be noted that they were sent.
+    unnoted: Option<Vec<u64>>,
 }
 
 pub(super) fn problem(error: &Error) -> Problem {
@@ -106,6 +119,7 @@ impl Outbox {
         };
         let mut prepare = |sql| wire.prepare(sql, &[], deadline).map_err(|error| problem(&error));
         let (claim, unsent, mark) = (prepare(CLAIM)?, prepare(UNSENT)?, prepare(MARK)?);
+        let open_calls = prepare(OPEN_CALLS)?;
         let state = State::Awake(Instant::now());
         let offered = driver.offered.load(Ordering::Acquire);
         let sent_by_all = sent.and_then(|sent: i64| u64::try_from(sent).ok()).unwrap_or_default();
@@ -128,6 +142,11 @@ impl Outbox {
             refused: Vec::new(),
             pruned: None,
             offered: Arc::clone(&driver.offered),
+            calls: driver.calls.clone(),
+            open_calls,
+            // Of an earlier router.
+            has_calls: true,
+            unnoted: driver.feedback.then(Vec::new),
         };
         outbox.say("awake")?;
         Ok(outbox)
@@ -164,11 +183,13 @@ impl Outbox {
             None => &self.claim,
         };
         let (limits, mut found, mut refused, mut calls) = (self.limits, Vec::new(), Vec::new(), Vec::new());
-        let mut last_read = None;
+        let (mut last_read, mut last_call) = (None, None);
+        let makes_calls = self.calls.is_some();
         let run = self.wire.execute(statement, &parameters, Deadline::after(PATIENCE), |row| {
             last_read = row.text(0).and_then(|position| position.parse::<i64>().ok()).or(last_read);
             match read(row, limits) {
                 Ok(Read::Event(publication)) => found.push(publication),
+                Ok(Read::Call(position, _)) if makes_calls => last_call = Some(position),
                 Ok(Read::Call(position, id)) => {
                     refused.push((position, "it is a call".to_owned()));
                     calls.push(id);
@@ -192,10 +213,19 @@ impl Outbox {
             let done = self.wire.simple_query(&sql, Deadline::after(PATIENCE), |_| {});
             done.map_err(|error| problem(&error))?;
         }
+        if last_call.is_some() {
+            self.has_calls = true;
+            if let State::Awake(_) = self.state {
+                self.state = State::Awake(Instant::now());
+            }
+        }
         self.refused.append(&mut refused);
+        if let Some(unnoted) = &mut self.unnoted {
+            unnoted.extend(found.iter().map(|publication| publication.position));
+        }
         // What has nothing before it to be offered is done with.
         if found.is_empty()
-            && let Some(last) = self.refused.iter().map(|(position, _)| *position).max()
+            && let Some(last) = self.refused.iter().map(|(position, _)| *position).chain(last_call).max()
         {
             self.mark(last)?;
         }
@@ -263,6 +293,41 @@ impl Outbox {
         Ok(Vec::new())
     }
 
+    /// Gives away calls that nobody was given, as many as may be under way.
+    fn read_calls(&mut self) -> Result<(), Problem> {
+        let Some(calls) = self.calls.as_deref().filter(|_| self.has_calls) else { return Ok(()) };
+        let (room, under_way) = calls.room();
+        if room == 0 {
+            // It is looked again when some are answered.
+            return Ok(());
+        }
+        let under_way: Vec<_> = under_way.iter().map(i64::to_string).collect();
+        let (under_way, rows_max) = (format!("{{{}}}", under_way.join(",")), room.min(CALLS_MAX).to_string());
+        let parameters: [Parameter<'_>; 4] = [
+            self.epoch.as_str().into(),
+            under_way.as_str().into(),
+            rows_max.as_str().into(),
+            CALLS_BYTES_MAX.into(),
+        ];
+        let mut count = 0;
+        let run = self.wire.execute(&self.open_calls, &parameters, Deadline::after(PATIENCE), |row| {
+            let text = |column: usize| row.text(column).map(str::to_owned);
+            calls.give(DatabaseCall {
+                id: row.text(0).and_then(|id| id.parse().ok()).unwrap_or_default(),
+                procedure: text(1).unwrap_or_default(),
+                args: text(2),
+                kwargs: text(3),
+                db_user: text(4).unwrap_or_default(),
+                left: row.text(5).and_then(|left| left.parse().ok()).map(Duration::from_millis),
+                has_function: row.text(6) == Some("t"),
+            });
+            count += 1;
+        });
+        run.map_err(|error| problem(&error))?;
+        self.has_calls = count > 0;
+        Ok(())
+    }
+
     /// What there is to be offered now; whether there was anything at all.
     pub(super) fn look(
         &mut self,
@@ -279,7 +344,9 @@ impl Outbox {
                 return Ok(found);
             }
         }
-        self.rows(bounds, None, problems)
+        let found = self.rows(bounds, None, problems)?;
+        self.read_calls()?;
+        Ok(found)
     }
 
     /// Says that publishers have to notify, and waits until none is left that may not know.
@@ -383,6 +450,7 @@ impl Source for Outbox {
     ) -> Result<Vec<DatabasePublication>, Problem> {
         let until = Instant::now() + wait;
         loop {
+            self.read_calls()?;
             match self.state {
                 State::Awake(since) => {
                     let found = self.look(bounds, problems)?;
@@ -424,10 +492,22 @@ impl Source for Outbox {
         let (epoch, upto) = (self.epoch.clone(), last.to_string());
         let mut noted = std::mem::take(&mut self.refused);
         noted.retain(|(position, _)| *position <= last);
+        let mut noted: Vec<(u64, Option<String>)> =
+            noted.into_iter().map(|(position, problem)| (position, Some(problem))).collect();
+        if let Some(unnoted) = &mut self.unnoted {
+            noted.extend(
+                unnoted.extract_if(.., |position| *position <= last).map(|position| (position, None)),
+            );
+        }
         let list = |texts: Vec<String>| format!("{{{}}}", texts.join(","));
         let positions = list(noted.iter().map(|(position, _)| position.to_string()).collect());
-        let receivers = list(noted.iter().map(|_| "0".to_owned()).collect());
-        let quoted = |text: &String| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+        // Of what was sent nobody has counted who got it.
+        let count = |problem: &Option<String>| if problem.is_some() { "0" } else { "null" }.to_owned();
+        let receivers = list(noted.iter().map(|(_, problem)| count(problem)).collect());
+        let quoted = |problem: &Option<String>| match problem {
+            Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
+            None => "null".to_owned(),
+        };
         let errors = list(noted.iter().map(|(_, problem)| quoted(problem)).collect());
         let is_noted = !noted.is_empty();
         let all: [Parameter<'_>; 5] = [

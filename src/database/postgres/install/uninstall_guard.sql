@@ -22,7 +22,7 @@ BEGIN
                           UNION ALL SELECT oid FROM pg_catalog.pg_proc WHERE pronamespace = 'wamp'::regnamespace
                           UNION ALL SELECT oid FROM pg_catalog.pg_type WHERE typnamespace = 'wamp'::regnamespace)
        AND d.deptype = 'n'
-       AND d.classid <> 'pg_trigger'::regclass
+       AND d.classid NOT IN ('pg_trigger'::regclass, 'pg_event_trigger'::regclass)
        AND (pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid)).identity !~ '^(wamp\.|[^ ]+ (on|for) (table |view |column |function )?wamp\.|"_RETURN" on wamp\.)'
        AND coalesce((pg_catalog.pg_identify_object(d.classid, d.objid, d.objsubid)).schema, '') NOT IN ('wamp', 'crossbar', 'pg_toast');
     IF dependents IS NOT NULL THEN

@@ -433,6 +433,31 @@ SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
            (SELECT count(*) FROM (SELECT FROM wamp.outbox WHERE outbox.set_aside IS NOT NULL LIMIT 1000000) AS s)
 $$;
 
+-- The oldest calls that nobody has answered and that are not `under_way` here, for the leader to make: at most so many and about
+-- so many bytes, but one at least. What an earlier leader made and did not see answered comes again. `left_ms` is how long its
+-- caller still waits; it is over at 0, and null is as long as the router gives it.
+CREATE OR REPLACE FUNCTION wamp.open_calls(epoch bigint, under_way bigint[], rows_max integer, bytes_max bigint)
+RETURNS TABLE (id bigint, procedure text, args json, kwargs json, db_user text, left_ms bigint, has_function boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM wamp.require_leader(open_calls.epoch);
+    RETURN QUERY
+    SELECT o.id, o.procedure, o.args, o.kwargs, o.db_user,
+           -- `greatest` passes over nulls.
+           CASE WHEN o.timeout_ms IS NOT NULL
+                THEN greatest(0, o.timeout_ms - (extract(epoch FROM clock_timestamp() - o.called_at) * 1000)::bigint) END,
+           o.on_result IS NOT NULL
+      FROM (SELECT call.*, sum(call.bytes) OVER (ORDER BY call.id) AS bytes_upto, row_number() OVER (ORDER BY call.id) AS place
+              FROM wamp.call
+             WHERE call.finished_at IS NULL AND call.id <> ALL (under_way)
+             ORDER BY call.id LIMIT rows_max) AS o
+     WHERE o.bytes_upto <= bytes_max OR o.place = 1
+     ORDER BY o.id;
+END
+$$;
+
 -- The answer to a call that a statement has made. Gives the function that wants it, once: a call may be answered twice when
 -- it was dispatched again.
 CREATE OR REPLACE FUNCTION wamp.finish_call(id bigint, args jsonb, kwargs jsonb, error text DEFAULT NULL) RETURNS text
@@ -441,8 +466,8 @@ DECLARE
     function text;
 BEGIN
     UPDATE wamp.call
-       SET finished_at = clock_timestamp(),
-           outcome = jsonb_build_object('args', coalesce(args, '[]'), 'kwargs', coalesce(kwargs, '{}'))
+       SET finished_at = clock_timestamp(), args = NULL, kwargs = NULL,
+           outcome = jsonb_build_object('args', coalesce(finish_call.args, '[]'), 'kwargs', coalesce(finish_call.kwargs, '{}'))
                      || CASE WHEN error IS NULL THEN '{}' ELSE jsonb_build_object('error', error) END
      WHERE call.id = finish_call.id AND finished_at IS NULL
     RETURNING on_result INTO function;

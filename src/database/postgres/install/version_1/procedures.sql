@@ -154,21 +154,29 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Calls a procedure once this transaction has committed. Gives the number of the call. The answer is kept for a day and, if
--- there is one, given to `on_result(id, args, kwargs, error)`, all of type jsonb.
-CREATE OR REPLACE FUNCTION wamp.call_async(proc text, args jsonb DEFAULT NULL, kwargs jsonb DEFAULT NULL, on_result regprocedure DEFAULT NULL)
+-- there is one, given to `on_result(id, args, kwargs, error)`, all of type jsonb. After `timeout_ms` the answer is an error,
+-- and if no router has made the call until then none will; without it the call waits for a router.
+CREATE OR REPLACE FUNCTION wamp.call_async(proc text, args jsonb DEFAULT NULL, kwargs jsonb DEFAULT NULL, on_result regprocedure DEFAULT NULL, timeout_ms integer DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     number bigint;
+    size integer := octet_length(proc) + coalesce(octet_length(args::text), 0) + coalesce(octet_length(kwargs::text), 0);
 BEGIN
+    IF timeout_ms < 1 THEN
+        RAISE EXCEPTION 'a call cannot be answered within % ms', timeout_ms USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     PERFORM wamp.require_uri(proc, 'exact'), wamp.require_payload(args, kwargs), wamp.require('call', proc);
     IF on_result IS NOT NULL THEN
         -- It runs with the router's rights, as what is registered does.
         PERFORM wamp.require('register', proc), wamp.require_jsonb_function(on_result, 4);
     END IF;
-    number := wamp.enqueue('call', proc, args, kwargs, NULL);
-    INSERT INTO wamp.call (id, procedure, on_result, db_user, called_at)
-    VALUES (number, proc, on_result::text, session_user, clock_timestamp());
+    IF size > (SELECT event_bytes_max FROM wamp.setting) THEN
+        PERFORM wamp.refuse('call', proc, args, kwargs, NULL, NULL);
+    END IF;
+    number := wamp.enqueue('call', proc, NULL, NULL, NULL);
+    INSERT INTO wamp.call (id, procedure, args, kwargs, bytes, on_result, timeout_ms, db_user, called_at)
+    VALUES (number, proc, args::text::json, kwargs::text::json, size, on_result::text, timeout_ms, session_user, clock_timestamp());
     RETURN number;
 END
 $$;
@@ -196,7 +204,7 @@ $$;
 CREATE OR REPLACE PROCEDURE wamp.call_wait(proc text, args jsonb, kwargs jsonb, INOUT result jsonb DEFAULT NULL, timeout_ms integer DEFAULT 5000)
 LANGUAGE plpgsql AS $$
 DECLARE
-    number bigint := wamp.call_async(proc, args, kwargs);
+    number bigint := wamp.call_async(proc, args, kwargs, NULL, timeout_ms);
     until timestamptz := pg_catalog.clock_timestamp()
                          OPERATOR(pg_catalog.+) (timeout_ms OPERATOR(pg_catalog.*) '1 millisecond'::pg_catalog.interval);
     pause double precision := 0.001;

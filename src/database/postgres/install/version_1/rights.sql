@@ -13,7 +13,7 @@ GRANT EXECUTE ON FUNCTION
     wamp.record_watch(regclass, text, text[]), wamp.forget_watch(regclass, text), wamp.trigger_name(text),
     wamp.subscribe(text, regprocedure, text), wamp.unsubscribe(text, regprocedure, text),
     wamp.register(text, text, jsonb), wamp.unregister(text), wamp.reload(),
-    wamp.call_async(text, jsonb, jsonb, regprocedure), wamp.call_result(bigint),
+    wamp.call_async(text, jsonb, jsonb, regprocedure, integer), wamp.call_result(bigint),
     wamp.position(), wamp.realm(), wamp.session(), wamp.authid(), wamp.authrole(), wamp.details()
 TO PUBLIC;
 GRANT EXECUTE ON PROCEDURE wamp.call_wait(text, jsonb, jsonb, jsonb, integer) TO PUBLIC;
@@ -36,7 +36,7 @@ BEGIN
              wamp.set_aside(bigint, bigint[], text), wamp.replay(bigint, bigint, text, text, integer, bigint),
              wamp.progress(), wamp.in_window(bigint), wamp.log(), wamp.feed(bigint, json), wamp.close_log(bigint),
              wamp.prune(bigint, interval, bigint, integer, interval, interval), wamp.backlog(),
-             wamp.finish_call(bigint, jsonb, jsonb, text), wamp.bury(text, text, json, json, json, text, integer) TO %I',
+             wamp.open_calls(bigint, bigint[], integer, bigint), wamp.finish_call(bigint, jsonb, jsonb, text), wamp.bury(text, text, json, json, json, text, integer) TO %I',
         role);
 END
 $$;

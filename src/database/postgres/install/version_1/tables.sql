@@ -115,11 +115,17 @@ CREATE TABLE IF NOT EXISTS wamp.subscription (
     UNIQUE (topic, match, function)
 );
 
--- Calls that statements make: `id` is that of the row in the outbox.
+-- Calls that statements make: `id` is that of the row in the outbox, which only says that there is one.
 CREATE TABLE IF NOT EXISTS wamp.call (
     id          bigint PRIMARY KEY,
     procedure   text NOT NULL,
+    -- Until it is answered, and their bytes.
+    args        json,
+    kwargs      json,
+    bytes       integer NOT NULL,
     on_result   text,
+    -- So long after `called_at` nobody waits any more, and it is not made. Null: as long as the router gives it.
+    timeout_ms  integer CHECK (timeout_ms > 0),
     db_user     text NOT NULL,
     called_at   timestamptz NOT NULL,
     finished_at timestamptz,
@@ -127,6 +133,7 @@ CREATE TABLE IF NOT EXISTS wamp.call (
     outcome     jsonb
 );
 CREATE INDEX IF NOT EXISTS call_called_at ON wamp.call (called_at);
+CREATE INDEX IF NOT EXISTS call_open ON wamp.call (id) WHERE finished_at IS NULL;
 
 -- Events whose function failed as often as it was tried.
 CREATE TABLE IF NOT EXISTS wamp.dead_letter (
