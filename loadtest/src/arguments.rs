@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::plan::Protocol;
 use crate::wamp::Serializer;
@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Stall(Stall),
     /// What two floods of large events and calls leave behind in the router's memory
     Flood(Flood),
+    /// Procedures and events of a database, beside pgbench; needs --router
+    Database(Database),
     /// All sessions come back after the router was killed; needs --router
     Storm(Storm),
     /// A server that does nothing but send: what the kernel alone costs (WAMP over WebSocket, JSON)
@@ -220,6 +222,57 @@ pub(crate) struct Flood {
     /// How long the router may take to become idle before each look at its memory, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) settle: u32,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Database {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    /// Which kind of database
+    #[arg(long, value_enum, default_value = "postgresql")]
+    pub(crate) kind: DatabaseKind,
+    /// A PostgreSQL database that is there, as a role that may make schemas and `pgbench` understands, instead of a server of
+    /// this run's own; what the run makes is dropped again, but for the schema `wamp`
+    #[arg(long, value_name = "URL")]
+    pub(crate) database_url: Option<String>,
+    /// Connections of the router to the database, and clients of pgbench
+    #[arg(long, default_value_t = 8)]
+    pub(crate) connections: usize,
+    /// Open calls for each connection
+    #[arg(long, default_value_t = 4)]
+    pub(crate) flight: usize,
+    /// How often each is measured, in turn with what it is compared with
+    #[arg(long, default_value_t = 3)]
+    pub(crate) rounds: usize,
+    /// Publications a second whose latency is measured
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0)]
+    pub(crate) rate: f64,
+    /// Events of one transaction, for how fast a backlog drains
+    #[arg(long, value_name = "EVENTS", default_value_t = 100_000)]
+    pub(crate) backlog: u32,
+    /// What is measured
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Part::Calls, Part::Publishing, Part::Latency, Part::Backlog])]
+    pub(crate) parts: Vec<Part>,
+}
+
+/// A kind of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DatabaseKind {
+    Postgresql,
+    Sqlite,
+}
+
+/// A part of what is measured of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Calls a second, and what they cost
+    Calls,
+    /// Transactions that publish against those that do not
+    Publishing,
+    /// From publish() to receiving
+    Latency,
+    /// Events of one large transaction
+    Backlog,
 }
 
 #[derive(Debug, Args)]

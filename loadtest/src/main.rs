@@ -7,6 +7,7 @@ mod command;
 mod crew;
 mod html;
 mod idle;
+mod listen;
 mod nats;
 mod outcome;
 mod pace;
@@ -17,6 +18,7 @@ mod process;
 mod pubsub;
 mod router;
 mod rpc;
+mod server;
 mod stage;
 mod tally;
 mod target;
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
         Command::Mixed(it) => finish(&it.common, command::mixed::run(it)),
         Command::Stall(it) => finish(&it.common, command::stall::run(it)),
         Command::Flood(it) => finish(&it.common, command::flood::run(it)),
+        Command::Database(it) => finish(&it.common, command::database::run(it)),
         Command::Storm(it) => finish(&it.common, command::storm::run(it)),
         Command::Bare(it) => bare::run(it.listen).map(|()| true).map_err(|error| error.to_string()),
         Command::Worker => worker::run().map(|()| true).map_err(|error| error.to_string()),

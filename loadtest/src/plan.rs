@@ -44,6 +44,7 @@ pub(crate) enum Job {
     Idle(IdleJob),
     Rpc(RpcJob),
     PubSub(PubSubJob),
+    Listen(ListenJob),
 }
 
 /// Sessions that are there.
@@ -66,7 +67,8 @@ pub(crate) struct IdleJob {
 /// Calls.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RpcJob {
-    /// What its procedures begin with.
+    /// What its procedures begin with; without callees the one procedure, which somebody else has and which answers with what it
+    /// is called with.
     pub(crate) prefix: String,
     pub(crate) callers: usize,
     /// Caller number n calls callee number n modulo this.
@@ -97,6 +99,14 @@ pub(crate) struct PubSubJob {
     pub(crate) stalled: usize,
     pub(crate) publisher_target: u8,
     pub(crate) subscriber_target: u8,
+}
+
+/// Events that others publish.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ListenJob {
+    pub(crate) topic: String,
+    /// They say who sent them, their number and when, and are checked; or they are only counted.
+    pub(crate) is_stamped: bool,
 }
 
 /// What a worker is told.

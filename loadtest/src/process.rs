@@ -71,6 +71,13 @@ impl Process {
     }
 }
 
+/// CPU time of those that a process has started and that have ended, in microseconds.
+pub(crate) fn ended_cpu_us(pid: u32) -> Option<u64> {
+    let stat = stat_of(pid)?;
+    let ticks = |field: usize| stat.get(field)?.parse::<u64>().ok();
+    Some((ticks(13)? + ticks(14)?) * TICK_US)
+}
+
 /// Kernel memory of the whole machine that sockets take, in bytes: the slab, which is exact enough for thousands.
 pub(crate) fn slab_bytes() -> Option<u64> {
     meminfo("Slab:")

@@ -99,6 +99,21 @@ impl Router {
         self.process.as_ref().map(Child::id)
     }
 
+    /// Waits until its log has this.
+    pub(crate) fn wait_for(&self, text: &str) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            if log.contains(text) {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("the router does not say `{text}`:\n{log}"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Ends it without a warning, as a crash would.
     pub(crate) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {

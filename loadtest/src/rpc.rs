@@ -37,6 +37,9 @@ impl Rpc {
     }
 
     fn procedure(&self, callee: usize) -> String {
+        if self.job.callees == 0 {
+            return self.job.prefix.clone();
+        }
         format!("{}.procedure{callee}", self.job.prefix)
     }
 
@@ -45,7 +48,7 @@ impl Rpc {
         self.open += 1;
         self.unanswered[caller].insert(self.sent[caller]);
         let stamp = Stamp { sender: caller as u32, sequence: self.sent[caller], sent_ns };
-        let procedure = self.procedure(caller % self.job.callees);
+        let procedure = self.procedure(caller % self.job.callees.max(1));
         let text = self.course.text(stamp, pool.settings().payload_bytes);
         pool.call(self.job.callees + caller, &procedure, text);
     }

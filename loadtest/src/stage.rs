@@ -23,6 +23,8 @@ pub(crate) struct Stage {
     pub(crate) targets: [Target; 3],
     pub(crate) router: Option<Router>,
     process: Option<Process>,
+    /// Another process whose use is measured: what the router asks.
+    pub(crate) beside: Option<Process>,
 }
 
 /// What was measured.
@@ -31,6 +33,8 @@ pub(crate) struct Measured {
     pub(crate) tally: Tally,
     /// What the router used meanwhile.
     pub(crate) usage: Option<Usage>,
+    /// What the process beside it used.
+    pub(crate) beside: Option<Usage>,
     pub(crate) resident: Vec<(f64, f64)>,
     pub(crate) resident_before: u64,
     pub(crate) resident_peak: u64,
@@ -63,7 +67,7 @@ impl Stage {
             (None, Some(pid)) => Some(Process { pid }),
             (None, None) => targets[0].address().and_then(Process::listening_at),
         };
-        Ok(Self { common: common.clone(), targets, router, process })
+        Ok(Self { common: common.clone(), targets, router, process, beside: None })
     }
 
     /// What all connections have in common.
@@ -130,7 +134,7 @@ impl Stage {
         crew.wait(warmup, |_| {})?;
         crew.order(Order::Measure)?;
         let begun = Instant::now();
-        let before = self.usage();
+        let (before, beside_before) = (self.usage(), self.beside.and_then(Process::usage));
         let mut resident = Vec::new();
         let mut resident_peak = resident_before;
         crew.wait(duration, |progress| {
@@ -141,11 +145,12 @@ impl Stage {
             }
             show.set(elapsed.as_millis() as u64, &format!("{} operations", progress.operations));
         })?;
-        let after = self.usage();
+        let (after, beside_after) = (self.usage(), self.beside.and_then(Process::usage));
         let tally = crew.finish()?;
         show.done();
         let usage = after.zip(before).map(|(after, before)| after.since(&before));
-        Ok(Measured { tally, usage, resident, resident_before, resident_peak })
+        let beside = beside_after.zip(beside_before).map(|(after, before)| after.since(&before));
+        Ok(Measured { tally, usage, beside, resident, resident_before, resident_peak })
     }
 }
 

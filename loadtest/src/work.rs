@@ -175,6 +175,14 @@ impl Clocked {
         self.tally.generator_busy = self.tally.generator_cpu_us as f64 / self.tally.wall_us.max(1) as f64;
     }
 
+    /// An operation is complete whose beginning nobody knows.
+    pub(crate) fn count(&mut self) {
+        self.operations += 1;
+        if !self.stopped {
+            self.tally.operations += 1;
+        }
+    }
+
     /// An operation that began then is complete.
     pub(crate) fn operation(&mut self, sent_ns: u64) {
         self.operations += 1;

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::clock::now_ns;
 use crate::idle::Idle;
+use crate::listen::Listen;
 use crate::plan::{Job, Order, Plan, Progress, Report};
 use crate::pool::Pool;
 use crate::pubsub::PubSub;
@@ -39,6 +40,7 @@ pub(crate) fn run() -> io::Result<()> {
         Job::Idle(job) => work(Idle::new(job), pool, &mut lines),
         Job::Rpc(job) => work(Rpc::new(job), pool, &mut lines),
         Job::PubSub(job) => work(PubSub::new(job), pool, &mut lines),
+        Job::Listen(job) => work(Listen::new(job), pool, &mut lines),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 pub(crate) mod connect;
+pub(crate) mod database;
 pub(crate) mod flood;
 pub(crate) mod mixed;
 pub(crate) mod pubsub;
