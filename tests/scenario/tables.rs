@@ -212,6 +212,85 @@ fn more_sessions_are_killed_than_in_one_turn() {
     }
 }
 
+/// Two listeners: who comes in by the first is asked about.
+const ASKED: &str = "[[listener]]\n[[listener]]\nport = 9000\nrole = \"staff\"\n\
+                     [[realm]]\nname = \"realm1\"\n[[realm.role]]\nname = \"anonymous\"\n\
+                     authorizer = \"com.authorize\"\n[[realm.role]]\nname = \"staff\"\n\
+                     [[realm.role.permission]]\nuri = \"\"\nmatch = \"prefix\"\nallow = \"all\"\n";
+
+#[test]
+fn many_sessions_that_subscribe_at_once_are_each_decided_about() {
+    const SESSIONS: usize = 2_000;
+    for cores in 1..=2_u16 {
+        let placement = (0..=SESSIONS).map(|party| (party % usize::from(cores)) as u16).collect();
+        let setup = Setup { cores, home: cores - 1, placement, backwards: false, fault: Fault::None };
+        let config = format!("| {}", ASKED.trim_end().replace('\n', "\n| "));
+        let mut world = World::new(&config_of(&Script::parse("asked", &config)), setup);
+        let authorizer = SESSIONS;
+        for party in 0..=SESSIONS {
+            world.open(party, Serializer::Json, u16::from(party == authorizer));
+            world.send(party, Input::Text(&format!("[1, \"realm1\", {PLAIN_ROLES}]")));
+        }
+        world.send(authorizer, Input::Text(r#"[64, 1, {}, "com.authorize"]"#));
+        let read = |received: Vec<(usize, Received)>| -> Vec<(usize, Value)> {
+            let messages = received.into_iter().map(|(party, one)| match one {
+                Received::Message(message) => (party, serde_json::from_slice(&message).unwrap()),
+                other => panic!("{party} gets {other:?}"),
+            });
+            messages.collect()
+        };
+        let welcomed = read(world.take_received());
+        let ids: std::collections::HashMap<u64, usize> = welcomed
+            .iter()
+            .filter(|(_, message)| message[0] == 2)
+            .map(|(party, message)| (message[1].as_u64().unwrap(), *party))
+            .collect();
+        assert_eq!(ids.len(), SESSIONS + 1);
+        // All ask before anybody is decided about; few have topics of their own.
+        for party in 0..SESSIONS {
+            let topic = format!("com.topic{}", party % 7);
+            world.send(party, Input::Text(&format!("[32, 1, {{}}, \"{topic}\"]")));
+        }
+        let is_allowed = |party: usize| !(party / 7).is_multiple_of(3);
+        let (mut asked, mut answers, mut most) = (0, vec![Vec::new(); SESSIONS], 0);
+        loop {
+            let (questions, others): (Vec<_>, Vec<_>) =
+                read(world.take_received()).into_iter().partition(|(party, _)| *party == authorizer);
+            for (party, message) in others {
+                answers[party].push(message);
+            }
+            if questions.is_empty() {
+                break;
+            }
+            most = most.max(questions.len());
+            // The last one first.
+            for (_, question) in questions.iter().rev() {
+                assert_eq!(question[0], 68, "{question}");
+                let party = ids[&question[4][0]["session"].as_u64().unwrap()];
+                assert_eq!(question[4][1], format!("com.topic{}", party % 7));
+                let (request, verdict) = (&question[1], is_allowed(party));
+                let answer = json!([70, request, {}, [{"allow": verdict, "cache": true}]]);
+                world.send(authorizer, Input::Text(&answer.to_string()));
+                asked += 1;
+            }
+        }
+        assert_eq!(asked, SESSIONS, "nobody has the answer of somebody else");
+        assert_eq!(most, 256 * usize::from(cores), "so many at a time, on each core");
+        for (party, answer) in answers.iter().enumerate() {
+            let [answer] = answer.as_slice() else { panic!("{party} gets {answer:?}") };
+            let is_right = match answer[0].as_u64() {
+                Some(33) => is_allowed(party),
+                Some(8) => !is_allowed(party) && answer[4] == "wamp.error.not_authorized",
+                _ => false,
+            };
+            assert!(is_right, "{party} gets {answer}");
+        }
+        for party in 0..=SESSIONS {
+            world.close(party, CloseReason::EndOfStream);
+        }
+    }
+}
+
 /// A realm whose user may have any number of logins by cookie.
 const COOKIES: &str = "[limits]\ncookie_logins_per_user_max = 10000\n\
                        [[listener]]\n[listener.cookie]\n\
