@@ -135,7 +135,7 @@ pub struct RouterConfig {
     pub realms: Vec<config::Realm>,
     /// The bounds.
     pub limits: config::Limits,
-    /// What the router has to know of each way in, by its number: [`doors`].
+    /// What the router has to know of each way in, by its number: [`doors()`].
     pub doors: Vec<Door>,
     /// The databases that publish.
     pub publishers: Vec<Publisher>,
