@@ -6,7 +6,7 @@
 
 use crosspoint::database::oracle::{Exposed, Oracle};
 use crosspoint::database::pool::Notice;
-use crosspoint::database::{Declared, Shape};
+use crosspoint::database::{Declared, Numbers, Shape};
 use crosspoint::wamp::codec::Serializer;
 use serde_json::{Value, json};
 
@@ -225,6 +225,27 @@ fn numbers_keep_all_their_digits() {
         assert_eq!(call.bound("a0"), number);
         let digits = number.split(|c: char| !c.is_ascii_digit()).map(str::len).max().unwrap();
         assert_eq!(call.sql.contains("to_number(:a0)"), digits > 18);
+    }
+}
+
+#[test]
+fn numbers_are_what_the_configuration_wants() {
+    let rows = [
+        "PACKAGE|PKG|BOTH|1|NO|P_EXACT|1|NUMBER|N|OUT|~|~|~",
+        "PACKAGE|PKG|BOTH|1|NO|P_LARGE|2|NUMBER|N|OUT|18|0|~",
+    ];
+    let answers = "entry both\nmatch \"BOTH\"\nout a0 0.25\nout a1 123456789012345678";
+    let script = Script::new(&format!("{}\n{answers}", catalogue(&rows)));
+    let mut driver = driver(&script);
+    driver.numbers = Numbers { large_as_text: true, exact_as_float: true };
+    let mut stand = Stand::new(driver);
+    for (serializer, large) in [
+        (Serializer::Json, json!("123456789012345678")),
+        (Serializer::MsgPack, json!(123_456_789_012_345_678_u64)),
+    ] {
+        stand.serializer = serializer;
+        let result = stand.call("com.shop.both", json!([]), json!({}));
+        assert_eq!(result, End::Result(Value::Null, json!({"p_exact": 0.25, "p_large": large})));
     }
 }
 

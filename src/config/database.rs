@@ -63,9 +63,9 @@ pub struct Database {
     pub refresh: Duration,
     /// `timeout_ms`: how long a call may take; zero is no limit.
     pub timeout: Duration,
-    /// `int8`: whether large integers are strings to who speaks JSON, of PostgreSQL and SQLite.
+    /// `int8`: whether large integers are strings to who speaks JSON.
     pub large_as_text: bool,
-    /// `numeric`: whether exact numbers are floats, of PostgreSQL.
+    /// `numeric`: whether exact numbers are floats, of PostgreSQL and Oracle.
     pub exact_as_float: bool,
     /// `publish`: whether it publishes events: through a table `wamp_outbox` in SQLite, a schema `wamp` in PostgreSQL.
     pub publish: bool,
@@ -337,20 +337,13 @@ impl Section for Database {
                 fields.problem("expose", "databases of type \"oracle\" alone have packages", hint);
             }
         }
-        if fields.has("type") {
-            for (key, is_there, kinds) in [
-                (
-                    "int8",
-                    self.large_as_text && self.kind == DatabaseKind::Oracle,
-                    "\"postgresql\" and \"sqlite\"",
-                ),
-                ("numeric", self.exact_as_float && self.kind != DatabaseKind::Postgresql, "\"postgresql\""),
-            ] {
-                if is_there && fields.is_sound(key) {
-                    let problem = format!("it is of databases of type {kinds} alone");
-                    fields.problem(key, problem, "take the line out");
-                }
-            }
+        if fields.has("type")
+            && self.exact_as_float
+            && self.kind == DatabaseKind::Sqlite
+            && fields.is_sound("numeric")
+        {
+            let problem = "it is of databases of type \"postgresql\" and \"oracle\" alone";
+            fields.problem("numeric", problem, "take the line out");
         }
         self.check_inside(fields);
         let uris = self

@@ -169,6 +169,7 @@ fn oracle(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
         driver.owner.clone_from(owner);
     }
     driver.timeout_ms = database.timeout.as_millis() as u64;
+    driver.numbers = numbers(database);
     driver.result_bytes_max = database.result_bytes_max;
     driver.publishing = database.publish.then(|| publication_limits(limits));
     let exposed = database.exposed.iter().map(|it| Exposed {

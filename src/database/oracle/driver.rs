@@ -15,7 +15,9 @@ use super::outbox::Outbox;
 use super::settings::Settings;
 use super::statements::Open;
 use super::subprograms::Subprogram;
-use crate::database::{Connection, Declared, Driver, Problem, PublicationLimits, Replayer, Shape, Source};
+use crate::database::{
+    Connection, Declared, Driver, Numbers, Problem, PublicationLimits, Replayer, Shape, Source,
+};
 use crate::router::database::Procedure;
 
 /// How long it may take to be told what there is.
@@ -75,6 +77,8 @@ pub struct Oracle {
     pub timeout_ms: u64,
     /// The longest result, or part of one, in bytes.
     pub result_bytes_max: usize,
+    /// How numbers are told that not every client can hold.
+    pub numbers: Numbers,
     /// That it publishes by its package `wamp`, and the bounds of that; `None`: it does not.
     pub publishing: Option<PublicationLimits>,
     /// Whether there is a `wamp_ctx` to be told who calls, as all connections know.
@@ -122,6 +126,7 @@ impl Oracle {
             connection_class: None,
             timeout_ms: 0,
             result_bytes_max: 1 << 20,
+            numbers: Numbers::default(),
             publishing: None,
             identity: Arc::default(),
             offered: Arc::default(),

@@ -6,7 +6,7 @@ use oracle::{ResultSet, Row};
 use super::errors::Failure;
 use super::subprograms::Kind;
 use super::values::{Cell, write};
-use crate::database::{Results, Shape, Stopped};
+use crate::database::{Numbers, Results, Shape, Stopped};
 use crate::router::database::Query;
 use crate::wamp::codec::{Composer, OwnedPayload};
 
@@ -17,6 +17,7 @@ const BYTES_A_PART: usize = 64 * 1024;
 /// What a call gives back, by and by.
 pub(super) struct Writer<'q> {
     query: &'q Query,
+    numbers: Numbers,
     bytes_max: usize,
 }
 
@@ -28,8 +29,8 @@ pub(super) struct Output {
 }
 
 impl<'q> Writer<'q> {
-    pub(super) fn new(query: &'q Query, bytes_max: usize) -> Self {
-        Self { query, bytes_max }
+    pub(super) fn new(query: &'q Query, numbers: Numbers, bytes_max: usize) -> Self {
+        Self { query, numbers, bytes_max }
     }
 
     pub(super) fn nothing(&self) -> OwnedPayload {
@@ -53,7 +54,7 @@ impl<'q> Writer<'q> {
         out.open_map();
         for (column, value) in row.column_info().iter().zip(row.sql_values()) {
             out.key(&name_of(column.name()));
-            write(out, value.get()?, None, self.bytes_max)?;
+            write(out, value.get()?, None, (self.numbers, self.bytes_max))?;
         }
         out.close();
         self.check(out)
@@ -112,7 +113,7 @@ impl<'q> Writer<'q> {
             None => args.null(),
             Some(row) if shape == Shape::Row => self.row(&mut args, &row)?,
             Some(row) => match row.sql_values().first() {
-                Some(value) => write(&mut args, value.get()?, None, self.bytes_max)?,
+                Some(value) => write(&mut args, value.get()?, None, (self.numbers, self.bytes_max))?,
                 None => args.null(),
             },
         }
@@ -187,7 +188,9 @@ impl<'q> Writer<'q> {
         results: &mut Results<'_>,
         before_fetch: &mut dyn FnMut(&Results<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let Cell::Cursor(mut cursor) = cell else { return write(out, cell, kind, self.bytes_max) };
+        let Cell::Cursor(mut cursor) = cell else {
+            return write(out, cell, kind, (self.numbers, self.bytes_max));
+        };
         out.open_list();
         let mut rows = cursor.query()?;
         loop {

@@ -366,7 +366,7 @@ impl Call<'_> {
         cursors: Vec<RefCursor>,
         results: &mut Results<'_>,
     ) -> Result<OwnedPayload, Failure> {
-        let writer = Writer::new(self.query, self.driver.result_bytes_max);
+        let writer = Writer::new(self.query, self.driver.numbers, self.driver.result_bytes_max);
         let mut rows = 0;
         writer
             .outputs(returned, outputs, cursors, results, &mut |results| self.before_row(results, &mut rows))
@@ -396,7 +396,7 @@ impl Call<'_> {
             before.execute(&[])?;
         }
         self.limit(results)?;
-        let writer = Writer::new(self.query, self.driver.result_bytes_max);
+        let writer = Writer::new(self.query, self.driver.numbers, self.driver.result_bytes_max);
         let payload = if statement.is_query() {
             let mut rows = statement.query(&[])?;
             let mut count = 0;

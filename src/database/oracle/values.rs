@@ -10,6 +10,7 @@ use oracle::{Connection, SqlValue};
 use super::errors::Failure;
 use super::subprograms::Kind;
 use super::times;
+use crate::database::Numbers;
 use crate::wamp::codec::{Composer, Datum, Encoder, to_json};
 
 /// The most characters that a text of PL/SQL is given room for: four bytes each are just what a value without a LOB may have.
@@ -321,15 +322,18 @@ pub(super) fn write(
     out: &mut Composer,
     cell: Cell,
     kind: Option<Kind>,
-    bytes_max: usize,
+    (numbers, bytes_max): (Numbers, usize),
 ) -> Result<(), Failure> {
     match cell {
         Cell::Null => out.null(),
-        Cell::Integer(number) => out.signed(number),
+        Cell::Integer(number) => numbers.write(number, out),
         // Exact: what has no more than 64 bits is a number where it is declared so, all else a text.
         Cell::Number(text) => match text.parse::<i64>() {
-            Ok(number) if kind == Some(Kind::Integer) => out.signed(number),
-            _ => out.text(&text),
+            Ok(number) if kind == Some(Kind::Integer) => numbers.write(number, out),
+            _ => match text.parse::<f64>() {
+                Ok(number) if numbers.exact_as_float && number.is_finite() => out.float(number),
+                _ => out.text(&text),
+            },
         },
         Cell::Double(number) if number.is_finite() => out.float(number),
         Cell::Double(_) => out.null(),
