@@ -2,7 +2,8 @@
 //! encoder, outbox and the turn around them?
 //!
 //! A PUBLISH that becomes one EVENT, and a CALL with its RESULT (four messages), in JSON over WebSocket with 64-byte
-//! payloads, on one core, without a kernel. One message a turn is what a lone client pays; 16 a turn, a busy one.
+//! payloads, on one core and from one to another, without a kernel. One message a turn is what a lone client pays; 16 a
+//! turn, a busy one.
 //!
 //! `cargo bench --bench path -- --count publish 20000` does so many operations and nothing else, for a profiler.
 
@@ -46,28 +47,84 @@ trait Work {
     /// Does what was prepared, so many messages a turn.
     fn run(&mut self, messages_a_turn: usize);
 
-    fn stand(&self) -> &Stand;
+    fn cores(&self) -> &Cores;
 
     /// How many messages the shard queues for one operation.
     const MESSAGES: u64;
 }
 
+/// Who gets a message, seen from who sends it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Across {
+    SameCore,
+    OtherCore,
+}
+
+/// The core of who sends, and that of who gets it if it is another one.
+struct Cores {
+    here: Stand,
+    there: Option<Stand>,
+}
+
+impl Cores {
+    fn new(across: Across) -> Self {
+        let mut cores = Stand::cores(if across == Across::OtherCore { 2 } else { 1 });
+        let here = cores.remove(0);
+        Self { here, there: cores.pop() }
+    }
+
+    fn there(&mut self) -> &mut Stand {
+        self.there.as_mut().unwrap_or(&mut self.here)
+    }
+
+    /// A connection of who gets messages, and its first request.
+    fn connect_there(&mut self, request: &str) -> usize {
+        let Some(there) = &mut self.there else {
+            let socket = self.here.connect();
+            let answer = self.here.ask(socket, request);
+            assert!(answer.contains(",1,"), "{answer}");
+            return socket;
+        };
+        let socket = there.connect();
+        let answer = there.ask_across(socket, request, || self.here.turn());
+        assert!(answer.contains(",1,"), "{answer}");
+        socket
+    }
+
+    /// Turns until what came in here has left there, or the other way.
+    fn turns(&mut self, begins_there: bool) {
+        match &mut self.there {
+            None => self.here.turn(),
+            Some(there) if begins_there => {
+                there.turn();
+                self.here.turn();
+            }
+            Some(there) => {
+                self.here.turn();
+                there.turn();
+            }
+        }
+    }
+
+    fn messages_sent(&self) -> u64 {
+        self.here.messages_sent() + self.there.as_ref().map_or(0, Stand::messages_sent)
+    }
+}
+
 /// PUBLISH to EVENT.
 struct Publishing {
-    stand: Stand,
+    cores: Cores,
     publisher: usize,
     requests: u64,
     lengths: Vec<usize>,
 }
 
 impl Publishing {
-    fn new() -> Self {
-        let mut stand = Stand::new();
-        let subscriber = stand.connect();
-        let subscribed = stand.ask(subscriber, "[32,1,{},\"com.example.topic\"]");
-        assert!(subscribed.contains("[33,1,"), "{subscribed}");
-        let publisher = stand.connect();
-        Self { stand, publisher, requests: 0, lengths: Vec::new() }
+    fn new(across: Across) -> Self {
+        let mut cores = Cores::new(across);
+        cores.connect_there("[32,1,{},\"com.example.topic\"]");
+        let publisher = cores.here.connect();
+        Self { cores, publisher, requests: 0, lengths: Vec::new() }
     }
 }
 
@@ -81,25 +138,25 @@ impl Work for Publishing {
             frames.push(&format!("[16,{},{{}},\"com.example.topic\",{PAYLOAD}]", self.requests));
         }
         self.lengths = frames.lengths;
-        self.stand.prepare(self.publisher, frames.bytes);
+        self.cores.here.prepare(self.publisher, frames.bytes);
     }
 
     #[inline(never)]
     fn run(&mut self, messages_a_turn: usize) {
         for lengths in self.lengths.chunks(messages_a_turn) {
-            self.stand.arrive(self.publisher, lengths.iter().sum());
-            self.stand.turn();
+            self.cores.here.arrive(self.publisher, lengths.iter().sum());
+            self.cores.turns(false);
         }
     }
 
-    fn stand(&self) -> &Stand {
-        &self.stand
+    fn cores(&self) -> &Cores {
+        &self.cores
     }
 }
 
 /// CALL to INVOCATION, YIELD to RESULT.
 struct Calling {
-    stand: Stand,
+    cores: Cores,
     caller: usize,
     callee: usize,
     requests: u64,
@@ -108,13 +165,11 @@ struct Calling {
 }
 
 impl Calling {
-    fn new() -> Self {
-        let mut stand = Stand::new();
-        let callee = stand.connect();
-        let registered = stand.ask(callee, "[64,1,{},\"com.example.procedure\"]");
-        assert!(registered.contains("[65,1,"), "{registered}");
-        let caller = stand.connect();
-        Self { stand, caller, callee, requests: 0, calls: Vec::new(), yields: Vec::new() }
+    fn new(across: Across) -> Self {
+        let mut cores = Cores::new(across);
+        let callee = cores.connect_there("[64,1,{},\"com.example.procedure\"]");
+        let caller = cores.here.connect();
+        Self { cores, caller, callee, requests: 0, calls: Vec::new(), yields: Vec::new() }
     }
 }
 
@@ -130,22 +185,22 @@ impl Work for Calling {
             yields.push(&format!("[70,{request},{{}},{PAYLOAD}]"));
         }
         (self.calls, self.yields) = (calls.lengths, yields.lengths);
-        self.stand.prepare(self.caller, calls.bytes);
-        self.stand.prepare(self.callee, yields.bytes);
+        self.cores.here.prepare(self.caller, calls.bytes);
+        self.cores.there().prepare(self.callee, yields.bytes);
     }
 
     #[inline(never)]
     fn run(&mut self, messages_a_turn: usize) {
         for (calls, yields) in self.calls.chunks(messages_a_turn).zip(self.yields.chunks(messages_a_turn)) {
-            self.stand.arrive(self.caller, calls.iter().sum());
-            self.stand.turn();
-            self.stand.arrive(self.callee, yields.iter().sum());
-            self.stand.turn();
+            self.cores.here.arrive(self.caller, calls.iter().sum());
+            self.cores.turns(false);
+            self.cores.there().arrive(self.callee, yields.iter().sum());
+            self.cores.turns(true);
         }
     }
 
-    fn stand(&self) -> &Stand {
-        &self.stand
+    fn cores(&self) -> &Cores {
+        &self.cores
     }
 }
 
@@ -156,7 +211,7 @@ fn operate<W: Work>(
     messages_a_turn: usize,
     mut around: impl FnMut(&mut dyn FnMut()),
 ) {
-    let sent = work.stand().messages_sent();
+    let sent = work.cores().messages_sent();
     let mut done = 0;
     while done < count {
         let prepared = (count - done).min(PREPARED_MAX);
@@ -164,7 +219,7 @@ fn operate<W: Work>(
         around(&mut || work.run(black_box(messages_a_turn)));
         done += prepared;
     }
-    assert_eq!(work.stand().messages_sent() - sent, count * W::MESSAGES, "some were not answered");
+    assert_eq!(work.cores().messages_sent() - sent, count * W::MESSAGES, "some were not answered");
 }
 
 fn measure<W: Work>(criterion: &mut Criterion<CpuTime>, name: &str, work: &mut W) {
@@ -193,14 +248,23 @@ fn main() {
             arguments.get(place + 3).and_then(|messages| messages.parse().ok()).unwrap_or(1);
         match arguments[place + 1].as_str() {
             // No clock is read here: rustix finds none under Valgrind, and does not survive that.
-            "publish" => operate(&mut Publishing::new(), count, messages_a_turn, |run| run()),
-            "call" => operate(&mut Calling::new(), count, messages_a_turn, |run| run()),
-            other => panic!("{other} is neither publish nor call"),
+            "publish" => operate(&mut Publishing::new(Across::SameCore), count, messages_a_turn, |run| run()),
+            "publish-across" => {
+                operate(&mut Publishing::new(Across::OtherCore), count, messages_a_turn, |run| run())
+            }
+            "call" => operate(&mut Calling::new(Across::SameCore), count, messages_a_turn, |run| run()),
+            "call-across" => {
+                operate(&mut Calling::new(Across::OtherCore), count, messages_a_turn, |run| run())
+            }
+            other => panic!("{other} is not publish, call, publish-across or call-across"),
         }
         return;
     }
     let mut criterion = Criterion::default().with_measurement(CpuTime).configure_from_args();
-    measure(&mut criterion, "path/PUBLISH to EVENT", &mut Publishing::new());
-    measure(&mut criterion, "path/CALL to RESULT", &mut Calling::new());
+    for (across, name) in [(Across::SameCore, ""), (Across::OtherCore, ", across cores")] {
+        let mut publishing = Publishing::new(across);
+        measure(&mut criterion, &format!("path/PUBLISH to EVENT{name}"), &mut publishing);
+        measure(&mut criterion, &format!("path/CALL to RESULT{name}"), &mut Calling::new(across));
+    }
     criterion.final_summary();
 }

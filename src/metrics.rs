@@ -187,6 +187,10 @@ counters! {
     turns
     /// Times the shard slept.
     sleeps
+    /// Calls of recv for messages, those that gave nothing included.
+    receives
+    /// Calls of send and sendmsg for messages, those that were refused included.
+    sends
     /// Sends that the kernel refused for now.
     send_refused
     /// Sends that the kernel took in part.

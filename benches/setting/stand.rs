@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use crosspoint::config;
 use crosspoint::link::LinkConfig;
-use crosspoint::router::peer::CoreId;
+use crosspoint::router::peer::{CoreId, PeerMessage};
 use crosspoint::router::{Door, Now, Router, RouterConfig};
-use crosspoint::shard::mesh::{self, Doorbell, SharedDoorbell};
+use crosspoint::shard::mesh::{self, Doorbell, MeshEnd, SharedDoorbell};
 use crosspoint::shard::world::{Accepted, Ready, Token, World};
 use crosspoint::shard::{Shard, ShardParts, Turn};
 
@@ -120,8 +120,14 @@ impl World for Prepared {
 
 /// The only shard of a router with the default configuration.
 pub fn shard<W: World>(world: W, doorbell: SharedDoorbell) -> Shard<W> {
+    shard_of(world, mesh::connect(16, vec![doorbell]).pop().expect("one end"))
+}
+
+/// The shard at this end of the rings, of a router with the default configuration.
+fn shard_of<W: World>(world: W, mesh: MeshEnd<PeerMessage>) -> Shard<W> {
     let config = config::parse("", "[[listener]]\nport = 1\n", &[]).expect("a configuration");
     let listener = config.listeners[0].clone();
+    let (core, cores) = (CoreId(mesh.core() as u16), mesh.core_count() as u16);
     let router = RouterConfig {
         realms: config.realms.clone(),
         limits: config.limits.clone(),
@@ -129,12 +135,12 @@ pub fn shard<W: World>(world: W, doorbell: SharedDoorbell) -> Shard<W> {
         publishers: Vec::new(),
     };
     Shard::new(ShardParts {
-        core: CoreId(0),
+        core,
         limits: Arc::new(config.limits.clone()),
         links: vec![LinkConfig { listener, limits: config.limits }],
-        router: Router::new(&router, CoreId(0), 1, [7; 32]),
+        router: Router::new(&router, core, cores, [7; 32]),
         world,
-        mesh: mesh::connect(16, vec![doorbell]).pop().expect("one end"),
+        mesh,
         control: Arc::default(),
     })
 }
@@ -148,9 +154,19 @@ pub struct Stand {
 impl Stand {
     /// A shard of its own, with the default configuration.
     pub fn new() -> Self {
-        let net = Rc::<RefCell<Net>>::default();
-        let shard = shard(Prepared(Rc::clone(&net)), Arc::new(Silent));
-        Self { shard, net }
+        Self::cores(1).pop().expect("one core")
+    }
+
+    /// So many cores of one router, with rings between them and connections of their own each.
+    pub fn cores(count: usize) -> Vec<Self> {
+        let doorbells = (0..count).map(|_| Arc::new(Silent) as SharedDoorbell).collect();
+        mesh::connect(4096, doorbells)
+            .into_iter()
+            .map(|end| {
+                let net = Rc::<RefCell<Net>>::default();
+                Self { shard: shard_of(Prepared(Rc::clone(&net)), end), net }
+            })
+            .collect()
     }
 
     /// A WebSocket with an open session of `realm1` that speaks JSON.
@@ -167,7 +183,7 @@ impl Stand {
             net.sockets.len()
         };
         self.turn();
-        let reply = self.converse(socket, UPGRADE.to_vec());
+        let reply = self.converse(socket, UPGRADE.to_vec(), || {});
         assert!(reply.starts_with("HTTP/1.1 101"), "{reply}");
         let welcome = self.ask(socket, HELLO);
         assert!(welcome.contains("[2,"), "{welcome}");
@@ -176,16 +192,23 @@ impl Stand {
 
     /// Sends one message and returns the frames that come back to the same connection.
     pub fn ask(&mut self, socket: usize, text: &str) -> String {
-        let mut frames = Vec::new();
-        append_frame(text, &mut frames);
-        self.converse(socket, frames)
+        self.ask_across(socket, text, || {})
     }
 
-    fn converse(&mut self, socket: usize, input: Vec<u8>) -> String {
+    /// The same where the answer takes turns of other cores.
+    pub fn ask_across(&mut self, socket: usize, text: &str, others: impl FnOnce()) -> String {
+        let mut frames = Vec::new();
+        append_frame(text, &mut frames);
+        self.converse(socket, frames, others)
+    }
+
+    fn converse(&mut self, socket: usize, input: Vec<u8>, others: impl FnOnce()) -> String {
         let count = input.len();
         self.net.borrow_mut().keeps_output = true;
         self.prepare(socket, input);
         self.arrive(socket, count);
+        self.turn();
+        others();
         self.turn();
         let net = &mut *self.net.borrow_mut();
         net.keeps_output = false;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::placement::Cores;
 use crate::plan::Protocol;
 use crate::wamp::Serializer;
 
@@ -83,6 +84,9 @@ pub(crate) struct Common {
     /// Write a report with plots, one file that needs nothing else
     #[arg(long, value_name = "FILE")]
     pub(crate) html: Option<PathBuf>,
+    /// With --router: what it did for each call or event, by its own counters: turns, sleeps, system calls for messages
+    #[arg(long, requires = "router")]
+    pub(crate) counters: bool,
     /// No progress, and no configuration
     #[arg(long)]
     pub(crate) quiet: bool,
@@ -138,8 +142,15 @@ pub(crate) struct Rpc {
     /// Calls of each caller a second, instead of as fast as they are answered
     #[arg(long, value_name = "PER_SECOND")]
     pub(crate) rate: Option<f64>,
+    /// With --router: the core of each caller, in turn: any, 0, 1, or a list such as 0,1
+    #[arg(long, value_name = "CORES", default_value = "any", requires = "router")]
+    pub(crate) callers_on: Cores,
+    /// The same for callees. Caller number n calls callee number n modulo their count: 0,0,1,1 beside callers on 0,1 has all
+    /// four placements of a caller and its callee at once
+    #[arg(long, value_name = "CORES", default_value = "any", requires = "router")]
+    pub(crate) callees_on: Cores,
     /// With --router: all four placements of callers and callees on two cores, one after the other, and their mean
-    #[arg(long, requires = "router")]
+    #[arg(long, requires = "router", conflicts_with_all = ["callers_on", "callees_on"])]
     pub(crate) placements: bool,
     /// Processes that do the same work side by side
     #[arg(long, default_value_t = 1)]
@@ -163,6 +174,12 @@ pub(crate) struct PubSub {
     /// Publications are acknowledged
     #[arg(long)]
     pub(crate) acknowledge: bool,
+    /// With --router: the core of each publisher, in turn: any, 0, 1, or a list such as 0,1
+    #[arg(long, value_name = "CORES", default_value = "any", requires = "router")]
+    pub(crate) publishers_on: Cores,
+    /// The same for subscribers
+    #[arg(long, value_name = "CORES", default_value = "any", requires = "router")]
+    pub(crate) subscribers_on: Cores,
     /// Publications of each publisher a second, instead of as fast as they are received
     #[arg(long, value_name = "PER_SECOND")]
     pub(crate) rate: Option<f64>,

@@ -12,6 +12,7 @@ mod nats;
 mod outcome;
 mod pace;
 mod payload;
+mod placement;
 mod plan;
 mod pool;
 mod process;

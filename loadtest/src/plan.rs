@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::placement::Cores;
 use crate::tally::Tally;
 use crate::target::Target;
 use crate::wamp::Serializer;
@@ -77,8 +78,8 @@ pub(crate) struct RpcJob {
     pub(crate) flight: usize,
     /// Calls a second of each caller; none is as fast as `flight` permits.
     pub(crate) rate: Option<f64>,
-    pub(crate) caller_target: u8,
-    pub(crate) callee_target: u8,
+    pub(crate) callers_on: Cores,
+    pub(crate) callees_on: Cores,
 }
 
 /// Events.
@@ -97,8 +98,9 @@ pub(crate) struct PubSubJob {
     pub(crate) rate: Option<f64>,
     /// Further subscribers of the first topic, which stop reading when the work starts.
     pub(crate) stalled: usize,
-    pub(crate) publisher_target: u8,
-    pub(crate) subscriber_target: u8,
+    pub(crate) publishers_on: Cores,
+    /// The stalled ones, too.
+    pub(crate) subscribers_on: Cores,
 }
 
 /// Events that others publish.

@@ -1,6 +1,6 @@
 //! What a process, and those that it started, cost: CPU time and memory from /proc (proc(5)).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::net::SocketAddr;
 
@@ -68,6 +68,23 @@ impl Process {
             }
         }
         Some(usage)
+    }
+
+    /// CPU time of its own threads that are pinned to one processor, by processor, in microseconds: what each core of
+    /// Crosspoint used.
+    pub(crate) fn pinned_us(self) -> BTreeMap<u32, u64> {
+        let mut pinned = BTreeMap::new();
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return pinned };
+        for thread in threads.flatten() {
+            let read = |name| fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            let status = read("status");
+            let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            // A list or a range is no number.
+            let Some(processor) = allowed.and_then(|list| list.trim().parse().ok()) else { continue };
+            let ran_ns = read("schedstat").split(' ').next().and_then(|ran| ran.parse::<u64>().ok());
+            *pinned.entry(processor).or_default() += ran_ns.unwrap_or(0) / 1000;
+        }
+        pinned
     }
 }
 
@@ -137,5 +154,6 @@ mod tests {
         let usage = process.usage().unwrap();
         assert!(usage.resident_bytes > 100_000);
         assert!(Process { pid: u32::MAX }.usage().is_none());
+        assert!(Process { pid: u32::MAX }.pinned_us().is_empty());
     }
 }

@@ -166,10 +166,9 @@ impl PubSub {
 impl Working for PubSub {
     fn begin(&mut self, pool: &mut Pool) -> Result<(), String> {
         for key in 0..self.first_publisher() + self.job.publishers {
-            let target = if key < self.first_publisher() {
-                self.job.subscriber_target
-            } else {
-                self.job.publisher_target
+            let target = match key.checked_sub(self.first_publisher()) {
+                None => self.job.subscribers_on.target(key),
+                Some(publisher) => self.job.publishers_on.target(publisher),
             };
             pool.open(target, None).map_err(|error| error.to_string())?;
         }

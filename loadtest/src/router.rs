@@ -1,5 +1,6 @@
 //! A router that the load test starts itself, with listeners by which a session can choose its core.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -122,8 +123,13 @@ impl Router {
         }
     }
 
-    /// The counters, as it writes them when asked; 0 for one that it does not have.
+    /// One of [`Self::counters`].
     pub(crate) fn counter(&self, name: &str) -> Option<u64> {
+        self.counters()?.get(name).copied()
+    }
+
+    /// The counters by name, as it writes them when asked.
+    pub(crate) fn counters(&self) -> Option<BTreeMap<String, u64>> {
         let path = self.folder.join("log");
         let before = counters(&path).len();
         let pid = Pid::from_raw(i32::try_from(self.pid()?).ok()?)?;
@@ -132,10 +138,10 @@ impl Router {
         while Instant::now() < end {
             let lines = counters(&path);
             if lines.len() > before {
-                let key = format!("{name}=");
-                let last = lines.last()?;
-                let value = last.split([' ', '"']).find_map(|word| word.strip_prefix(&key))?;
-                return value.parse().ok();
+                let pairs = lines.last()?.split([' ', '"']).filter_map(|word| word.split_once('='));
+                return Some(
+                    pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect(),
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -65,7 +65,10 @@ impl Rpc {
 impl Working for Rpc {
     fn begin(&mut self, pool: &mut Pool) -> Result<(), String> {
         for key in 0..self.sessions() {
-            let target = if key < self.job.callees { self.job.callee_target } else { self.job.caller_target };
+            let target = match key.checked_sub(self.job.callees) {
+                None => self.job.callees_on.target(key),
+                Some(caller) => self.job.callers_on.target(caller),
+            };
             pool.open(target, None).map_err(|error| error.to_string())?;
         }
         Ok(())

@@ -35,6 +35,10 @@ pub(crate) struct Measured {
     pub(crate) usage: Option<Usage>,
     /// What the process beside it used.
     pub(crate) beside: Option<Usage>,
+    /// CPU time of each of its cores, in microseconds; of other routers nothing.
+    pub(crate) core_us: BTreeMap<u32, u64>,
+    /// What its counters grew by, where that is asked for.
+    counters: BTreeMap<String, u64>,
     pub(crate) resident: Vec<(f64, f64)>,
     pub(crate) resident_before: u64,
     pub(crate) resident_peak: u64,
@@ -95,6 +99,15 @@ impl Stage {
         self.process.and_then(Process::usage)
     }
 
+    fn core_us(&self) -> BTreeMap<u32, u64> {
+        self.process.filter(|_| self.router.is_some()).map(Process::pinned_us).unwrap_or_default()
+    }
+
+    fn counters(&self) -> BTreeMap<String, u64> {
+        let router = self.router.as_ref().filter(|_| self.common.counters);
+        router.and_then(Router::counters).unwrap_or_default()
+    }
+
     /// How it is spoken to, for titles.
     pub(crate) fn manner(&self) -> String {
         let transport = match &self.targets[0].transport {
@@ -132,6 +145,8 @@ impl Stage {
         let resident_before = self.usage().map_or(0, |usage| usage.resident_bytes);
         crew.order(Order::Start)?;
         crew.wait(warmup, |_| {})?;
+        // Not between the beginning and the end: to tell counters costs the router time, and to look at threads the load.
+        let (counters_before, cores_before) = (self.counters(), self.core_us());
         crew.order(Order::Measure)?;
         let begun = Instant::now();
         let (before, beside_before) = (self.usage(), self.beside.and_then(Process::usage));
@@ -148,10 +163,20 @@ impl Stage {
         let (after, beside_after) = (self.usage(), self.beside.and_then(Process::usage));
         let tally = crew.finish()?;
         show.done();
+        let core_us = grown(&cores_before, self.core_us());
+        let counters = grown(&counters_before, self.counters());
         let usage = after.zip(before).map(|(after, before)| after.since(&before));
         let beside = beside_after.zip(beside_before).map(|(after, before)| after.since(&before));
-        Ok(Measured { tally, usage, beside, resident, resident_before, resident_peak })
+        Ok(Measured { tally, usage, beside, core_us, counters, resident, resident_before, resident_peak })
     }
+}
+
+/// How much each of these counts has grown.
+fn grown<Name: Ord>(before: &BTreeMap<Name, u64>, mut after: BTreeMap<Name, u64>) -> BTreeMap<Name, u64> {
+    for (name, count) in &mut after {
+        *count = count.saturating_sub(before.get(name).copied().unwrap_or(0));
+    }
+    after
 }
 
 /// CPU time of the router for one operation, in microseconds; 0 where its process is not known.
@@ -199,10 +224,15 @@ impl Measured {
         let operations = self.tally.operations.max(1) as f64;
         if let Some(usage) = self.usage {
             self.cpu_of_operation().tell(operation, "", "", outcome);
+            for (core, us) in &self.core_us {
+                let name = format!("router_core{core}_us_per_{operation}");
+                outcome.figure(&name, &format!("  of it on core {core}"), *us as f64 / operations, "µs");
+            }
             let busy = usage.cpu_us() as f64 / self.tally.wall_us.max(1) as f64 * 100.0;
             outcome.figure("router_busy", "router, all cores", busy, "% of a core");
             outcome.figure("router_resident_bytes", "router memory", usage.resident_bytes as f64, "bytes");
         }
+        self.tell_counters(operation, outcome);
         let seconds = self.tally.wall_us.max(1) as f64 / 1e6;
         outcome.figure(
             &format!("{operation}s_per_second"),
@@ -235,6 +265,28 @@ impl Measured {
             y_label: "MB resident".to_owned(),
             points: self.resident.clone(),
         });
+    }
+}
+
+impl Measured {
+    /// What the router did for each operation, which it counts itself: the time is not quite that of the tally.
+    fn tell_counters(&self, operation: &str, outcome: &mut Outcome) {
+        let count = |name: &str| self.counters.get(name).copied().unwrap_or(0) as f64;
+        let operations = count(if operation == "call" { "results" } else { "events" });
+        if operations == 0.0 {
+            return;
+        }
+        for (name, label) in [
+            ("turns", "turns"),
+            ("sleeps", "sleeps"),
+            ("receives", "calls of recv"),
+            ("sends", "calls of send"),
+            ("doorbells", "doorbells, each a write"),
+            ("peer_messages", "messages from core to core"),
+        ] {
+            let label = format!("{label} per {operation}");
+            outcome.figure(&format!("router_{name}_per_{operation}"), &label, count(name) / operations, "");
+        }
     }
 }
 

@@ -355,6 +355,7 @@ impl<W: World> Core<W> {
             return Received::Bytes(0);
         }
         let wanted = buffer.len().min(self.limits.turn_bytes_per_session);
+        self.counters.receives += 1;
         match self.world.recv(&connection.socket, &mut buffer[..wanted]) {
             Ok(0) => {
                 connection.ended = true;

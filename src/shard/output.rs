@@ -59,6 +59,7 @@ impl<W: World> Core<W> {
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let count = connection.outbox.fill_slices(&mut slices);
         let offered: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+        self.counters.sends += 1;
         let taken = match self.world.send(&connection.socket, &slices[..count]) {
             Ok(taken) => taken,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,

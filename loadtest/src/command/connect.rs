@@ -38,8 +38,8 @@ pub(crate) fn run(arguments: &Connect) -> Result<Outcome, String> {
         })?;
         took += begun.elapsed();
         if step == first {
-            // What the router puts off has come by then.
-            crew.wait(Duration::from_millis(300), |_| {})?;
+            // As in the end: what the router and its allocator put off has come by then.
+            crew.wait(Duration::from_secs_f64(arguments.hold.clamp(0.3, 2.0)), |_| {})?;
             at_first = stage.usage().map(|usage| (crew.progress().open, usage.resident_bytes));
         }
     }

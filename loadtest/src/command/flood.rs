@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use crate::arguments::Flood;
 use crate::crew::Crew;
 use crate::outcome::{Outcome, Series};
+use crate::placement::Cores;
 use crate::plan::{Job, Order, Plan, PubSubJob, RpcJob};
 use crate::stage::{Stage, reasons};
 
@@ -100,8 +101,8 @@ fn floods(stage: &Stage, arguments: &Flood) -> [Plan; 2] {
         acknowledge: false,
         rate: None,
         stalled: 0,
-        publisher_target: 0,
-        subscriber_target: 0,
+        publishers_on: Cores::any(),
+        subscribers_on: Cores::any(),
     };
     let calls = RpcJob {
         prefix,
@@ -109,8 +110,8 @@ fn floods(stage: &Stage, arguments: &Flood) -> [Plan; 2] {
         callees: arguments.callees,
         flight: arguments.flight,
         rate: None,
-        caller_target: 0,
-        callee_target: 0,
+        callers_on: Cores::any(),
+        callees_on: Cores::any(),
     };
     [stage.plan(Job::PubSub(events)), stage.plan(Job::Rpc(calls))]
 }

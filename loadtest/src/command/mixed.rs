@@ -3,6 +3,7 @@
 use crate::arguments::Mixed;
 use crate::crew::Crew;
 use crate::outcome::Outcome;
+use crate::placement::Cores;
 use crate::plan::{Job, Order, RpcJob};
 use crate::stage::Stage;
 
@@ -36,8 +37,8 @@ pub(crate) fn run(arguments: &Mixed) -> Result<Outcome, String> {
                 flight: 8,
                 rate: None,
                 // On two cores, where they can be chosen: another placement would be another cost.
-                caller_target: 1,
-                callee_target: 2,
+                callers_on: Cores::one(0),
+                callees_on: Cores::one(1),
             };
             let label = format!(
                 "pair {} of {}, {}",

@@ -19,8 +19,12 @@ pub(crate) fn run(arguments: &PubSub) -> Result<Outcome, String> {
     let pace = super::pace(arguments.rate, arguments.flight);
     let acknowledged = if arguments.acknowledge { ", acknowledged" } else { "" };
     let title = format!(
-        "events, {} publishers, {} subscribers, {} topics, {pace}{acknowledged}",
-        arguments.publishers, arguments.subscribers, arguments.topics
+        "events, {} publishers on {}, {} subscribers on {}, {} topics, {pace}{acknowledged}",
+        arguments.publishers,
+        arguments.publishers_on,
+        arguments.subscribers,
+        arguments.subscribers_on,
+        arguments.topics
     );
     let plans: Vec<Plan> = (0..arguments.processes)
         .map(|number| {
@@ -33,8 +37,8 @@ pub(crate) fn run(arguments: &PubSub) -> Result<Outcome, String> {
                 acknowledge: arguments.acknowledge,
                 rate: arguments.rate,
                 stalled: 0,
-                publisher_target: 0,
-                subscriber_target: 0,
+                publishers_on: arguments.publishers_on.clone(),
+                subscribers_on: arguments.subscribers_on.clone(),
             }))
         })
         .collect();

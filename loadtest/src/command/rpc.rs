@@ -2,11 +2,12 @@
 
 use crate::arguments::Rpc;
 use crate::outcome::Outcome;
+use crate::placement::Cores;
 use crate::plan::{Job, Plan, RpcJob};
 use crate::stage::{CpuOfOperation, Stage};
 
-/// Callees and callers on core 0 or 1, as numbers of targets.
-const PLACEMENTS: [(u8, u8); 4] = [(1, 1), (2, 2), (1, 2), (2, 1)];
+/// Cores of callees and of callers.
+const PLACEMENTS: [(u8, u8); 4] = [(0, 0), (1, 1), (0, 1), (1, 0)];
 
 pub(crate) fn run(arguments: &Rpc) -> Result<Outcome, String> {
     let counts = [arguments.callers, arguments.callees, arguments.flight];
@@ -16,21 +17,24 @@ pub(crate) fn run(arguments: &Rpc) -> Result<Outcome, String> {
     let stage = Stage::set(&arguments.common)?;
     let pace = super::pace(arguments.rate, arguments.flight);
     let title = format!("calls, {} callers x {} callees, {pace}", arguments.callers, arguments.callees);
-    let mut outcome = stage.outcome(&title);
     if !arguments.placements {
-        let plans: Vec<Plan> =
-            (0..arguments.processes).map(|number| plan(&stage, arguments, number, (0, 0))).collect();
+        let (callees, callers) = (&arguments.callees_on, &arguments.callers_on);
+        let mut outcome = stage.outcome(&format!("{title}, callees on {callees}, callers on {callers}"));
+        let plans: Vec<Plan> = (0..arguments.processes)
+            .map(|number| plan(&stage, arguments, number, (callees.clone(), callers.clone())))
+            .collect();
         stage.measure(&plans, "calls")?.tell("call", &mut outcome);
         return Ok(outcome);
     }
+    let mut outcome = stage.outcome(&title);
     let mut placements = Vec::new();
     for (callee, caller) in PLACEMENTS {
-        let label = format!("callees on core {}, callers on core {}", callee - 1, caller - 1);
+        let label = format!("callees on core {callee}, callers on core {caller}");
         let plans: Vec<Plan> = (0..arguments.processes)
-            .map(|number| plan(&stage, arguments, number, (callee, caller)))
+            .map(|number| plan(&stage, arguments, number, (Cores::one(callee), Cores::one(caller))))
             .collect();
         let measured = stage.measure(&plans, &label)?;
-        let suffix = format!("_callee{}_caller{}", callee - 1, caller - 1);
+        let suffix = format!("_callee{callee}_caller{caller}");
         let cpu = measured.cpu_of_operation();
         cpu.tell("call", &suffix, &format!(", {label}"), &mut outcome);
         placements.push(cpu);
@@ -45,14 +49,14 @@ pub(crate) fn run(arguments: &Rpc) -> Result<Outcome, String> {
     Ok(outcome)
 }
 
-fn plan(stage: &Stage, arguments: &Rpc, number: usize, (callee, caller): (u8, u8)) -> Plan {
+fn plan(stage: &Stage, arguments: &Rpc, number: usize, (callees_on, callers_on): (Cores, Cores)) -> Plan {
     stage.plan(Job::Rpc(RpcJob {
         prefix: format!("loadtest.rpc.{}.{number}", std::process::id()),
         callers: arguments.callers,
         callees: arguments.callees,
         flight: arguments.flight,
         rate: arguments.rate,
-        caller_target: caller,
-        callee_target: callee,
+        callers_on,
+        callees_on,
     }))
 }

@@ -2,6 +2,7 @@
 
 use crate::arguments::Stall;
 use crate::outcome::Outcome;
+use crate::placement::Cores;
 use crate::plan::{Job, Plan, PubSubJob};
 use crate::stage::{Stage, reasons};
 
@@ -58,7 +59,7 @@ fn plan(stage: &Stage, arguments: &Stall, stalled: usize) -> Plan {
         acknowledge: false,
         rate: None,
         stalled,
-        publisher_target: 0,
-        subscriber_target: 0,
+        publishers_on: Cores::any(),
+        subscribers_on: Cores::any(),
     }))
 }
