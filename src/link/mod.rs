@@ -215,6 +215,9 @@ impl Link {
                     ListenerMode::Echo => (u32::MAX, u32::MAX),
                 };
                 let bounds = Bounds { message_bytes_max, frames_per_message_max, inflate_ratio_max };
+                if let Some((whole, is_text)) = websocket.next_whole(bounds, input) {
+                    return (whole.end, self.borrowed(&input[whole], is_text));
+                }
                 websocket.next(bounds, inflater, input)
             }
             State::RawSocket(rawsocket) => rawsocket.next(message_bytes_max, input),

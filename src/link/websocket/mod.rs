@@ -9,6 +9,7 @@ pub(super) mod handshake;
 mod mask;
 
 use std::io::Cursor;
+use std::ops::Range;
 
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
@@ -148,8 +149,22 @@ impl WebSocket {
         size_of::<Partial>() + message + partial.control.capacity() + batch
     }
 
-    /// Takes bytes until they come to something: how many were taken, and what they came to. `Idle` has taken all.
+    /// The next message where it is like nearly all: of one frame that lies whole in the input, plain, no batch. Where it is,
+    /// and whether it is text; `None` leaves it to [`Self::next`], among whose many results it would be moved about.
     #[inline]
+    pub(super) fn next_whole(&mut self, bounds: Bounds, input: &mut [u8]) -> Option<(Range<usize>, bool)> {
+        if self.partial.is_some() || self.header_len > 0 || self.batch_serializer().is_some() {
+            return None;
+        }
+        let (start, header, kind) = ordinary_header(input)?;
+        let end = start + header.length;
+        let payload = input.get_mut(start..end)?;
+        self.check_data(bounds, kind, false, header.length as u64).ok()?;
+        mask::unmask(payload, header.mask);
+        Some((start..end, kind == Data::Text))
+    }
+
+    /// Takes bytes until they come to something: how many were taken, and what they came to. `Idle` has taken all.
     pub(super) fn next(
         &mut self,
         bounds: Bounds,
@@ -162,7 +177,6 @@ impl WebSocket {
         }
     }
 
-    #[inline]
     fn advance(
         &mut self,
         bounds: Bounds,
@@ -388,24 +402,7 @@ impl WebSocket {
     }
 
     /// Takes a frame header, or keeps its beginning.
-    #[inline]
     fn take_header(&mut self, bounds: Bounds, input: &[u8]) -> Result<(usize, Option<Header>), Violation> {
-        if self.header_len == 0
-            && let Some((size, header, kind)) = ordinary_header(input)
-        {
-            self.check_data(bounds, kind, false, header.length as u64)?;
-            return Ok((size, Some(header)));
-        }
-        self.take_rare_header(bounds, input)
-    }
-
-    /// The same of one that is not like most: apart, so that those are not moved about.
-    #[inline(never)]
-    fn take_rare_header(
-        &mut self,
-        bounds: Bounds,
-        input: &[u8],
-    ) -> Result<(usize, Option<Header>), Violation> {
         if input.is_empty() {
             return Ok((0, None));
         }
