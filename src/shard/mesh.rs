@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_queue::ArrayQueue;
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use interest::Interest;
 use sleep::Sleep;
@@ -75,10 +75,9 @@ impl Core {
     }
 }
 
-/// From one core to another.
-struct Ring<T> {
-    queue: ArrayQueue<Parcel<T>>,
-    /// Bytes that ever left the queue: written by the receiver, read by the sender.
+/// What both ends of a ring know beside its messages.
+struct Account {
+    /// Bytes that ever left the ring: written by the receiver, read by the sender.
     drained_bytes: Padded<AtomicU64>,
     /// Whether the sender has more: written by the sender, read by the receiver.
     overflow_waits: Padded<AtomicBool>,
@@ -90,10 +89,22 @@ struct Parcel<T> {
     bytes: u64,
 }
 
+/// The sender's end of a ring.
+struct Outbound<T> {
+    ring: Producer<Parcel<T>>,
+    account: Arc<Account>,
+}
+
+/// The receiver's end of a ring.
+struct Inbound<T> {
+    ring: Consumer<Parcel<T>>,
+    account: Arc<Account>,
+}
+
 /// One end's view of one peer.
 struct Lane<T> {
-    outbound: Arc<Ring<T>>,
-    inbound: Arc<Ring<T>>,
+    outbound: Outbound<T>,
+    inbound: Inbound<T>,
     /// Behind the ring, oldest first. While it holds something nothing goes past it.
     overflow: VecDeque<Parcel<T>>,
     /// Bytes that were ever sent.
@@ -132,19 +143,25 @@ pub fn connect<T: Send>(ring_entries: usize, doorbells: Vec<SharedDoorbell>) -> 
         .collect();
     let count = cores.len();
     let connections = Arc::new(AtomicUsize::new(0));
-    // rings[from][to]; the diagonal stays unused and small.
-    let rings: Vec<Vec<Arc<Ring<T>>>> = (0..count)
-        .map(|from| (0..count).map(|to| Ring::new(if from == to { 1 } else { ring_entries })).collect())
-        .collect();
-    let lane = |core: usize, peer: usize| {
-        (core != peer).then(|| Lane::new(Arc::clone(&rings[core][peer]), Arc::clone(&rings[peer][core])))
-    };
+    // outbound[from][to], and inbound[to][from]; the diagonal stays unused and small.
+    let mut inbound: Vec<Vec<Inbound<T>>> = (0..count).map(|_| Vec::with_capacity(count)).collect();
+    let mut outbound: Vec<Vec<Outbound<T>>> = (0..count).map(|_| Vec::with_capacity(count)).collect();
+    for (from, outbound) in outbound.iter_mut().enumerate() {
+        for (to, inbound) in inbound.iter_mut().enumerate() {
+            let (sender, receiver) = ring(if from == to { 1 } else { ring_entries });
+            outbound.push(sender);
+            inbound.push(receiver);
+        }
+    }
     (0..count)
-        .map(|core| MeshEnd {
+        .zip(outbound.into_iter().zip(inbound))
+        .map(|(core, (outbound, inbound))| MeshEnd {
             core,
             cores: Arc::clone(&cores),
             connections: Arc::clone(&connections),
-            lanes: (0..count).map(|peer| lane(core, peer)).collect(),
+            lanes: (outbound.into_iter().zip(inbound).enumerate())
+                .map(|(peer, (outbound, inbound))| (peer != core).then(|| Lane::new(outbound, inbound)))
+                .collect(),
             first_peer: 0,
             doorbells_due: false,
             fault: Fault::None,
@@ -193,10 +210,10 @@ impl<T> MeshEnd<T> {
                 return lane.overflow.push_back(parcel);
             }
         }
-        if let Err(parcel) = lane.outbound.queue.push(parcel) {
+        if let Err(PushError::Full(parcel)) = lane.outbound.ring.push(parcel) {
             self.counters.ring_full += 1;
             self.counters.overflowed += 1;
-            lane.outbound.overflow_waits.0.store(true, Ordering::Relaxed);
+            lane.outbound.account.overflow_waits.0.store(true, Ordering::Relaxed);
             lane.overflow.push_back(parcel);
         }
     }
@@ -248,7 +265,7 @@ impl<T> MeshEnd<T> {
             let pushed = std::mem::take(&mut lane.pushed);
             // Read behind the fence: the peer sets it before it looks, for the last time, whether its ring is full.
             let drained = std::mem::take(&mut lane.drained);
-            let gave = pushed || drained && lane.inbound.overflow_waits.0.load(Ordering::Relaxed);
+            let gave = pushed || drained && lane.inbound.account.overflow_waits.0.load(Ordering::Relaxed);
             if gave && core.wake() {
                 self.counters.doorbells += 1;
             }
@@ -279,7 +296,7 @@ impl<T> MeshEnd<T> {
     pub fn bytes_queued(&self, to: usize) -> u64 {
         let lane = self.lanes.get(to).and_then(Option::as_ref);
         lane.map_or(0, |lane| {
-            lane.sent_bytes.saturating_sub(lane.outbound.drained_bytes.0.load(Ordering::Relaxed))
+            lane.sent_bytes.saturating_sub(lane.outbound.account.drained_bytes.0.load(Ordering::Relaxed))
         })
     }
 
@@ -336,11 +353,11 @@ impl<T> MeshEnd<T> {
         let parcel = if self.fault == Fault::Reorder {
             lane.pop_in_wrong_order()?
         } else {
-            lane.inbound.queue.pop()?
+            lane.inbound.ring.pop().ok()?
         };
         lane.received_bytes += parcel.bytes;
         // One writer, and the reader wants no more than a number that is not older than a moment.
-        lane.inbound.drained_bytes.0.store(lane.received_bytes, Ordering::Relaxed);
+        lane.inbound.account.drained_bytes.0.store(lane.received_bytes, Ordering::Relaxed);
         lane.drained = true;
         self.doorbells_due = true;
         self.counters.drained += 1;
@@ -358,18 +375,18 @@ impl<T> fmt::Debug for MeshEnd<T> {
     }
 }
 
-impl<T> Ring<T> {
-    fn new(entries: usize) -> Arc<Self> {
-        Arc::new(Self {
-            queue: ArrayQueue::new(entries.max(1)),
-            drained_bytes: Padded(AtomicU64::new(0)),
-            overflow_waits: Padded(AtomicBool::new(false)),
-        })
-    }
+/// Both ends of a ring.
+fn ring<T>(entries: usize) -> (Outbound<T>, Inbound<T>) {
+    let (producer, consumer) = RingBuffer::new(entries.max(1));
+    let account = Arc::new(Account {
+        drained_bytes: Padded(AtomicU64::new(0)),
+        overflow_waits: Padded(AtomicBool::new(false)),
+    });
+    (Outbound { ring: producer, account: Arc::clone(&account) }, Inbound { ring: consumer, account })
 }
 
 impl<T> Lane<T> {
-    fn new(outbound: Arc<Ring<T>>, inbound: Arc<Ring<T>>) -> Self {
+    fn new(outbound: Outbound<T>, inbound: Inbound<T>) -> Self {
         Self {
             outbound,
             inbound,
@@ -386,14 +403,14 @@ impl<T> Lane<T> {
     fn retry_overflow(&mut self) -> bool {
         let mut moved = false;
         while let Some(parcel) = self.overflow.pop_front() {
-            if let Err(parcel) = self.outbound.queue.push(parcel) {
+            if let Err(PushError::Full(parcel)) = self.outbound.ring.push(parcel) {
                 self.overflow.push_front(parcel);
                 return moved;
             }
             moved = true;
         }
         if moved {
-            self.outbound.overflow_waits.0.store(false, Ordering::Relaxed);
+            self.outbound.account.overflow_waits.0.store(false, Ordering::Relaxed);
             // A burst is over: its memory goes.
             self.overflow = VecDeque::new();
         }
@@ -401,17 +418,17 @@ impl<T> Lane<T> {
     }
 
     fn is_idle(&self) -> bool {
-        self.inbound.queue.is_empty()
+        self.inbound.ring.is_empty()
             && self.held_back.is_none()
-            && (self.overflow.is_empty() || self.outbound.queue.is_full())
+            && (self.overflow.is_empty() || self.outbound.ring.is_full())
     }
 
     fn pop_in_wrong_order(&mut self) -> Option<Parcel<T>> {
         if let Some(older) = self.held_back.take() {
             return Some(older);
         }
-        let older = self.inbound.queue.pop()?;
-        let Some(younger) = self.inbound.queue.pop() else {
+        let older = self.inbound.ring.pop().ok()?;
+        let Ok(younger) = self.inbound.ring.pop() else {
             return Some(older);
         };
         self.held_back = Some(older);
