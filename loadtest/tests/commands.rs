@@ -66,6 +66,25 @@ fn calls_on_all_placements() {
 }
 
 #[test]
+fn parties_are_on_the_cores_that_they_are_put_on() {
+    let events = |subscribers_on| {
+        let parties = ["--publishers-on", "0", "--subscribers-on", subscribers_on, "--counters"];
+        figures(&[&["pubsub"][..], &parties].concat())
+    };
+    let together = events("0");
+    assert_eq!(number(&together, "router_peer_messages_per_event"), 0.0, "{together}");
+    for name in ["turns", "sleeps", "receives", "sends"] {
+        assert!(number(&together, &format!("router_{name}_per_event")) > 0.0, "{name} in {together}");
+    }
+    // With one processor there is one core.
+    if std::thread::available_parallelism().unwrap().get() > 1 {
+        let apart = events("1");
+        assert!(number(&apart, "router_peer_messages_per_event") >= 0.9, "{apart}");
+        assert!(number(&apart, "router_core1_us_per_event") > 0.0, "{apart}");
+    }
+}
+
+#[test]
 fn events_in_a_closed_loop_and_at_a_pace() {
     let closed = ["pubsub", "--publishers", "2", "--subscribers", "6", "--topics", "2", "--acknowledge"];
     let figures_closed = figures(&closed);
