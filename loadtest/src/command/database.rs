@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::arguments::{Database, DatabaseKind};
 use crate::crew::Crew;
 use crate::outcome::Outcome;
+use crate::placement::Cores;
 use crate::plan::{Job, ListenJob, Order, Plan, RpcJob};
 use crate::stage::{Measured, Stage};
 use crate::tally::Tally;
@@ -65,8 +66,8 @@ fn calls(stage: &Stage, procedure: &str, (callers, flight): (usize, usize), rate
         callees: 0,
         flight,
         rate,
-        caller_target: 0,
-        callee_target: 0,
+        callers_on: Cores::any(),
+        callees_on: Cores::any(),
     }))
 }
 
