@@ -13,7 +13,7 @@ use crosspoint::database::pool::Notice;
 use crosspoint::database::postgres::install::{Options, Plan};
 use crosspoint::database::postgres::wire::{Connection, Deadline, Settings};
 use crosspoint::database::postgres::{Exposed, Postgres};
-use crosspoint::database::{Declared, Numbers, PublicationLimits, Shape};
+use crosspoint::database::{Backlog, Declared, Numbers, PublicationLimits, Shape};
 use crosspoint::wamp::codec::{DecodeLimits, Serializer};
 use crosspoint::wamp::uri::UriLimits;
 use serde_json::{Value, json};
@@ -439,11 +439,17 @@ fn what_was_not_offered_is_offered_again_the_same() {
     first.result("com.say", json!(["com.t", [2]]));
     first.result("com.say", json!(["com.t", [3]]));
     let again = first.publications(1);
+    let counted = first.counted_with_backlog(2);
+    assert_eq!((counted.calls, counted.failed, counted.publications), (3, 0, 1), "{counted:?}");
+    let age = counted.backlog.map(|backlog| backlog.oldest_ms);
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(first.counted_with_backlog(2).backlog.map(|backlog| backlog.oldest_ms) > age);
     drop(first);
     let mut second = database.stand_that_publishes();
     let published = second.publications(2);
     assert_eq!(published[..again.len()], again[..]);
     assert!(published[1].1.contains("[3]"), "{published:?}");
+    assert_eq!(second.counted_with_backlog(0).backlog, Some(Backlog::default()));
 }
 
 #[test]

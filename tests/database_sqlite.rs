@@ -10,7 +10,7 @@ use std::time::Duration;
 use crosspoint::database::PublicationLimits;
 use crosspoint::database::pool::Notice;
 use crosspoint::database::sqlite::{Publishes, Sqlite};
-use crosspoint::database::{Declared, Numbers, Shape};
+use crosspoint::database::{Backlog, Declared, Numbers, Shape};
 use crosspoint::wamp::codec::{DecodeLimits, Serializer};
 use crosspoint::wamp::uri::UriLimits;
 use serde_json::{Value, json};
@@ -353,11 +353,17 @@ fn what_was_not_offered_is_offered_again_after_a_start() {
     first.result("say", json!([2]));
     first.result("say", json!([3]));
     let again = first.publications(1);
+    let counted = first.counted_with_backlog(2);
+    assert_eq!((counted.calls, counted.failed, counted.publications), (3, 0, 1), "{counted:?}");
+    let age = counted.backlog.map(|backlog| backlog.oldest_ms);
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(first.counted_with_backlog(2).backlog.map(|backlog| backlog.oldest_ms) > age);
     drop(first);
     let mut second = publishing(&file, &procedures, &[]);
     let published = second.publications(2);
     assert_eq!(published[..again.len()], again[..], "the same again, with the same position");
     assert!(published[1].1.contains("[3]"));
+    assert_eq!(second.counted_with_backlog(0).backlog, Some(Backlog::default()));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use crate::wamp::codec::{Composer, OwnedPayload, Serializer};
 use crate::wamp::error::uri;
 
 pub use declared::{Declared, Shape};
-pub use pool::{DatabaseEnd, Pool, PoolOptions};
+pub use pool::{Counted, DatabaseEnd, Pool, PoolOptions};
 pub use publishing::PublicationLimits;
 
 /// How a kind of database is spoken to. One for each database of the configuration.
@@ -136,6 +136,23 @@ pub trait Connection: Send {
     /// # Errors
     /// It is not.
     fn has_changed(&mut self) -> Result<bool, Problem>;
+
+    /// What the database has not published yet; `None` where it publishes nothing.
+    ///
+    /// # Errors
+    /// It cannot be found out.
+    fn backlog(&mut self) -> Result<Option<Backlog>, Problem> {
+        Ok(None)
+    }
+}
+
+/// What a database is to publish, and has not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// How many events were not offered to their subscribers; there may be more than a million.
+    pub events: u64,
+    /// How old the oldest of them is, in milliseconds.
+    pub oldest_ms: u64,
 }
 
 /// What a database offers.

@@ -7,6 +7,7 @@
 
 mod cancels;
 mod concurrency;
+mod counted;
 mod overdue;
 mod reloading;
 mod replaying;
@@ -25,6 +26,8 @@ use crossbeam_queue::ArrayQueue;
 
 use self::cancels::Cancels;
 use self::concurrency::{Turn, Turns};
+pub use self::counted::Counted;
+use self::counted::Counts;
 use self::overdue::AtWork;
 use self::replaying::Replays;
 use super::{
@@ -186,6 +189,7 @@ struct Shared {
     replays: Replays,
     /// The last batch of publications that was offered to everybody.
     offered: AtomicU32,
+    counts: Counts,
 }
 
 impl Shared {
@@ -207,6 +211,7 @@ impl Shared {
     /// The one last event of a query: the first to say one is heard.
     fn answer(&self, core: usize, call: &Call, event: DatabaseEvent) {
         if !call.is_answered.swap(true, Ordering::AcqRel) {
+            self.counts.ended(if let DatabaseEvent::Failed(_, uri, _) = &event { Some(uri) } else { None });
             self.say(core, event);
         }
     }
@@ -399,6 +404,7 @@ impl Pool {
             publisher: OnceLock::new(),
             replays: Replays::new(wakers_count),
             offered: AtomicU32::new(0),
+            counts: Counts::default(),
         });
         let mut pool = Self { shared: Arc::clone(&shared), threads: Vec::new() };
         let name = |what: &str, number: usize| format!("db{}-{what}{number}", index.0);
@@ -477,6 +483,7 @@ fn work(shared: &Arc<Shared>, lane: usize, own: usize) {
     let _ = of_lane.threads[own].thread.set(thread::current());
     let mut connection: Option<(u32, Box<dyn Connection>)> = None;
     let mut next = None;
+    let mut was_connected = false;
     while let Some(Job { core, query, call }) = next.take().or_else(|| shared.take_job(of_lane, own)) {
         let _ = call.thread.set(thread::current());
         let (number, serializer) = (query.number, query.serializer);
@@ -499,6 +506,7 @@ fn work(shared: &Arc<Shared>, lane: usize, own: usize) {
             Ok(payload) => DatabaseEvent::Done(number, payload),
             Err(CallError { uri, payload }) => DatabaseEvent::Failed(number, uri, payload),
         };
+        shared.counts.connected(std::mem::replace(&mut was_connected, connection.is_some()), was_connected);
         shared.answer(core, &running.call, event);
         next = shared.next_turn(of_lane, &query.procedure);
     }
@@ -616,6 +624,7 @@ fn drain(shared: &Shared, source: &mut dyn Source, number: &mut u32, notify: &No
     while !shared.is_stopping() {
         let mut problems = Vec::new();
         let next = source.next(BATCH, SOURCE_WAIT, &mut problems);
+        shared.counts.set_aside(problems.len());
         for problem in problems {
             notify(&Notice::SetAside(problem));
         }
@@ -623,6 +632,7 @@ fn drain(shared: &Shared, source: &mut dyn Source, number: &mut u32, notify: &No
         let Some(last) = publications.last().map(|publication| publication.position) else { continue };
         *number = number.wrapping_add(1);
         let (realm, database) = (shared.realm, shared.index);
+        let count = publications.len();
         let batch = DatabaseBatch { realm, database, number: *number, publications: publications.into() };
         shared.say(core, DatabaseEvent::Publish(batch));
         while shared.offered.load(Ordering::Acquire) != *number {
@@ -632,6 +642,7 @@ fn drain(shared: &Shared, source: &mut dyn Source, number: &mut u32, notify: &No
             }
             thread::park_timeout(SOURCE_WAIT);
         }
+        shared.counts.published(count);
         source.mark(last)?;
     }
     Ok(())
@@ -656,6 +667,7 @@ impl Keeper {
         let _ = self.shared.keeper.set(thread::current());
         let mut due = Instant::now();
         while !self.shared.is_stopping() {
+            self.tell_backlog();
             let now = Instant::now();
             let is_stale = self.shared.is_stale.load(Ordering::Acquire);
             if now >= due
@@ -665,6 +677,14 @@ impl Keeper {
                 due = now + self.look_after();
             }
             thread::park_timeout(due.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// Looks how much was not published yet, when somebody asks.
+    fn tell_backlog(&mut self) {
+        if let Some(asked) = self.shared.counts.is_asked() {
+            let backlog = self.connection.as_mut().and_then(|connection| connection.backlog().ok().flatten());
+            self.shared.counts.tell(asked, backlog);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -15,6 +16,7 @@ use crate::database::sqlite::{Publishes, Sqlite};
 use crate::database::{DatabaseEnd, Declared, Driver, Numbers, Pool, PoolOptions, PublicationLimits};
 use crate::router::database::{DatabaseIndex, Publisher};
 use crate::router::peer::RealmIndex;
+use crate::shard::clock;
 use crate::shard::entrance::Entrance;
 use crate::shard::mesh::CoreWaker;
 use crate::wamp::codec::DecodeLimits;
@@ -22,6 +24,8 @@ use crate::wamp::codec::DecodeLimits;
 /// Their threads.
 #[derive(Debug, Default)]
 pub(super) struct Databases {
+    /// Their names.
+    names: Vec<String>,
     pools: Vec<Pool>,
     /// Of those that call and subscribe.
     insides: Vec<Threads>,
@@ -62,6 +66,23 @@ impl Databases {
                 insides.push(Threads::start(driver, options, ways, (tell, pool.reload()))?);
             }
             pools.push(pool);
+        }
+        let names = config.databases.iter().map(|database| database.name.clone()).collect();
+        Ok(Self { names, pools })
+    }
+
+    /// Asks each how much it has not published; [`Self::report`] waits for the answers.
+    pub(super) fn ask(&self) -> Vec<u32> {
+        self.pools.iter().map(Pool::ask).collect()
+    }
+
+    /// A line for each. A database that does not answer by then has no backlog in it.
+    pub(super) fn report(&self, asked: &[u32], deadline_us: u64) {
+        for ((name, pool), asked) in self.names.iter().zip(&self.pools).zip(asked) {
+            let patience = Duration::from_micros(deadline_us.saturating_sub(clock::now().monotonic_us));
+            let counted = pool.counted(*asked, patience).named();
+            let counts: Vec<_> = counted.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+            info!(database = name, "of this database: {}", counts.join(" "));
         }
         Ok(Self { pools, insides })
     }

@@ -373,6 +373,7 @@ impl Node {
     /// SIGUSR1: the counters, and what each core did last.
     fn report(&self) {
         let wanted: Vec<_> = self.cores.iter().map(Core::want_recorder).collect();
+        let asked = self.databases.ask();
         let deadline_us = after(SNAPSHOT_TIMEOUT);
         let mut sum = Counters::default();
         let mut realms = vec![RealmCounters::default(); self.started.realms.len()];
@@ -393,6 +394,7 @@ impl Node {
             sum.named().into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         info!("counters: {}", counters.join(" "));
         self.report_realms(&realms);
+        self.databases.report(&asked, deadline_us);
         for (index, core) in self.cores.iter().enumerate() {
             for line in core.control.take_recorder().lines() {
                 info!(core = index, "recorder: {line}");

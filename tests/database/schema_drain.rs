@@ -298,6 +298,10 @@ fn the_backlog_is_known() {
     assert_eq!(state(&mut router), (1, 3, true));
     mark(&mut router, epoch, 2);
     assert_eq!(state(&mut router), (1, 1, true));
+    claim_at_most(&mut router, epoch, 3, 1000, 1000);
+    assert_eq!(state(&mut router), (0, 2, true), "what has a position and was not sent is old, too");
+    mark(&mut router, epoch, 4);
+    assert_eq!(state(&mut router), (0, 0, false));
 }
 
 #[test]

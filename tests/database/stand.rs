@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crosspoint::database::pool::Notice;
-use crosspoint::database::{DatabaseEnd, Driver, Pool, PoolOptions};
+use crosspoint::database::{Counted, DatabaseEnd, Driver, Pool, PoolOptions};
 use crosspoint::router::database::{Caller, DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber};
 use crosspoint::router::peer::RealmIndex;
 use crosspoint::shard::mesh::{self, Doorbell, MeshEnd, SharedDoorbell};
@@ -99,6 +99,19 @@ impl Stand {
             stand.hear(begin);
         }
         stand
+    }
+
+    /// What was counted, and the backlog, once that is so many events.
+    pub(crate) fn counted_with_backlog(&self, events: u64) -> Counted {
+        let begin = Instant::now();
+        loop {
+            let counted = self.pool.counted(self.pool.ask(), PATIENCE);
+            if counted.backlog.is_some_and(|backlog| backlog.events == events) {
+                return counted;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{counted:?}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// What the log would have.

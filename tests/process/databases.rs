@@ -1,5 +1,7 @@
 //! A router and a database in a file, as clients see them.
 
+use rustix::process::Signal;
+
 use crate::harness::{Client, Start, wait_until};
 
 const SHOP: &str = r#"
@@ -64,6 +66,10 @@ fn a_file_is_called_like_any_callee() {
         wrong,
         format!(r#"[8,48,{number},{{}},"wamp.error.invalid_argument",["the argument `price` is missing"]]"#)
     );
+
+    router.signal(Signal::USR1);
+    let expected = "of this database: calls=3 failed=1 cancelled=0 timed_out=0 waiting=0 ";
+    wait_until("the report", || router.log().contains(expected));
 
     // In parts, one after the other.
     number += 1;

@@ -111,6 +111,11 @@ impl Turns {
         self.earliest
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.procedures.is_empty()

@@ -4,7 +4,7 @@ use std::sync::Condvar;
 use std::sync::atomic::AtomicU64;
 
 use super::*;
-use crate::database::{NotRead, Replayer};
+use crate::database::{Backlog, NotRead, Replayer};
 use crate::router::database::{Caller, DatabasePublication, NotReplayed, ReplayNumber, Replayed};
 use crate::shard::mesh::{self, Doorbell, MeshEnd, SharedDoorbell};
 use crate::wamp::MatchPolicy;
@@ -12,6 +12,8 @@ use crate::wamp::SessionId;
 use crate::wamp::error::uri;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+
+const BACKLOG: Backlog = Backlog { events: 3, oldest_ms: 9 };
 
 /// A core that sleeps until it is rung.
 #[derive(Default)]
@@ -191,6 +193,10 @@ impl Connection for FakeConnection {
         }
         Ok(false)
     }
+
+    fn backlog(&mut self) -> Result<Option<Backlog>, Problem> {
+        Ok(Some(BACKLOG))
+    }
 }
 
 impl FakeConnection {
@@ -368,6 +374,30 @@ fn every_query_of_every_core_is_answered_once() {
     assert_eq!(stand.pool.shared.waiting_bytes.load(Ordering::SeqCst), 0);
     stand.pool.stop();
     assert!(stand.pool.join());
+}
+
+#[test]
+fn what_becomes_of_calls_is_counted() {
+    let mut stand = Stand::new(1, 1, 8);
+    let counted = |stand: &Stand| stand.pool.counted(stand.pool.ask(), PATIENCE);
+    assert_eq!(counted(&stand), Counted { backlog: Some(BACKLOG), ..Counted::default() });
+    stand.query(0, "p", 0).unwrap();
+    assert!(matches!(stand.next(0), DatabaseEvent::Done(..)));
+    let late = stand.query(0, "wait", 5).unwrap();
+    assert_eq!(stand.fails(0), (late, uri::TIMEOUT.into()));
+    let unwanted = stand.query(0, "wait", 0).unwrap();
+    stand.until(|server| server.waiting.load(Ordering::SeqCst) == 1);
+    stand.query(0, "p", 0).unwrap();
+    let now = counted(&stand);
+    assert_eq!((now.calls, now.timed_out, now.cancelled, now.waiting, now.connections), (2, 1, 0, 1, 1));
+    stand.ends[0].1.cancel(unwanted);
+    assert_eq!(stand.fails(0), (unwanted, uri::CANCELED.into()));
+    assert!(matches!(stand.next(0), DatabaseEvent::Done(..)));
+    let lost = stand.query(0, "lose", 0).unwrap();
+    assert_eq!(stand.fails(0), (lost, uri::UNAVAILABLE.into()));
+    let now = counted(&stand);
+    let expected = Counted { calls: 5, failed: 1, cancelled: 1, timed_out: 1, backlog: Some(BACKLOG), ..now };
+    assert_eq!((now, now.waiting, now.connections), (expected, 0, 0), "the connection was lost");
 }
 
 #[test]

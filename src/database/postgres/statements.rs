@@ -14,7 +14,7 @@ use super::named::Numbered;
 use super::values::{Types, list_of, oid, text_of, write};
 use super::wire::{self, CancelHandle, Deadline, Event, OwnedColumn, Parameter, ResultFormat};
 use crate::database::arguments::{self, Named};
-use crate::database::{CallError, Cancel, Connection, Discovered, Problem, Results, Shape, own};
+use crate::database::{Backlog, CallError, Cancel, Connection, Discovered, Problem, Results, Shape, own};
 use crate::router::database::Query;
 use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload};
 
@@ -54,6 +54,10 @@ const IDENTITY_AND_ROLE: &str =
 const SESSION_IDENTITY: &str = "select set_config('wamp.realm', $1, false), set_config('wamp.session', $2, false),
     set_config('wamp.authid', $3, false), set_config('wamp.authrole', $4, false),
     set_config('statement_timeout', $5, false), set_config('wamp.details', $6, false), set_config('role', $7, false)";
+
+/// How much is to be published, and since when.
+const BACKLOG: &str = "select waiting + unsent,
+    greatest(0, coalesce(extract(epoch from clock_timestamp() - oldest) * 1000, 0))::bigint from wamp.backlog()";
 
 /// What this driver keeps of a procedure.
 #[derive(Debug)]
@@ -834,5 +838,19 @@ impl Connection for Open {
     fn has_changed(&mut self) -> Result<bool, Problem> {
         let fingerprint = self.fingerprint()?;
         Ok(self.fingerprint.as_deref() != Some(&fingerprint))
+    }
+
+    fn backlog(&mut self) -> Result<Option<Backlog>, Problem> {
+        if self.driver.publishing.is_none() {
+            return Ok(None);
+        }
+        let mut backlog = Backlog::default();
+        self.rows(BACKLOG, &[], |row| {
+            let number =
+                |column: usize| row.get(column).copied().flatten().and_then(|text| text.parse().ok());
+            backlog.events = number(0).unwrap_or_default();
+            backlog.oldest_ms = number(1).unwrap_or_default();
+        })?;
+        Ok(Some(backlog))
     }
 }

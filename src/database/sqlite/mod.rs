@@ -20,8 +20,8 @@ use self::errors::{Failure, LastRaised, of_raised, of_sqlite};
 use self::outbox::{Committed, Outbox};
 use self::values::{Arguments, Writer};
 use super::{
-    CallError, Cancel, Connection, Declared, Discovered, Driver, Numbers, Problem, PublicationLimits,
-    Replayer, Results, Shape, Source, own,
+    Backlog, CallError, Cancel, Connection, Declared, Discovered, Driver, Numbers, Problem,
+    PublicationLimits, Replayer, Results, Shape, Source, own,
 };
 use crate::router::database::{Caller, Procedure, Query};
 use crate::wamp::codec::OwnedPayload;
@@ -372,6 +372,14 @@ impl Connection for Open {
         }
         self.schema_version = self.schema_version().ok();
         Ok(discovered)
+    }
+
+    fn backlog(&mut self) -> Result<Option<Backlog>, Problem> {
+        if self.committed.is_none() {
+            return Ok(None);
+        }
+        let backlog = outbox::backlog(&self.connection);
+        backlog.map(Some).map_err(|error| Problem(format!("wamp_outbox cannot be read: {error}")))
     }
 
     fn has_changed(&mut self) -> Result<bool, Problem> {

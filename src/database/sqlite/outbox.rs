@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
 
 use crate::database::publishing::{check_message, message};
-use crate::database::{BatchBounds, NotRead, Problem, PublicationLimits, Replayer, Source};
+use crate::database::{Backlog, BatchBounds, NotRead, Problem, PublicationLimits, Replayer, Source};
 use crate::router::database::{DatabasePublication, Replay, Replayed};
 use crate::wamp::uri::matches;
 
@@ -260,6 +260,17 @@ impl Source for Outbox {
         mark.map_err(problem)?;
         self.prune().map_err(problem)
     }
+}
+
+/// What is to be published, counted up to a million.
+pub(super) fn backlog(connection: &rusqlite::Connection) -> rusqlite::Result<Backlog> {
+    let sql = "select (select count(*) from (select 1 from wamp_outbox where sent = 0 limit 1000000)),
+        (select cast((julianday('now') - julianday(at)) * 86400000 as integer) from wamp_outbox where sent = 0 order by id limit 1)";
+    connection.prepare_cached(sql)?.query_row([], |row| {
+        let (events, oldest_ms) = (row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?);
+        // `at` is what who writes the row puts there.
+        Ok(Backlog { events: events.max(0) as u64, oldest_ms: oldest_ms.unwrap_or_default().max(0) as u64 })
+    })
 }
 
 /// Makes the triggers of `[[database.watch]]`: rows that come, change and go are published to the topic and `.on_insert`,

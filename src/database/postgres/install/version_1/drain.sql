@@ -427,9 +427,11 @@ SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
                                             WHERE position IS NULL AND outbox.set_aside IS NULL
                                               AND id > (SELECT floor FROM wamp.drain) LIMIT 1000000) AS w),
            (SELECT last - sent FROM wamp.drain),
-           (SELECT published_at FROM wamp.outbox
-             WHERE position IS NULL AND outbox.set_aside IS NULL AND id > (SELECT floor FROM wamp.drain)
-             ORDER BY id LIMIT 1),
+           least((SELECT published_at FROM wamp.outbox
+                   WHERE position IS NULL AND outbox.set_aside IS NULL AND id > (SELECT floor FROM wamp.drain)
+                   ORDER BY id LIMIT 1),
+                 (SELECT published_at FROM wamp.outbox WHERE position > (SELECT sent FROM wamp.drain)
+                   ORDER BY position LIMIT 1)),
            (SELECT count(*) FROM (SELECT FROM wamp.outbox WHERE outbox.set_aside IS NOT NULL LIMIT 1000000) AS s)
 $$;
 
