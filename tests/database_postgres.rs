@@ -430,6 +430,23 @@ begin
 end $$;";
 
 #[test]
+fn nobody_notifies_for_a_router_that_has_ended() {
+    let database = Database::new(SAY);
+    let stand = publishing(&database);
+    let deadline = Deadline::after(Duration::from_secs(60));
+    let mut connection = Connection::connect(&database.settings, deadline).unwrap();
+    let mut wait_for = |expected: &str| {
+        let state = "select last_value || ' ' || (leader is null) from wamp.asleep, wamp.progress()";
+        while connection.simple_value(state, deadline).unwrap().as_deref() != Some(expected) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait_for("1 false");
+    drop(stand);
+    wait_for("0 true");
+}
+
+#[test]
 fn what_was_not_offered_is_offered_again_the_same() {
     let database = Database::new(SAY);
     let mut first = publishing(&database);

@@ -262,7 +262,7 @@ pub(crate) struct Database {
     #[arg(long, default_value_t = 3)]
     pub(crate) rounds: usize,
     /// Publications a second whose latency is measured
-    #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0)]
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 50.0)]
     pub(crate) rate: f64,
     /// Events of one transaction, for how fast a backlog drains
     #[arg(long, value_name = "EVENTS", default_value_t = 100_000)]

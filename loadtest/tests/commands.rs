@@ -180,6 +180,55 @@ fn a_router_that_grows_with_every_flood_is_told_of() {
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("--pid"), "{nobody:?}");
 }
 
+/// Little of everything.
+const DATABASE: [&str; 9] =
+    ["database", "--rounds", "1", "--connections", "2", "--flight", "2", "--backlog", "500"];
+
+#[test]
+fn postgresql_is_measured_beside_pgbench() {
+    let figures = figures(&DATABASE);
+    for name in [
+        "calls_per_second",
+        "pgbench_calls_per_second",
+        "pgbench_ratio",
+        "server_cpu_us_per_call",
+        "call_latency_single_p50_us",
+        "publishing_ratio",
+        "server_cpu_us_per_publishing",
+        "event_latency_p99_us",
+        "event_latency_asleep_p50_us",
+        "backlog_drained_per_second",
+    ] {
+        assert!(number(&figures, name) > 0.0, "{name} in {figures}");
+    }
+    assert_eq!(number(&figures, "backlog_events"), 500.0);
+}
+
+#[test]
+fn sqlite_is_measured() {
+    let figures = figures(&[&DATABASE[..], &["--kind", "sqlite"]].concat());
+    for name in ["calls_per_second", "publishing_ratio", "event_latency_p50_us", "backlog_drained_per_second"]
+    {
+        assert!(number(&figures, name) > 0.0, "{name} in {figures}");
+    }
+}
+
+#[test]
+fn what_of_a_database_cannot_be_measured_is_said() {
+    for (arguments, said) in [
+        (&["database"][..], "--router"),
+        (
+            &["database", "--router", "x", "--kind", "sqlite", "--database-url", "postgres://a@b/c"],
+            "PostgreSQL",
+        ),
+        (&["database", "--router", "x", "--rounds", "0"], "nothing to do"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
+    }
+}
+
 #[test]
 fn everybody_comes_back_after_the_router_was_killed() {
     let figures =

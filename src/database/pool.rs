@@ -11,6 +11,7 @@ mod counted;
 mod overdue;
 mod reloading;
 mod replaying;
+mod sleepers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,6 +31,7 @@ pub use self::counted::Counted;
 use self::counted::Counts;
 use self::overdue::AtWork;
 use self::replaying::Replays;
+use self::sleepers::Sleepers;
 use super::{
     BatchBounds, CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Source, Stopped,
 };
@@ -44,9 +46,6 @@ use crate::wamp::codec::{OwnedPayload, Serializer};
 /// The first pause before a database that is away is tried again, and the longest. Each is doubled and varied by a quarter.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(15);
-
-/// How long a thread sleeps that nobody knows of.
-const UNLISTED_SLEEP: Duration = Duration::from_millis(20);
 
 /// How long the threads may take to end.
 const END: Duration = Duration::from_secs(5);
@@ -128,8 +127,7 @@ impl Call {
 /// One kind of work.
 struct Lane {
     jobs: ArrayQueue<Job>,
-    /// Threads that sleep, by number, and some that have woken since.
-    idle: ArrayQueue<usize>,
+    sleepers: Sleepers,
     threads: Box<[Worker]>,
     /// Held while one is taken from `jobs`, so that turns are given in the order of that.
     turns: Mutex<Turns>,
@@ -145,8 +143,6 @@ impl Lane {
 #[derive(Default)]
 struct Worker {
     thread: OnceLock<Thread>,
-    /// It is among the idle ones, and has not been woken.
-    is_asleep: AtomicBool,
     /// What it runs.
     at_work: Mutex<Option<AtWork>>,
 }
@@ -239,14 +235,11 @@ impl Shared {
                 return None;
             }
             // Said first and looked at again: who puts one in later finds this one among those that sleep.
-            let is_asleep = &lane.threads[own].is_asleep;
-            let is_listed = is_asleep.swap(true, Ordering::SeqCst) || lane.idle.push(own).is_ok();
+            lane.sleepers.enter(own);
             if lane.jobs.is_empty() && !self.is_stopping() {
-                // There is room for twice as many as there are; whoever is not listed looks again by itself.
-                if is_listed { thread::park() } else { thread::park_timeout(UNLISTED_SLEEP) }
-            } else {
-                is_asleep.store(false, Ordering::SeqCst);
+                thread::park();
             }
+            lane.sleepers.leave(own);
         }
     }
 
@@ -284,14 +277,10 @@ impl Shared {
     }
 
     fn wake_one(lane: &Lane) {
-        while let Some(number) = lane.idle.pop() {
-            let Some(worker) = lane.threads.get(number) else { continue };
-            if worker.is_asleep.swap(false, Ordering::SeqCst) {
-                if let Some(thread) = worker.thread.get() {
-                    thread.unpark();
-                }
-                return;
-            }
+        if let Some(number) = lane.sleepers.take()
+            && let Some(thread) = lane.threads.get(number).and_then(|worker| worker.thread.get())
+        {
+            thread.unpark();
         }
     }
 }
@@ -375,7 +364,7 @@ impl Pool {
         let events_max = queries_max + 2 * connections + REPLAYS_UNDER_WAY_MAX + 2;
         let lane = |size: &usize| Lane {
             jobs: ArrayQueue::new(options.queue_max.max(1)),
-            idle: ArrayQueue::new((*size).max(1) * 2),
+            sleepers: Sleepers::new(*size),
             threads: (0..*size).map(|_| Worker::default()).collect(),
             turns: Mutex::default(),
         };

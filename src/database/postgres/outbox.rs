@@ -19,6 +19,9 @@ use crate::wamp::MatchPolicy;
 /// How often is looked while it is awake, and how long nothing comes until it sleeps.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 const AWAKE: Duration = Duration::from_millis(100);
+/// Behind a batch that was not full nothing is claimed for so long: a claim and its mark cost the server as much as ten
+/// publications, and two commits, which those who publish wait for.
+const PACE: Duration = Duration::from_millis(5);
 /// Until all have ended that may have seen it awake: the first pause between two looks, and the longest.
 const SETTLE_FIRST: Duration = Duration::from_millis(2);
 const SETTLE_MAX: Duration = Duration::from_millis(20);
@@ -30,6 +33,8 @@ const PRUNE_MAX: i64 = 5_000;
 /// Calls that are read at a time, and about how many bytes.
 const CALLS_MAX: usize = 100;
 const CALLS_BYTES_MAX: &str = "1048576";
+/// How long the end may take.
+const RESIGN: Duration = Duration::from_secs(2);
 /// How long a statement may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -65,6 +70,8 @@ pub(super) struct Outbox {
     /// What an earlier leader left, behind this position.
     left_behind: Option<i64>,
     state: State,
+    /// When something was claimed last, and it was all that there was.
+    claimed: Option<Instant>,
     /// Positions that are no publications, and why: noted with the next mark.
     refused: Vec<(u64, String)>,
     pruned: Option<Instant>,
@@ -139,6 +146,7 @@ impl Outbox {
             missed,
             left_behind: Some(sent.unwrap_or_default()),
             state,
+            claimed: None,
             refused: Vec::new(),
             pruned: None,
             offered: Arc::clone(&driver.offered),
@@ -441,6 +449,15 @@ pub(super) fn read(row: Row<'_>, limits: PublicationLimits) -> Result<Read, (Opt
     Ok(Read::Event(DatabasePublication { position, publish: publish.into() }))
 }
 
+/// A router that ends says so: publishers would go on to notify one that slept, and their commits to wait for each other.
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        let resign = format!("select wamp.resign({})", self.epoch);
+        // What cannot be said any more is left to the next one that leads.
+        let _ = self.wire.simple_value(&resign, Deadline::after(RESIGN));
+    }
+}
+
 impl Source for Outbox {
     fn next(
         &mut self,
@@ -453,9 +470,14 @@ impl Source for Outbox {
             self.read_calls()?;
             match self.state {
                 State::Awake(since) => {
+                    if let Some(claimed) = self.claimed.take() {
+                        std::thread::sleep(PACE.saturating_sub(claimed.elapsed()));
+                    }
+                    let begun = Instant::now();
                     let found = self.look(bounds, problems)?;
                     if !found.is_empty() || !problems.is_empty() {
                         self.state = State::Awake(Instant::now());
+                        self.claimed = (found.len() < bounds.publications_max / 2).then_some(begun);
                         return Ok(found);
                     }
                     self.prune_and_look_for_log()?;

@@ -1,8 +1,10 @@
 //! SQLite: a file of the run's own, which the router alone writes.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 
-use super::{Folder, Listener, Rounds, STAMPED, calls, compare, load, median, ratio, stage};
+use super::{Folder, Listener, PATIENCE, Rounds, STAMPED, calls, compare, load, median, ratio, stage};
 use crate::arguments::{Database, Part};
 use crate::clock::now_ns;
 use crate::outcome::Outcome;
@@ -91,7 +93,21 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// Waits until nothing is left of what earlier parts have published.
+    fn wait_until_published(&self) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
+        let sql = "select exists (select 1 from wamp_outbox where sent = 0)";
+        while self.file.query_row(sql, [], |row| row.get(0)).map_err(|error| error.to_string())? {
+            if Instant::now() > end {
+                return Err("the router does not publish what is in the outbox".to_owned());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     fn latency(&self, stage: &Stage, outcome: &mut Outcome) -> Result<(), String> {
+        self.wait_until_published()?;
         let mut listener = Listener::new(stage, STAMPED)?;
         let plan = calls(stage, "com.loadtest.publish", (1, 1), Some(self.arguments.rate));
         let measured = stage.measure(&[plan], "events")?;
@@ -105,6 +121,7 @@ impl Bench<'_> {
     }
 
     fn backlog(&self, stage: &Stage, outcome: &mut Outcome) -> Result<(), String> {
+        self.wait_until_published()?;
         let mut listener = Listener::new(stage, STAMPED)?;
         let count = self.arguments.backlog;
         let padding = "x".repeat(self.arguments.common.payload.max(PAYLOAD_BYTES_MIN) - PAYLOAD_BYTES_MIN);
