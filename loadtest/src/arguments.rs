@@ -252,6 +252,9 @@ pub(crate) struct Database {
     /// this run's own; what the run makes is dropped again, but for the schema `wamp`
     #[arg(long, value_name = "URL")]
     pub(crate) database_url: Option<String>,
+    /// Events of PostgreSQL go through the log of the server
+    #[arg(long)]
+    pub(crate) log: bool,
     /// Connections of the router to the database, and clients of pgbench
     #[arg(long, default_value_t = 8)]
     pub(crate) connections: usize,

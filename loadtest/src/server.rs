@@ -27,7 +27,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Makes a cluster in a temporary folder, and starts it with the settings that PostgreSQL comes with, but for the memory.
+    /// Makes a cluster in a temporary folder, and starts it with the settings that PostgreSQL comes with, but for the memory and
+    /// for what events through its log need.
     pub(crate) fn start() -> Result<Self, String> {
         let folder = std::env::temp_dir().join(format!("crosspoint-loadtest-db-{}", std::process::id()));
         let made = fs::create_dir_all(&folder)
@@ -51,7 +52,15 @@ impl Server {
             .port();
         let log = File::create(folder.join("log")).map_err(|error| error.to_string())?;
         let process = own(&program("postgres")?)
-            .args(["-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=256MB", "-c"])
+            .args([
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "shared_buffers=256MB",
+                "-c",
+                "wal_level=logical",
+                "-c",
+            ])
             .args([
                 format!("port={port}"),
                 "-c".to_owned(),

@@ -31,8 +31,8 @@ pub(crate) fn run(arguments: &Database) -> Result<Outcome, String> {
     }
     match arguments.kind {
         DatabaseKind::Postgresql => postgres::run(arguments),
-        DatabaseKind::Sqlite if arguments.database_url.is_some() => {
-            Err("SQLite is a file of the run's own; --database-url is for PostgreSQL".to_owned())
+        DatabaseKind::Sqlite if arguments.database_url.is_some() || arguments.log => {
+            Err("SQLite is a file of the run's own; --database-url and --log are for PostgreSQL".to_owned())
         }
         DatabaseKind::Sqlite => sqlite::run(arguments),
     }

@@ -47,8 +47,11 @@ pub(super) fn run(arguments: &Database) -> Result<Outcome, String> {
     stage.beside = database.server.map(|pid| Process { pid });
     database.wait_until_led()?;
     let title = format!(
-        "PostgreSQL, {} connections with {} calls in flight each, {} rounds",
-        arguments.connections, arguments.flight, arguments.rounds
+        "PostgreSQL{}, {} connections with {} calls in flight each, {} rounds",
+        if arguments.log { ", events through its log" } else { "" },
+        arguments.connections,
+        arguments.flight,
+        arguments.rounds
     );
     let mut outcome = stage.outcome(&title);
     // The URL is in it, with what stands for the password.
@@ -105,7 +108,7 @@ impl<'a> Bench<'a> {
     fn install(&mut self, url: &str) -> Result<(), String> {
         let Some(binary) = &self.arguments.common.router else { return Ok(()) };
         let installed = Command::new(binary)
-            .args(["db", "install", "--url", url])
+            .args(["db", "install", "--log", if self.arguments.log { "yes" } else { "no" }, "--url", url])
             .output()
             .map_err(|error| format!("{} does not run: {error}", binary.display()))?;
         if !installed.status.success() {
