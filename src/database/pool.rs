@@ -8,6 +8,7 @@
 mod cancels;
 mod concurrency;
 mod counted;
+mod end;
 mod overdue;
 mod reloading;
 mod replaying;
@@ -29,6 +30,7 @@ use self::cancels::Cancels;
 use self::concurrency::{Turn, Turns};
 pub use self::counted::Counted;
 use self::counted::Counts;
+pub use self::end::DatabaseEnd;
 use self::overdue::AtWork;
 use self::replaying::Replays;
 use self::sleepers::Sleepers;
@@ -40,7 +42,6 @@ use crate::router::database::{
 };
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
-use crate::shard::queries::Databases;
 use crate::wamp::codec::{OwnedPayload, Serializer};
 
 /// The first pause before a database that is away is tried again, and the longest. Each is doubled and varied by a quarter.
@@ -832,72 +833,6 @@ impl PoolEnd {
 
     fn is_empty(&self) -> bool {
         self.shared.desks.get(self.core).is_none_or(|desk| desk.events.is_empty())
-    }
-}
-
-/// One core's end of all databases, by their number.
-pub struct DatabaseEnd {
-    pools: Vec<PoolEnd>,
-    /// Who is asked first, so that one that says much lets the others speak.
-    first: usize,
-}
-
-impl fmt::Debug for DatabaseEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatabaseEnd").field("pools", &self.pools.len()).finish_non_exhaustive()
-    }
-}
-
-impl DatabaseEnd {
-    /// Of these, in the order of their numbers.
-    #[must_use]
-    pub fn new(pools: Vec<PoolEnd>) -> Self {
-        Self { pools, first: 0 }
-    }
-}
-
-impl Databases for DatabaseEnd {
-    fn query(&mut self, query: Query) -> bool {
-        self.pools.get_mut(usize::from(query.database.0)).is_some_and(|pool| pool.query(query))
-    }
-
-    fn more(&mut self, database: DatabaseIndex, query: QueryNumber) {
-        if let Some(pool) = self.pools.get(usize::from(database.0)) {
-            pool.more(query);
-        }
-    }
-
-    fn cancel(&mut self, database: DatabaseIndex, query: QueryNumber) {
-        if let Some(pool) = self.pools.get(usize::from(database.0)) {
-            pool.cancel(query);
-        }
-    }
-
-    fn charge(&mut self, database: DatabaseIndex, batch: u32, bytes: u32) {
-        if let Some(pool) = self.pools.get_mut(usize::from(database.0)) {
-            pool.charge(batch, bytes);
-        }
-    }
-
-    fn credit(&mut self, database: DatabaseIndex, batch: u32, bytes: u32) {
-        if let Some(pool) = self.pools.get_mut(usize::from(database.0)) {
-            pool.credit(batch, bytes);
-        }
-    }
-
-    fn replay(&mut self, replay: Replay) -> bool {
-        self.pools.get(usize::from(replay.database.0)).is_some_and(|pool| pool.replay(replay))
-    }
-
-    fn take(&mut self) -> Option<DatabaseEvent> {
-        let count = self.pools.len();
-        let first = self.first;
-        self.first = if first + 1 >= count { 0 } else { first + 1 };
-        (0..count).find_map(|after| self.pools[(first + after) % count].take())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.pools.iter().all(PoolEnd::is_empty)
     }
 }
 

@@ -68,7 +68,7 @@ impl Databases {
             pools.push(pool);
         }
         let names = config.databases.iter().map(|database| database.name.clone()).collect();
-        Ok(Self { names, pools })
+        Ok(Self { names, pools, insides })
     }
 
     /// Asks each how much it has not published; [`Self::report`] waits for the answers.
@@ -84,7 +84,6 @@ impl Databases {
             let counts: Vec<_> = counted.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
             info!(database = name, "of this database: {}", counts.join(" "));
         }
-        Ok(Self { pools, insides })
     }
 
     /// One core's end; `None` where there are no databases.
