@@ -229,9 +229,11 @@ contract! {
     }
 }
 
-/// The same cases are for Oracle, whose server is somebody's own: there is none to be had for a test. What wants one is in
-/// `tests/database_oracle_server.rs`.
+/// Oracle is a server that somebody has, or there is none: its cases are in `tests/database_oracle_server.rs`. These here want a
+/// `Backend` for it, and somebody who runs them.
 #[test]
 fn oracle() {
-    harness::not_tested("the contract of databases with Oracle: this suite has no connection to it yet");
+    harness::not_tested(
+        "the contract of databases, of Oracle: it has no `Backend` yet (tests/database/contract)",
+    );
 }
