@@ -31,7 +31,7 @@ use self::concurrency::{Turn, Turns};
 pub use self::counted::Counted;
 use self::counted::Counts;
 pub use self::end::DatabaseEnd;
-use self::overdue::AtWork;
+use self::overdue::{AtWork, Overdue};
 use self::replaying::Replays;
 use self::sleepers::Sleepers;
 use super::{
@@ -117,6 +117,8 @@ struct Call {
     deadline: OnceLock<Instant>,
     /// Since when it is cancelled.
     cancelled_at: OnceLock<Instant>,
+    /// What its caller is answered in.
+    serializer: Option<Serializer>,
 }
 
 impl Call {
@@ -182,6 +184,8 @@ struct Shared {
     keeper: OnceLock<Thread>,
     canceller: OnceLock<Thread>,
     timekeeper: OnceLock<Thread>,
+    /// How often cores were to look whether some of theirs wait although their time is over.
+    overdue: AtomicU32,
     publisher: OnceLock<Thread>,
     replays: Replays,
     /// The last batch of publications that was offered to everybody.
@@ -391,6 +395,7 @@ impl Pool {
             keeper: OnceLock::new(),
             canceller: OnceLock::new(),
             timekeeper: OnceLock::new(),
+            overdue: AtomicU32::new(0),
             publisher: OnceLock::new(),
             replays: Replays::new(wakers_count),
             offered: AtomicU32::new(0),
@@ -429,7 +434,8 @@ impl Pool {
     /// One core's end.
     #[must_use]
     pub fn end(&self, core: usize) -> PoolEnd {
-        PoolEnd { shared: Arc::clone(&self.shared), core, calls: HashMap::new(), batch: (0, 0) }
+        let (shared, calls, overdue) = (Arc::clone(&self.shared), HashMap::new(), Overdue::default());
+        PoolEnd { shared, core, calls, overdue, batch: (0, 0) }
     }
 
     /// Ends the threads: what waits is dropped, what runs is cancelled.
@@ -745,6 +751,7 @@ pub struct PoolEnd {
     core: usize,
     /// Ends with the last event of each.
     calls: HashMap<QueryNumber, Arc<Call>>,
+    overdue: Overdue,
     /// The batch of publications that is being offered, and what of it is still owed, in bytes.
     batch: (u32, u64),
 }
@@ -761,7 +768,11 @@ impl PoolEnd {
             shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
-        let call = Arc::new(Call { credit: AtomicU32::new(1), ..Call::default() });
+        let call = Arc::new(Call {
+            credit: AtomicU32::new(1),
+            serializer: Some(query.serializer),
+            ..Call::default()
+        });
         if query.timeout_ms > 0 {
             let _ = call.deadline.set(Instant::now() + Duration::from_millis(query.timeout_ms));
         }
@@ -824,7 +835,8 @@ impl PoolEnd {
     }
 
     fn take(&mut self) -> Option<DatabaseEvent> {
-        let event = self.shared.desks.get(self.core)?.events.pop()?;
+        let event = self.shared.desks.get(self.core)?.events.pop();
+        let event = event.or_else(|| self.overdue.take(&self.shared, &self.calls))?;
         if let DatabaseEvent::Done(number, _) | DatabaseEvent::Failed(number, ..) = &event {
             self.calls.remove(number);
         }
@@ -832,7 +844,7 @@ impl PoolEnd {
     }
 
     fn is_empty(&self) -> bool {
-        self.shared.desks.get(self.core).is_none_or(|desk| desk.events.is_empty())
+        self.overdue.is_empty() && self.shared.desks.get(self.core).is_none_or(|desk| desk.events.is_empty())
     }
 }
 

@@ -4,6 +4,7 @@
 //! Drivers keep the time of calls themselves, and a server that is there ends them in it. One that is stopped, or behind a
 //! network that is cut, says nothing: its thread waits until its driver gives the connection up, and the caller does not.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -38,6 +39,13 @@ pub(super) fn watch(shared: &Shared) {
         let wait = end_waiting(shared, now);
         for lane in &shared.lanes {
             lane.threads.iter().for_each(|worker| answer_late(shared, worker, now));
+        }
+        // Those that wait for a thread are their cores' to answer.
+        if shared.lanes.iter().any(|lane| !lane.jobs.is_empty()) {
+            shared.overdue.fetch_add(1, Ordering::Relaxed);
+            for desk in &shared.desks {
+                desk.waker.wake();
+            }
         }
         thread::park_timeout(wait.map_or(AGAIN, |wait| wait.min(AGAIN)));
     }
@@ -75,4 +83,44 @@ fn answer_late(shared: &Shared, worker: &Worker, now: Instant) {
         if is_cancelled { CallError::cancelled(*serializer) } else { CallError::timed_out(*serializer) };
     drop(at_work);
     shared.answer(core, &call, DatabaseEvent::Failed(number, error.uri, error.payload));
+}
+
+/// Queries of one core that wait for a thread although their time is over: the core itself answers them, for all threads are
+/// busy. Whichever takes one of them later finds its time over, and does not begin it.
+#[derive(Default)]
+pub(super) struct Overdue {
+    looked: u32,
+    /// The last one first.
+    found: Vec<QueryNumber>,
+}
+
+impl Overdue {
+    /// The end of the next one.
+    pub(super) fn take(
+        &mut self,
+        shared: &Shared,
+        calls: &HashMap<QueryNumber, Arc<Call>>,
+    ) -> Option<DatabaseEvent> {
+        let look = shared.overdue.load(Ordering::Relaxed);
+        if self.looked != look {
+            self.looked = look;
+            let now = Instant::now();
+            let is_late = |call: &Call| call.deadline.get().is_some_and(|deadline| now >= *deadline + LATE);
+            let late = calls.iter().filter(|(_, call)| is_late(call));
+            self.found.extend(late.map(|(number, _)| *number));
+            self.found.sort_unstable_by(|one, other| other.cmp(one));
+        }
+        while let Some(number) = self.found.pop() {
+            let Some(call) = calls.get(&number) else { continue };
+            if !call.is_answered.swap(true, Ordering::AcqRel) {
+                let error = CallError::timed_out(call.serializer?);
+                return Some(DatabaseEvent::Failed(number, error.uri, error.payload));
+            }
+        }
+        None
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
 }

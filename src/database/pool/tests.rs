@@ -609,6 +609,24 @@ fn callers_of_a_server_that_says_nothing_are_answered_in_time() {
 }
 
 #[test]
+fn who_waits_for_a_thread_waits_no_longer_than_its_time() {
+    let mut stand = Stand::new(2, 1, 8);
+    let first = stand.query(0, "wait", 0).unwrap();
+    stand.until(|server| server.waiting.load(Ordering::SeqCst) == 1);
+    let late = [stand.query(1, "p", 30).unwrap(), stand.query(1, "p", 40).unwrap()];
+    let patient = stand.query(1, "p", 0).unwrap();
+    for number in late {
+        assert_eq!(stand.fails(1), (number, uri::TIMEOUT.into()));
+    }
+    assert_eq!(stand.server.waiting.load(Ordering::SeqCst), 1, "the thread is still busy");
+    stand.ends[0].1.cancel(first);
+    assert_eq!(stand.fails(0), (first, uri::CANCELED.into()));
+    assert!(matches!(stand.next(1), DatabaseEvent::Done(number, _) if number == patient));
+    stand.until(|server| server.calls.load(Ordering::SeqCst) == 2);
+    assert!(stand.ends.iter().all(|(_, end)| end.calls.is_empty() && end.is_empty()));
+}
+
+#[test]
 fn a_call_that_cannot_be_cancelled_is_given_up_and_holds_no_other_thread() {
     let mut stand = Stand::new(1, 2, 8);
     let silent = stand.query(0, "silent", 0).unwrap();

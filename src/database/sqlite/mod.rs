@@ -21,7 +21,7 @@ use self::outbox::{Committed, Outbox};
 use self::values::{Arguments, Writer};
 use super::{
     Backlog, CallError, Cancel, Connection, Declared, Discovered, Driver, Numbers, Problem,
-    PublicationLimits, Replayer, Results, Shape, Source, own,
+    PublicationLimits, Replayer, Results, Shape, Source, Stopped, own,
 };
 use crate::router::database::{Caller, Procedure, Query};
 use crate::wamp::codec::OwnedPayload;
@@ -193,6 +193,12 @@ fn is_harmless(pragma: &str) -> bool {
         .contains(&pragma)
 }
 
+/// Why a call is not to be committed.
+fn stopped(results: &Results<'_>) -> Option<Stopped> {
+    let is_late = results.time_left().is_some_and(|left| left.is_zero());
+    if results.is_cancelled() { Some(Stopped::Cancelled) } else { is_late.then_some(Stopped::TimedOut) }
+}
+
 struct Interrupt(InterruptHandle);
 
 impl Cancel for Interrupt {
@@ -262,6 +268,11 @@ impl Open {
         }
         match result {
             Ok(payload) => {
+                // Who waited for another writer may come to its turn when its caller was told that its time is over.
+                if let Some(stopped) = stopped(results) {
+                    self.roll_back();
+                    return Err(Failure::Stopped(stopped));
+                }
                 self.connection.prepare_cached("commit")?.execute([])?;
                 if let Some(committed) = &self.committed {
                     committed.notify();
