@@ -383,9 +383,12 @@ impl Router {
         let Some((id, ..)) = self.realm_and_session(key).0.broker.subscription(entry) else { return };
         match (problem, request) {
             (NotReplayed::Away, None) => {
-                let line = &mut self.resumptions.lines[usize::from(line)];
-                line.waiting.push_front(place);
-                line.again_us = Some(self.now.monotonic_us + ASK_AGAIN_US);
+                let again_us = self.now.monotonic_us + ASK_AGAIN_US;
+                let of_line = &mut self.resumptions.lines[usize::from(line)];
+                of_line.waiting.push_front(place);
+                if of_line.again_us.replace(again_us).is_none() {
+                    self.refuse_unconfirmed(line, effects);
+                }
             }
             (_, Some(request)) => {
                 effects.counters().resumptions_failed += 1;
@@ -414,6 +417,18 @@ impl Router {
                     self.resumptions.forget(entry, key.slot);
                     self.doomed.push((key, CloseReason::SlowConsumer));
                 }
+            }
+        }
+    }
+
+    /// A database is away: who waits in line for it without having been confirmed is told, for that may last.
+    fn refuse_unconfirmed(&mut self, number: u16, effects: &mut impl Effects) {
+        let line = usize::from(number);
+        for place in std::mem::take(&mut self.resumptions.lines[line].waiting) {
+            match self.resumptions.state(place).map(|state| state.request) {
+                None => {}
+                Some(None) => self.resumptions.lines[line].waiting.push_back(place),
+                Some(request) => self.not_replayed(place, request, NotReplayed::Away, effects),
             }
         }
     }
