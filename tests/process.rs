@@ -21,6 +21,7 @@ mod process {
     mod logs;
     mod machine;
     mod postgresql;
+    mod postgresql_log;
     mod preflight;
     mod realms;
     mod resuming;

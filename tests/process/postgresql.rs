@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::harness::{Client, Start, wait_until};
 use crate::server::{Server, Setup};
 
-const SHOP: &str = r#"
+pub(super) const SHOP: &str = r#"
 [[realm]]
 name = "realm1"
 [[realm.role]]
@@ -93,7 +93,7 @@ fn functions_are_called_like_any_callee() {
 }
 
 /// `crosspoint db` with these words; whether it went well, and all that it said.
-fn db(url: &str, words: &[&str]) -> (bool, String) {
+pub(super) fn db(url: &str, words: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crosspoint"));
     let output = command.arg("db").args(words).args(["--url", url]).output().unwrap();
     let said = [output.stdout, output.stderr].concat();

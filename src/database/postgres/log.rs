@@ -21,10 +21,13 @@ const LOOK_AT_ROWS: Duration = Duration::from_millis(100);
 const SAY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the slot of this database is called, whether there is one, and where the log is written now.
+/// Whether events are to be rows again is looked for this often.
+const LOOK_FOR_END: Duration = Duration::from_secs(5);
+
+/// What the slot of this database is called, and whether there is one that keeps anything.
 const SLOT: &str =
-    "select 'wamp_' || oid, exists (select from pg_replication_slots where slot_name = 'wamp_' || oid),
-    pg_current_wal_lsn() - '0/0' from pg_database where datname = current_database()";
+    "select 'wamp_' || oid, exists (select from pg_replication_slots where slot_name = 'wamp_' || oid
+    and wal_status is distinct from 'lost') from pg_database where datname = current_database()";
 
 /// A message in the order of the commits.
 struct Logged {
@@ -92,6 +95,7 @@ pub(super) struct Log {
     ends_at: Option<u64>,
     said: Instant,
     looked: Option<Instant>,
+    looked_for_end: Instant,
 }
 
 impl Log {
@@ -107,17 +111,25 @@ impl Log {
         Ok(found)
     }
 
-    pub(super) fn open(driver: &Postgres, mut outbox: Outbox, prefix: &str) -> Result<Self, Problem> {
+    pub(super) fn open(
+        driver: &Postgres,
+        mut outbox: Outbox,
+        (prefix, ends): (&str, bool),
+    ) -> Result<Self, Problem> {
         let mut slot = (String::new(), false);
         let looked = outbox.wire().simple_query(SLOT, Deadline::after(PATIENCE), |row| {
             slot = (row.text(0).unwrap_or_default().to_owned(), row.text(1) == Some("t"));
         });
         looked.map_err(|error| problem(&error))?;
         let (slot, is_there) = slot;
+        if !is_there && ends {
+            outbox.close_log(&slot)?;
+            return Err(rows_again());
+        }
         if !is_there {
             return Err(Problem(format!(
-                "its events are written into the log, and the slot {slot} that keeps it is gone: \
-                 run `crosspoint db install --log yes` again; what was written since is lost"
+                "its events are written into the log, and the slot {slot} that keeps it is gone, or was not read for \
+                 longer than the server keeps it: run `crosspoint db install --log yes` again; what was written since is lost"
             )));
         }
         let stream = Self::begin(&driver.settings, &slot).map_err(|error| {
@@ -126,8 +138,9 @@ impl Log {
             ))
         })?;
         let reading = Reading { prefix: prefix.as_bytes().to_vec(), ..Reading::default() };
-        let (ends_at, said, looked) = (None, Instant::now(), None);
-        Ok(Self { outbox, stream: Some(stream), slot, reading, ends_at, said, looked })
+        let (ends_at, now, looked) = (None, Instant::now(), None);
+        let stream = Some(stream);
+        Ok(Self { outbox, stream, slot, reading, ends_at, said: now, looked, looked_for_end: now })
     }
 
     fn begin(settings: &Settings, slot: &str) -> Result<Replication, Error> {
@@ -142,17 +155,14 @@ impl Log {
         connection.into_replication(&start, deadline)
     }
 
-    /// Reads the log until nothing comes for so long, or there is as much as is offered at a time.
-    fn read(
-        &mut self,
-        bounds: BatchBounds,
-        wait: Duration,
-        problems: &mut Vec<String>,
-    ) -> Result<Vec<Logged>, Problem> {
+    /// Reads the log until nothing comes, or there is as much as is offered at a time; but not for long, since what others write
+    /// into the log may never end, and nothing else is done meanwhile.
+    fn read(&mut self, bounds: BatchBounds, problems: &mut Vec<String>) -> Result<Vec<Logged>, Problem> {
         let Some(stream) = self.stream.as_mut() else { return Ok(Vec::new()) };
         let lost = |error: &Error| Problem(format!("the log of the server cannot be read: {error}"));
-        let (mut found, mut bytes, mut wait) = (Vec::new(), 0, wait);
-        while found.len() < bounds.publications_max && bytes < bounds.bytes_max {
+        let (mut found, mut bytes, mut wait) = (Vec::new(), 0, LISTEN);
+        let until = Instant::now() + LISTEN;
+        while found.len() < bounds.publications_max && bytes < bounds.bytes_max && Instant::now() < until {
             match stream.next(Deadline::after(wait)) {
                 Ok(Replicated::Data { data, .. }) => {
                     if let Some(logged) = self.reading.take(data) {
@@ -212,27 +222,28 @@ impl Log {
                 let now = self
                     .outbox
                     .wire()
-                    .simple_value("select pg_current_wal_lsn() - '0/0'", Deadline::after(PATIENCE));
+                    .simple_value("select pg_current_wal_insert_lsn() - '0/0'", Deadline::after(PATIENCE));
                 self.ends_at = now.map_err(|error| problem(&error))?.and_then(|text| text.parse().ok());
             }
             (Some((_, true)), Some(ends_at)) if self.reading.done() >= ends_at => {
-                self.outbox.close_log()?;
                 // The slot is in use as long as the stream is.
                 if let Some(stream) = self.stream.take() {
                     let finished = stream.finish(Deadline::after(PATIENCE));
-                    drop(finished);
+                    finished.map_err(|error| problem(&error))?;
                 }
-                let drop_slot = format!("select pg_drop_replication_slot('{}')", self.slot);
-                let dropped = self.outbox.wire().simple_query(&drop_slot, Deadline::after(PATIENCE), |_| {});
-                dropped.map_err(|error| problem(&error))?;
-                return Err(Problem("its events are rows again".to_owned()));
+                self.outbox.close_log(&self.slot)?;
+                return Err(rows_again());
             }
             (Some((_, false)), Some(_)) => self.ends_at = None,
             (Some(_), _) => {}
-            (None, _) => return Err(Problem("its events are rows again".to_owned())),
+            (None, _) => return Err(rows_again()),
         }
         Ok(())
     }
+}
+
+fn rows_again() -> Problem {
+    Problem("its events are rows again".to_owned())
 }
 
 impl Source for Log {
@@ -244,9 +255,13 @@ impl Source for Log {
     ) -> Result<Vec<DatabasePublication>, Problem> {
         let until = Instant::now() + wait;
         loop {
-            let found = self.read(bounds, LISTEN, problems)?;
+            let found = self.read(bounds, problems)?;
             let is_due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AT_ROWS);
             self.feed(&found)?;
+            if self.looked_for_end.elapsed() >= LOOK_FOR_END {
+                self.looked_for_end = Instant::now();
+                self.look_for_end()?;
+            }
             if !found.is_empty() || is_due {
                 self.looked = Some(Instant::now());
                 let found = self.outbox.look(bounds, problems)?;
@@ -255,9 +270,7 @@ impl Source for Log {
                     self.looked = None;
                     return Ok(found);
                 }
-                if self.outbox.prune()? {
-                    self.look_for_end()?;
-                }
+                self.outbox.prune()?;
             }
             if Instant::now() >= until {
                 return Ok(Vec::new());

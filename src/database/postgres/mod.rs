@@ -158,7 +158,7 @@ impl Driver for Postgres {
         let Some(limits) = self.publishing else { return Ok(None) };
         let mut outbox = outbox::Outbox::open(self, limits)?;
         Ok(Some(match log::Log::prefix(&mut outbox)? {
-            Some((prefix, _)) => Box::new(log::Log::open(self, outbox, &prefix)?),
+            Some((prefix, ends)) => Box::new(log::Log::open(self, outbox, (&prefix, ends))?),
             None => Box::new(outbox),
         }))
     }

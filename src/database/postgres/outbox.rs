@@ -259,9 +259,15 @@ impl Outbox {
         fed.map(|_| ()).map_err(|error| problem(&error))
     }
 
-    /// There is nothing left in the log.
-    pub(super) fn close_log(&mut self) -> Result<(), Problem> {
-        self.say("close_log").map(|_| ())
+    /// There is nothing left in the log, and the slot goes; unless somebody wants events in it again.
+    pub(super) fn close_log(&mut self, slot: &str) -> Result<(), Problem> {
+        let sql = format!(
+            "begin; select wamp.close_log({}); select pg_drop_replication_slot(slot_name) from pg_replication_slots \
+             where slot_name = '{slot}' and (select prefix is null from wamp.log()); commit",
+            self.epoch
+        );
+        let closed = self.wire.simple_query(&sql, Deadline::after(PATIENCE), |_| {});
+        closed.map(|_| ()).map_err(|error| problem(&error))
     }
 
     /// What other routers have published since this one did: those who have resumed here, and were to miss nothing, have not

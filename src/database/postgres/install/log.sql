@@ -2,9 +2,20 @@
 -- drainer reads them out of a slot and puts them into the outbox itself, in the order of the commits.
 DO $log$
 BEGIN
+    -- The router may be about to end it.
+    PERFORM FROM wamp.setting FOR UPDATE;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots AS own
+                    WHERE own.slot_name = 'wamp_' || (SELECT d.oid FROM pg_catalog.pg_database AS d
+                                                       WHERE d.datname = pg_catalog.current_database())) THEN
+        RAISE EXCEPTION 'the slot of the log was dropped meanwhile' USING ERRCODE = 'object_not_in_prerequisite_state',
+            HINT = 'Run the same command again.';
+    END IF;
     IF (SELECT log_prefix IS NULL FROM wamp.setting) THEN
-        UPDATE wamp.drain SET log_commit = '0/0', log_place = 0;
         UPDATE wamp.setting SET log_prefix = 'wamp ' || pg_catalog.gen_random_uuid();
+    END IF;
+    IF pg_catalog.current_setting('wamp.slot_is_new', true) = 'on' THEN
+        -- Nothing of it has been read. The log may be that of another server, whose places begin anew: by way of a backup.
+        UPDATE wamp.drain SET log_commit = '0/0', log_place = 0;
     END IF;
     UPDATE wamp.setting SET log_ends = false;
 END
@@ -12,9 +23,14 @@ $log$;
 
 CREATE OR REPLACE FUNCTION wamp.to_log() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    prefix text := (SELECT log_prefix FROM wamp.setting);
 BEGIN
-    PERFORM set_config('wamp.logged', (pg_logical_emit_message(true, (SELECT log_prefix FROM wamp.setting),
-                                                               row_to_json(NEW)::text) - '0/0'::pg_lsn)::text, true);
+    -- The log is not converted for who reads it, so it is written as that one wants it. And everybody can write the setting, but
+    -- not with the prefix: wamp.enqueue believes nobody else.
+    PERFORM set_config('wamp.logged',
+                       prefix || ' ' || (pg_logical_emit_message(true, prefix, convert_to(row_to_json(NEW)::text, 'UTF8'))
+                                         - '0/0'::pg_lsn), true);
     RETURN NULL;
 END
 $$;

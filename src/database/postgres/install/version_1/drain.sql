@@ -371,7 +371,8 @@ BEGIN
 END
 $$;
 
--- All that was in the log is in the outbox, and nothing more is to come.
+-- All that was in the log is in the outbox, and nothing more is to come. The slot is dropped in the same transaction: whoever
+-- wants events in the log again waits for the end of that.
 CREATE OR REPLACE FUNCTION wamp.close_log(epoch bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN

@@ -152,7 +152,8 @@ BEGIN
     RETURNING id INTO number;
     IF number IS NULL THEN
         -- The log has taken it (log.sql), or it is refused.
-        number := nullif(current_setting('wamp.logged', true), '')::bigint;
+        SELECT substr(current_setting('wamp.logged', true), length(setting.log_prefix) + 2)::bigint INTO number
+          FROM wamp.setting WHERE starts_with(current_setting('wamp.logged', true), setting.log_prefix || ' ');
         IF number IS NULL THEN
             PERFORM wamp.refuse(kind, uri, args, kwargs, options, action);
         END IF;
