@@ -17,6 +17,10 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const HAS_SLOT: &str = "select exists (select from pg_replication_slots where slot_name = 'wamp_' ||
     (select oid from pg_database where datname = current_database()))";
 
+/// What a server says of a mistake of its own, and how often a plan is begun anew for that.
+const INTERNAL_ERROR: &str = "XX000";
+const SLOT_ATTEMPTS_MAX: u32 = 10;
+
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
@@ -115,18 +119,23 @@ impl Request {
         }
         let had_log = connection.simple_value(HAS_SLOT, deadline).map_err(|error| said(&error))?;
         let had_log = had_log.as_deref() == Some("t");
-        for statement in plan.statements() {
-            let run = connection.simple_query(&statement.sql, Deadline::after(PATIENCE), |_| {});
-            if let Err(error) = run {
-                let mut text = format!("{name}: {}: {}\nNothing was changed.", statement.title, said(&error));
-                if let Some(undo) = plan.undo().filter(|_| !had_log) {
-                    let back = format!("rollback; {}", undo.sql);
-                    if connection.simple_query(&back, Deadline::after(PATIENCE), |_| {}).is_err() {
-                        text.push_str("\nBut a slot `wamp_...` may be left, for which the server keeps its log: look at pg_replication_slots.");
-                    }
-                }
-                return Err(text);
+        let mut attempts = 1;
+        while let Err((title, error)) = apply(&mut connection, &plan) {
+            // Where much is going on in other databases, a server of version 15 stumbles now and then when it makes a slot.
+            if error.sqlstate() == Some(INTERNAL_ERROR) && attempts < SLOT_ATTEMPTS_MAX {
+                attempts += 1;
+                let rolled_back = connection.simple_query("rollback", Deadline::after(PATIENCE), |_| {});
+                rolled_back.map_err(|error| said(&error))?;
+                continue;
             }
+            let mut text = format!("{name}: {title}: {}\nNothing was changed.", said(&error));
+            if let Some(undo) = plan.undo().filter(|_| !had_log) {
+                let back = format!("rollback; {}", undo.sql);
+                if connection.simple_query(&back, Deadline::after(PATIENCE), |_| {}).is_err() {
+                    text.push_str("\nBut a slot `wamp_...` may be left, for which the server keeps its log: look at pg_replication_slots.");
+                }
+            }
+            return Err(text);
         }
         Ok(match (action, installed) {
             (Action::Uninstall, _) => format!("{name}: the schema wamp is removed\n"),
@@ -181,6 +190,15 @@ fn variables() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// Runs all of a plan; or what failed, and why.
+fn apply<'p>(connection: &mut Connection, plan: &'p Plan) -> Result<(), (&'p str, Error)> {
+    for statement in plan.statements() {
+        let run = connection.simple_query(&statement.sql, Deadline::after(PATIENCE), |_| {});
+        run.map_err(|error| (statement.title.as_str(), error))?;
+    }
+    Ok(())
 }
 
 fn yes_or_no(option: &str, word: &str) -> Result<bool, String> {

@@ -82,6 +82,8 @@ pub enum Notice {
     Publishes,
     /// Why that cannot be done; it is tried again.
     PublishesNothing(Problem),
+    /// Why what it has published cannot be read again for those who resume.
+    ReplaysNothing(Problem),
     /// Something that it was to publish is no publication, and was set aside.
     SetAside(String),
 }
@@ -421,9 +423,9 @@ impl Pool {
         pool.threads.push(timekeeper.spawn(move || overdue::watch(&of_timekeeper))?);
         if shared.driver.publishes() {
             for own in 0..Replays::READERS {
-                let shared = Arc::clone(&shared);
+                let (shared, notify) = (Arc::clone(&shared), Arc::clone(&notify));
                 let reader = thread::Builder::new().name(name("replay", own));
-                pool.threads.push(reader.spawn(move || replaying::read(&shared, own))?);
+                pool.threads.push(reader.spawn(move || replaying::read(&shared, own, &notify))?);
             }
         }
         let keeper = thread::Builder::new().name(name("keeper", 0));

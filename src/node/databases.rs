@@ -271,6 +271,12 @@ fn log(name: &str, notice: &Notice) {
                 "nothing that the database publishes is read: {problem}; it is tried again"
             );
         }
+        Notice::ReplaysNothing(problem) => {
+            warn!(
+                database = name,
+                "nobody resumes: what the database has published cannot be read: {problem}"
+            );
+        }
         Notice::SetAside(problem) => warn!(database = name, "not published, and set aside: {problem}"),
         Notice::Away(problem) => warn!(database = name, "the database is away: {problem}; it is tried again"),
     }

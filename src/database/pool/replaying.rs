@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
-use super::Shared;
-use crate::database::{BatchBounds, NotRead, Replayer};
+use super::{Notice, Notify, Shared};
+use crate::database::{BatchBounds, NotRead, Problem, Replayer};
 use crate::router::database::{DatabaseEvent, NotReplayed, REPLAYS_UNDER_WAY_MAX, Replay, Replayed};
 
 /// How many read at a time.
@@ -49,9 +49,17 @@ impl Replays {
 }
 
 /// The life of a thread that reads.
-pub(super) fn read(shared: &Arc<Shared>, own: usize) {
+pub(super) fn read(shared: &Arc<Shared>, own: usize, notify: &Notify) {
     let _ = shared.replays.readers[own].set(thread::current());
     let mut replayer: Option<(u32, Box<dyn Replayer>)> = None;
+    let mut said = None;
+    let mut say = |problem: Problem| {
+        shared.wake_keeper();
+        if said.as_ref() != Some(&problem) {
+            notify(&Notice::ReplaysNothing(problem.clone()));
+            said = Some(problem);
+        }
+    };
     while !shared.is_stopping() {
         let Some((core, replay)) = shared.replays.waiting.pop() else {
             let waited = Instant::now();
@@ -63,7 +71,7 @@ pub(super) fn read(shared: &Arc<Shared>, own: usize) {
         };
         let number = replay.number;
         // As with calls: a driver that panics does not take the thread along, and who resumes is told.
-        let read = catch_unwind(AssertUnwindSafe(|| read_one(shared, &mut replayer, &replay)));
+        let read = catch_unwind(AssertUnwindSafe(|| read_one(shared, &mut replayer, &replay, &mut say)));
         let result = read.unwrap_or(Err(NotReplayed::Away));
         shared.say(core, DatabaseEvent::Replayed(number, result));
     }
@@ -73,6 +81,7 @@ fn read_one(
     shared: &Shared,
     replayer: &mut Option<(u32, Box<dyn Replayer>)>,
     replay: &Replay,
+    say: &mut dyn FnMut(Problem),
 ) -> Result<Replayed, NotReplayed> {
     // Where another router publishes, who resumes here would go on without what that one has.
     if shared.is_away.load(Ordering::Relaxed) || !shared.is_publishing.load(Ordering::Acquire) {
@@ -85,8 +94,8 @@ fn read_one(
         None => match shared.driver.replayer() {
             Ok(Some(connected)) => connected,
             Ok(None) => return Err(NotReplayed::Away),
-            Err(_) => {
-                shared.wake_keeper();
+            Err(problem) => {
+                say(problem);
                 return Err(NotReplayed::Away);
             }
         },
@@ -100,8 +109,8 @@ fn read_one(
             *replayer = Some((losses, connected));
             Err(NotReplayed::NotKept)
         }
-        Err(NotRead::Lost(_)) => {
-            shared.wake_keeper();
+        Err(NotRead::Lost(problem)) => {
+            say(problem);
             Err(NotReplayed::Away)
         }
     }

@@ -451,10 +451,15 @@ impl Router {
         let mut is_starved = false;
         for (place, publication) in replayed.publications.iter().enumerate() {
             // One passes in any case, so that it goes on.
-            if place > 0 && !effects.has_room(key)
-                || self.deliver_again((key, realm, entry), line, publication, effects) == Sent::Full
-            {
-                is_starved = true;
+            let has_room = effects.has_room(key);
+            is_starved = place > 0 && !has_room
+                || self.deliver_again((key, realm, entry), line, publication, effects) == Sent::Full;
+            if is_starved && has_room && place == 0 {
+                // There will hardly ever be more: it ends as it would if this came live.
+                self.doomed.push((key, CloseReason::SlowConsumer));
+                return;
+            }
+            if is_starved {
                 break;
             }
             delivered = publication.position;
