@@ -653,6 +653,7 @@ fn what_was_published_is_read_again_whatever_calls_do() {
     let mut stand = Stand::new(2, 1, 8);
     stand.query(0, "wait", 0).unwrap();
     stand.until(|server| server.waiting.load(Ordering::SeqCst) == 1);
+    stand.until(|_| stand.pool.shared.is_publishing.load(Ordering::SeqCst));
     let replay = |number, after| Replay {
         number: ReplayNumber(number),
         database: DatabaseIndex(0),
@@ -686,6 +687,7 @@ fn what_was_published_is_read_again_whatever_calls_do() {
     assert!(!stand.ends[0].1.replay(replay(51, 5)), "that is known at once");
     stand.server.is_down.store(false, Ordering::SeqCst);
     stand.until(|_| !stand.pool.shared.is_away.load(Ordering::SeqCst));
+    stand.until(|_| stand.pool.shared.is_publishing.load(Ordering::SeqCst));
     assert_eq!(ask(&mut stand, 1, 52, 5), Ok(nothing_new));
 }
 
