@@ -11,6 +11,7 @@ mod harness;
 mod server;
 
 mod process {
+    mod authorizer;
     mod command_line;
     mod credentials;
     mod database_inside;

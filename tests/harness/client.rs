@@ -107,6 +107,16 @@ impl Client {
         Self::try_join(address, realm).unwrap()
     }
 
+    /// A session, and its id.
+    pub fn join_and_tell(address: SocketAddr, realm: &str) -> (Self, u64) {
+        let mut client = Self::connect(address).unwrap();
+        client.send(&hello(realm));
+        let welcome = client.receive().message();
+        let id = welcome.strip_prefix("[2,").and_then(|rest| rest.split(',').next());
+        let id = id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no WELCOME: {welcome}"));
+        (client, id)
+    }
+
     pub fn try_join(address: SocketAddr, realm: &str) -> io::Result<Self> {
         Self::connect(address)?.with_session(realm)
     }
