@@ -39,7 +39,8 @@ fn authorize(mut authorizer: Client, session_of: impl Fn(u64) -> Option<usize>) 
         let session = args[0]["session"].as_u64().unwrap();
         let number = args[1].as_str().and_then(|uri| uri.rsplit('.').next()).and_then(|it| it.parse().ok());
         // A question about one session with the topic of another would be a mixed-up one.
-        let is_allowed = number.is_some_and(|number: usize| number % 2 == 0) && session_of(session) == number;
+        let is_allowed =
+            number.is_some_and(|number: usize| number.is_multiple_of(2)) && session_of(session) == number;
         authorizer.send(&format!("[70,{},{{}},[{is_allowed}]]", invocation[1]));
         answered += 1;
     }
@@ -67,7 +68,8 @@ fn ten_thousand_sessions_that_subscribe_at_once_each_get_their_answer() {
     }
     for (number, (client, _)) in clients.iter_mut().enumerate() {
         let answer = client.receive_within(Duration::from_secs(60)).message();
-        let expected = if number % 2 == 0 { "[33,1," } else { r#"[8,32,1,{},"wamp.error.not_authorized""# };
+        let expected =
+            if number.is_multiple_of(2) { "[33,1," } else { r#"[8,32,1,{},"wamp.error.not_authorized""# };
         assert!(answer.starts_with(expected), "{number}: {answer}");
     }
     assert_eq!(answers.join().unwrap(), SESSIONS);
