@@ -17,6 +17,7 @@ pub mod sqlite;
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::router::database::{DatabasePublication, Procedure, Query, Replay, Replayed};
@@ -295,6 +296,20 @@ impl Results<'_> {
     pub fn time_left(&self) -> Option<Duration> {
         self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
+}
+
+/// Tells threads to end until they have, but no longer than so; whether all have.
+fn join_all(threads: Vec<JoinHandle<()>>, patience: Duration, stop: impl Fn()) -> bool {
+    let until = Instant::now() + patience;
+    while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
+        stop();
+        thread::sleep(Duration::from_millis(2));
+    }
+    let (ended, stuck): (Vec<_>, Vec<_>) = threads.into_iter().partition(JoinHandle::is_finished);
+    for thread in ended {
+        let _ = thread.join();
+    }
+    stuck.is_empty()
 }
 
 /// What a driver keeps of a procedure, out of the [`Procedure`] that it made.

@@ -36,6 +36,7 @@ use self::replaying::Replays;
 use self::sleepers::Sleepers;
 use super::{
     BatchBounds, CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Source, Stopped,
+    join_all,
 };
 use crate::router::database::{
     DatabaseBatch, DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber, REPLAYS_UNDER_WAY_MAX, Replay,
@@ -456,16 +457,8 @@ impl Pool {
     /// Waits until they have ended, but no longer than some seconds: what waits for a server that says nothing ends with the
     /// process. Whether all have ended.
     pub fn join(&mut self) -> bool {
-        let until = Instant::now() + END;
-        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
-            self.stop();
-            thread::sleep(Duration::from_millis(2));
-        }
-        let (ended, stuck): (Vec<_>, Vec<_>) = self.threads.drain(..).partition(JoinHandle::is_finished);
-        for thread in ended {
-            let _ = thread.join();
-        }
-        stuck.is_empty()
+        let threads = std::mem::take(&mut self.threads);
+        join_all(threads, END, || self.stop())
     }
 }
 

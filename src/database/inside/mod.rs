@@ -20,7 +20,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use self::queues::Queues;
-use super::Problem;
+use super::{Problem, join_all};
 use crate::shard::entrance::Entrance;
 use crate::wamp::MatchPolicy;
 
@@ -375,16 +375,8 @@ impl Threads {
 
     /// Waits until they have ended, but no longer than some seconds. Whether all have.
     pub fn join(&mut self) -> bool {
-        let until = Instant::now() + END;
-        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < until {
-            self.stop();
-            thread::sleep(Duration::from_millis(2));
-        }
-        let (ended, stuck): (Vec<_>, Vec<_>) = self.threads.drain(..).partition(JoinHandle::is_finished);
-        for thread in ended {
-            let _ = thread.join();
-        }
-        stuck.is_empty()
+        let threads = std::mem::take(&mut self.threads);
+        join_all(threads, END, || self.stop())
     }
 }
 
