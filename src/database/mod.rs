@@ -12,6 +12,7 @@ mod patterns;
 pub mod pool;
 pub mod postgres;
 pub mod publishing;
+mod rows;
 pub mod sqlite;
 
 use std::any::Any;

@@ -6,13 +6,10 @@ use oracle::{ResultSet, Row};
 use super::errors::Failure;
 use super::subprograms::Kind;
 use super::values::{Cell, write};
+use crate::database::rows::Rows;
 use crate::database::{Numbers, Results, Shape, Stopped};
 use crate::router::database::Query;
 use crate::wamp::codec::{Composer, OwnedPayload};
-
-/// So many rows, or bytes, are one part of a result.
-const ROWS_A_PART: u32 = 500;
-const BYTES_A_PART: usize = 64 * 1024;
 
 /// What a call gives back, by and by.
 pub(super) struct Writer<'q> {
@@ -67,38 +64,14 @@ impl<'q> Writer<'q> {
         results: &mut Results<'_>,
         before_fetch: &mut dyn FnMut(&Results<'_>) -> Result<(), Failure>,
     ) -> Result<OwnedPayload, Failure> {
-        let serializer = self.query.serializer;
-        let open = |args: &mut Composer| {
-            args.open_list();
-            args.open_list();
-        };
-        let mut args = Composer::new(serializer);
-        open(&mut args);
-        let (mut in_part, mut count) = (0, 0_u64);
+        let mut list = Rows::new(self.query);
         loop {
             before_fetch(results)?;
             let Some(row) = rows.next() else { break };
-            self.row(&mut args, &row?)?;
-            (in_part, count) = (in_part + 1, count + 1);
-            if self.query.receive_progress && (in_part >= ROWS_A_PART || args.len() >= BYTES_A_PART) {
-                args.close();
-                args.close();
-                let part = OwnedPayload::new(serializer, args.take(), Vec::new());
-                results.part(part).map_err(Failure::Stopped)?;
-                open(&mut args);
-                in_part = 0;
-            }
+            self.row(&mut list.args, &row?)?;
+            list.row_written(results).map_err(Failure::Stopped)?;
         }
-        args.close();
-        args.close();
-        let mut kwargs = Composer::new(serializer);
-        if self.query.receive_progress {
-            kwargs.open_map();
-            kwargs.key("rows");
-            kwargs.unsigned(count);
-            kwargs.close();
-        }
-        Ok(OwnedPayload::new(serializer, args.finish(), kwargs.finish()))
+        Ok(list.finish())
     }
 
     /// What a query gives that is no list of rows.

@@ -14,16 +14,13 @@ use super::named::Numbered;
 use super::values::{Types, list_of, oid, text_of, write};
 use super::wire::{self, CancelHandle, Deadline, Event, OwnedColumn, Parameter, ResultFormat};
 use crate::database::arguments::{self, Named};
+use crate::database::rows::{BYTES_A_PART, ROWS_A_PART};
 use crate::database::{Backlog, CallError, Cancel, Connection, Discovered, Problem, Results, Shape, own};
 use crate::router::database::Query;
 use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload};
 
 /// The most arguments of a call: a message of the protocol counts no more.
 const ARGUMENTS_MAX: usize = 65_535;
-
-/// So many rows, or bytes, are one part of a result.
-const ROWS_A_PART: u32 = 500;
-const BYTES_A_PART: usize = 64 * 1024;
 
 /// Statements that a connection keeps.
 const STATEMENTS_MAX: usize = 512;

@@ -8,16 +8,13 @@ use rusqlite::types::{Value as SqliteValue, ValueRef};
 
 use super::errors::Failure;
 use crate::database::arguments::{Named, arguments};
+use crate::database::rows::Rows;
 use crate::database::{Numbers, Results, Shape};
 use crate::router::database::{Caller, Query};
 use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload, to_json};
 
 /// The most arguments of a call: SQLite itself takes no more parameters.
 const ARGUMENTS_MAX: usize = 32_766;
-
-/// So many rows, or bytes, are one part of a result.
-const ROWS_A_PART: usize = 500;
-const BYTES_A_PART: usize = 64 * 1024;
 
 /// Defines `wamp(name)`: who calls, null where nobody does.
 pub(super) fn define_identity(
@@ -245,37 +242,13 @@ impl<'q> Writer<'q> {
         rows: &mut rusqlite::Rows<'_>,
         results: &mut Results<'_>,
     ) -> Result<OwnedPayload, Failure> {
-        let serializer = self.query.serializer;
-        let open = |args: &mut Composer| {
-            args.open_list();
-            args.open_list();
-        };
-        let mut args = Composer::new(serializer);
-        open(&mut args);
-        let (mut in_part, mut count) = (0, 0_u64);
+        let mut list = Rows::new(self.query);
         while let Some(row) = rows.next()? {
-            self.row(&mut args, columns, row)?;
-            self.bounded(&args)?;
-            (in_part, count) = (in_part + 1, count + 1);
-            if self.query.receive_progress && (in_part >= ROWS_A_PART || args.len() >= BYTES_A_PART) {
-                args.close();
-                args.close();
-                let part = OwnedPayload::new(serializer, args.take(), Vec::new());
-                results.part(part).map_err(Failure::Stopped)?;
-                open(&mut args);
-                in_part = 0;
-            }
+            self.row(&mut list.args, columns, row)?;
+            self.bounded(&list.args)?;
+            list.row_written(results).map_err(Failure::Stopped)?;
         }
-        args.close();
-        args.close();
-        let mut kwargs = Composer::new(serializer);
-        if self.query.receive_progress {
-            kwargs.open_map();
-            kwargs.key("rows");
-            kwargs.unsigned(count);
-            kwargs.close();
-        }
-        Ok(OwnedPayload::new(serializer, args.finish(), kwargs.finish()))
+        Ok(list.finish())
     }
 
     fn row(
