@@ -29,6 +29,8 @@ use crosspoint::wamp::codec::{Input as Encoded, Serializer};
 use crosspoint::wamp::features::{ClientFeatures, Feature, RouterFeatures};
 use serde_json::Value;
 
+#[path = "scenario/databases.rs"]
+mod databases;
 #[path = "scenario/proofs.rs"]
 mod proofs;
 #[path = "scenario/script.rs"]

@@ -8,17 +8,17 @@ use crosspoint::cookie::CookieDigest;
 use crosspoint::metrics::{Counters, RealmCounters};
 use crosspoint::router::database::{
     DatabaseBatch, DatabaseEvent, DatabaseIndex, DatabasePublication, NotReplayed, Procedure, Query,
-    QueryNumber, Replay, Replayed, batch_of_key,
+    QueryNumber, Replay, batch_of_key,
 };
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
 use crosspoint::router::peer::{Charge, CoreId, NEWS_KEY, PeerMessage, RealmIndex, SessionKey, SessionRef};
 use crosspoint::router::{Handled, LinkInfo, Now, Router, RouterConfig, SlowCheck, TableSizes};
-use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, OwnedPayload, Serializer, decode};
+use crosspoint::wamp::codec::{DecodeLimits, Encoder, Input, Serializer, decode};
 use crosspoint::wamp::message::{Event, Message};
-use crosspoint::wamp::uri::matches;
 use crosspoint::wamp::{CloseReason, MessageType, SessionId};
 
+use super::databases::{DATABASES_MAX, Databases, payload_of, replayed};
 use super::script::{Database, Held, Outbox};
 
 /// What a party got, in the bytes that it got.
@@ -269,141 +269,6 @@ impl Effects for Recorder {
     fn counters(&mut self) -> &mut Counters {
         &mut self.counters
     }
-}
-
-/// Databases are numbered below this.
-const DATABASES_MAX: u16 = 2;
-
-/// What one core asked of databases.
-#[derive(Default)]
-struct Databases {
-    /// Not over, the oldest first.
-    running: Vec<Query>,
-    /// Not looked at.
-    started: VecDeque<QueryNumber>,
-    cancelled: Vec<QueryNumber>,
-    more: Vec<QueryNumber>,
-    /// Asked for and not answered, the oldest first.
-    replays: VecDeque<Replay>,
-    is_full: bool,
-}
-
-impl Databases {
-    fn replay(&mut self, replay: Replay) -> bool {
-        if !self.is_full {
-            self.replays.push_back(replay);
-        }
-        !self.is_full
-    }
-
-    fn query(&mut self, query: Query) -> bool {
-        if !self.is_full {
-            self.started.push_back(query.number);
-            self.running.push(query);
-        }
-        !self.is_full
-    }
-
-    /// `None`: this core has not asked for that.
-    fn act(
-        &mut self,
-        database: DatabaseIndex,
-        act: &Database,
-        encoder: &mut Encoder,
-    ) -> Option<Result<Option<DatabaseEvent>, String>> {
-        let oldest = |uri: &str| {
-            let is = |query: &&Query| query.database == database && *query.procedure.uri == *uri;
-            self.running.iter().find(is).cloned()
-        };
-        match act {
-            Database::Runs(uri, args) => {
-                let number = self.started.pop_front()?;
-                let query = self.running.iter().find(|query| query.number == number)?.clone();
-                let json = encoder.transcode(&query.payload.as_payload(), Serializer::Json);
-                let payload = query.payload.as_payload();
-                let bytes = match (&json, payload.serializer) {
-                    (_, Serializer::Json) => payload.args,
-                    (Ok(json), _) => json.as_payload().args,
-                    (Err(error), _) => return Some(Err(error.to_string())),
-                };
-                let got = if bytes.is_empty() { "nothing".into() } else { String::from_utf8_lossy(bytes) };
-                let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
-                let is_same = value(&got) == value(args) && (got == **args || got != "nothing");
-                if *query.procedure.uri == **uri && query.database == database && is_same {
-                    return Some(Ok(None));
-                }
-                Some(Err(format!("it runs {} {got} of {:?}", query.procedure.uri, query.database)))
-            }
-            Database::Cancelled(uri) => {
-                let query = oldest(uri)?;
-                let place = self.cancelled.iter().position(|number| *number == query.number)?;
-                self.cancelled.remove(place);
-                Some(Ok(None))
-            }
-            Database::GoesOn(uri) => {
-                let query = oldest(uri)?;
-                let place = self.more.iter().position(|number| *number == query.number)?;
-                self.more.remove(place);
-                Some(Ok(None))
-            }
-            Database::Waits(uri) => {
-                let query = oldest(uri)?;
-                let waits = !self.more.contains(&query.number);
-                Some(if waits { Ok(None) } else { Err("it may go on".to_owned()) })
-            }
-            Database::Sends(uri, args) => {
-                let query = oldest(uri)?;
-                Some(Ok(Some(DatabaseEvent::Part(query.number, payload_of(args, &query, encoder)))))
-            }
-            Database::Answers(uri, args) => {
-                let query = oldest(uri)?;
-                self.running.retain(|other| other.number != query.number);
-                Some(Ok(Some(DatabaseEvent::Done(query.number, payload_of(args, &query, encoder)))))
-            }
-            Database::Fails(uri, error, args) => {
-                let query = oldest(uri)?;
-                self.running.retain(|other| other.number != query.number);
-                let payload = payload_of(args, &query, encoder);
-                Some(Ok(Some(DatabaseEvent::Failed(query.number, error.as_str().into(), payload))))
-            }
-            Database::Offers(_)
-            | Database::Full(_)
-            | Database::Publishes(_)
-            | Database::Replays(_)
-            | Database::LosesReplay
-            | Database::HasNoReplay
-            | Database::Forgets(_) => None,
-        }
-    }
-}
-
-/// What a database says to those who resume.
-fn replayed(
-    replay: &Replay,
-    published: &[(DatabaseIndex, DatabasePublication)],
-    count_max: usize,
-) -> Replayed {
-    let own = published.iter().filter(|(database, _)| *database == replay.database);
-    let last = own.clone().map(|(_, publication)| publication.position).max().unwrap_or(0);
-    let is_wanted = |publication: &&DatabasePublication| {
-        let message = serde_json::from_str::<serde_json::Value>(&publication.publish).unwrap_or_default();
-        publication.position > replay.after
-            && message[3].as_str().is_some_and(|topic| matches(&replay.topic, replay.policy, topic))
-    };
-    let mut all: Vec<_> = own.map(|(_, publication)| publication).filter(is_wanted).cloned().collect();
-    let is_complete = all.len() <= count_max;
-    all.truncate(count_max);
-    let upto = if is_complete { last } else { all.last().map_or(0, |publication| publication.position) };
-    Replayed { publications: all, upto, is_complete }
-}
-
-/// As the threads of a database write it: in the serializer of the caller.
-fn payload_of(args: &str, query: &Query, encoder: &mut Encoder) -> OwnedPayload {
-    let json = OwnedPayload::new(Serializer::Json, args.as_bytes().to_vec(), Vec::new());
-    if query.serializer == Serializer::Json {
-        return json;
-    }
-    encoder.transcode(&json.as_payload(), query.serializer).expect("a script has what can be written")
 }
 
 struct Core {
