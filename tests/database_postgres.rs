@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 mod server;
 #[path = "database/stand.rs"]
 mod stand;
+#[path = "database/together.rs"]
+mod together;
 
 use server::Server;
 use stand::{End, Heard, How, Stand};
@@ -33,7 +35,7 @@ fn shared() -> &'static Server {
 }
 
 /// A database of its own, with a schema `api`.
-struct Database {
+pub(crate) struct Database {
     settings: Settings,
     name: String,
 }

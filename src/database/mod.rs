@@ -37,6 +37,12 @@ pub trait Driver: Send + Sync + 'static {
     /// Which kind of work a procedure is: an index into [`Self::lanes`].
     fn lane_of(&self, procedure: &Procedure) -> usize;
 
+    /// How long a call of a procedure takes on the average, in microseconds, where its calls may be sent together: it changes
+    /// nothing, so that it can be run once more, and has been quick so far.
+    fn pace_us(&self, _procedure: &Procedure) -> Option<u32> {
+        None
+    }
+
     /// Connects for one kind of work.
     ///
     /// # Errors
@@ -121,6 +127,11 @@ pub trait Connection: Send {
         true
     }
 
+    /// How calls are sent together, where they are.
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        None
+    }
+
     /// What stops a call of this connection, from another thread.
     fn canceller(&self) -> Arc<dyn Cancel>;
 
@@ -146,6 +157,40 @@ pub trait Connection: Send {
     fn backlog(&mut self) -> Result<Option<Backlog>, Problem> {
         Ok(None)
     }
+}
+
+/// A connection that takes calls before those before them have ended. All that were posted are taken, in that order, before
+/// anything else is done with it.
+pub trait Pipeline {
+    /// Puts a call behind the others; `false` when it is to be run on its own.
+    fn post(&mut self, query: &Query, results: &Results<'_>) -> bool;
+
+    /// Sends what was posted.
+    fn send(&mut self);
+
+    /// Waits until the next one has ended, or the connection has, but no longer than so; whether it has.
+    fn wait(&mut self, patience: Duration) -> bool;
+
+    /// The end of the next one. It ends in its time.
+    ///
+    /// # Errors
+    /// It failed, or is to be run once more on its own.
+    fn take(&mut self, query: &Query, results: &mut Results<'_>) -> Result<OwnedPayload, NotTaken>;
+
+    /// Passes over the end of the next one: somebody else runs it.
+    fn pass_over(&mut self);
+
+    /// Whether nothing more comes of this connection.
+    fn is_lost(&self) -> bool;
+}
+
+/// Why there is no result of a call that was sent with others.
+#[derive(Debug)]
+pub enum NotTaken {
+    /// It failed.
+    Failed(CallError),
+    /// Something that was none of its own came between: the stop of another one, the loss of the connection.
+    Again,
 }
 
 /// What a database is to publish, and has not.

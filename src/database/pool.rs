@@ -13,12 +13,13 @@ mod overdue;
 mod reloading;
 mod replaying;
 mod sleepers;
+mod together;
+mod work;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
@@ -110,8 +111,10 @@ struct Call {
     /// What stops it, while it runs. Whoever cancels holds the lock while it does, so that the connection takes nothing new
     /// before that is over: a late cancel never stops the next query.
     running: Mutex<Option<Arc<dyn Cancel>>>,
-    /// The same, for who gives it up and cannot wait for whoever cancels.
-    connection: OnceLock<Arc<dyn Cancel>>,
+    /// The same, for who gives it up and cannot wait for whoever cancels. Held for a moment.
+    connection: Mutex<Option<Arc<dyn Cancel>>>,
+    /// It was sent behind others once, and waited for them in vain: it is not sent so again.
+    is_alone: AtomicBool,
     /// Its thread is done with it: there is nothing to stop any more.
     is_over: AtomicBool,
     /// Its caller was told how it ended.
@@ -125,6 +128,19 @@ struct Call {
 }
 
 impl Call {
+    /// By what it runs from now on.
+    fn set_connection(&self, cancel: Arc<dyn Cancel>) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(cancel);
+    }
+
+    fn connection(&self) -> Option<Arc<dyn Cancel>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.get().is_some_and(|deadline| *deadline <= Instant::now())
+    }
+
     fn set_running(&self, cancel: Option<Arc<dyn Cancel>>) {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = cancel;
     }
@@ -137,9 +153,29 @@ struct Lane {
     threads: Box<[Worker]>,
     /// Held while one is taken from `jobs`, so that turns are given in the order of that.
     turns: Mutex<Turns>,
+    /// Whether one was taken from `jobs` and is the next all the same ([`Turns::put_back`]).
+    is_put_back: AtomicBool,
+    /// Threads that are awake and run calls that go together: they are back soon, so that not every call wakes one more.
+    quick: AtomicUsize,
 }
 
 impl Lane {
+    /// Whether none waits for a thread.
+    fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && !self.is_put_back.load(Ordering::SeqCst)
+    }
+
+    /// The next that waits for a thread.
+    fn pop(&self, turns: &mut Turns) -> Option<Job> {
+        match turns.take_back() {
+            Some(job) => {
+                self.is_put_back.store(false, Ordering::SeqCst);
+                Some(job)
+            }
+            None => self.jobs.pop(),
+        }
+    }
+
     fn turns(&self) -> MutexGuard<'_, Turns> {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -224,8 +260,8 @@ impl Shared {
         self.is_stopping.load(Ordering::Relaxed)
     }
 
-    /// The next query, or `None` at the end.
-    fn take_job(&self, lane: &Lane, own: usize) -> Option<Job> {
+    /// The next query, or `None` at the end. A thread that finds none is not quick any more.
+    fn take_job(&self, lane: &Lane, own: usize, is_quick: &mut bool) -> Option<Job> {
         loop {
             if let Some(turn) = self.take_turn(lane) {
                 match turn {
@@ -242,9 +278,14 @@ impl Shared {
             if self.is_stopping() {
                 return None;
             }
+            if std::mem::take(is_quick) {
+                // Who counts on this one has put something there before, and it is looked for once more.
+                lane.quick.fetch_sub(1, Ordering::SeqCst);
+                continue;
+            }
             // Said first and looked at again: who puts one in later finds this one among those that sleep.
             lane.sleepers.enter(own);
-            if lane.jobs.is_empty() && !self.is_stopping() {
+            if lane.is_empty() && !self.is_stopping() {
                 thread::park();
             }
             lane.sleepers.leave(own);
@@ -253,11 +294,12 @@ impl Shared {
 
     /// What becomes of the next that waits for a thread.
     fn take_turn(&self, lane: &Lane) -> Option<Turn> {
-        if lane.jobs.is_empty() {
+        if lane.is_empty() {
             return None;
         }
         let mut turns = lane.turns();
-        Some(turns.enter(lane.jobs.pop()?, self.options.queue_max))
+        let job = lane.pop(&mut turns)?;
+        Some(turns.enter(job, self.options.queue_max))
     }
 
     /// The next of a procedure that runs only so many at a time, behind one that has ended.
@@ -276,7 +318,7 @@ impl Shared {
         self.waiting_bytes.fetch_sub(bytes_of(query), Ordering::Relaxed);
         let CallError { uri, payload } = if call.cancelled.load(Ordering::Acquire) {
             CallError::cancelled(query.serializer)
-        } else if call.deadline.get().is_some_and(|deadline| *deadline <= Instant::now()) {
+        } else if call.is_late() {
             CallError::timed_out(query.serializer)
         } else {
             CallError::unavailable(query.serializer, "too many calls of the procedure wait")
@@ -375,6 +417,8 @@ impl Pool {
             sleepers: Sleepers::new(*size),
             threads: (0..*size).map(|_| Worker::default()).collect(),
             turns: Mutex::default(),
+            is_put_back: AtomicBool::new(false),
+            quick: AtomicUsize::new(0),
         };
         let wakers_count = wakers.len();
         let desk = |waker| Desk { events: ArrayQueue::new(events_max), waker };
@@ -410,7 +454,7 @@ impl Pool {
             for number in 0..size {
                 let shared = Arc::clone(&shared);
                 let thread = thread::Builder::new().name(name(["", "r", "x"][lane.min(2)], number));
-                pool.threads.push(thread.spawn(move || work(&shared, lane, number))?);
+                pool.threads.push(thread.spawn(move || work::work(&shared, lane, number))?);
             }
         }
         let publisher = thread::Builder::new().name(name("publish", 0));
@@ -466,89 +510,6 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// The life of a thread that runs queries.
-fn work(shared: &Arc<Shared>, lane: usize, own: usize) {
-    let of_lane = &shared.lanes[lane];
-    let _ = of_lane.threads[own].thread.set(thread::current());
-    let mut connection: Option<(u32, Box<dyn Connection>)> = None;
-    let mut next = None;
-    let mut was_connected = false;
-    while let Some(Job { core, query, call }) = next.take().or_else(|| shared.take_job(of_lane, own)) {
-        let _ = call.thread.set(thread::current());
-        let (number, serializer) = (query.number, query.serializer);
-        let worker = &of_lane.threads[own];
-        let of_call = Arc::clone(&call);
-        *worker.at_work() = Some(AtWork { core, number, serializer, call: of_call, is_given_up: false });
-        let running = Running { shared: Arc::clone(shared), core, number, call };
-        // A driver that panics takes neither the thread along nor the turn, and its caller is told.
-        let ended = catch_unwind(AssertUnwindSafe(|| run(&running, &query, lane, &mut connection)));
-        let ended = ended.unwrap_or_else(|_| {
-            connection = None;
-            Err(CallError::unavailable(serializer, "the call failed inside the router; its log says why"))
-        });
-        running.call.is_over.store(true, Ordering::Release);
-        // Whoever gave it up may have come too late for it, and it is not to meet the next.
-        if worker.at_work().take().is_some_and(|it| it.is_given_up) {
-            connection = None;
-        }
-        let event = match ended {
-            Ok(payload) => DatabaseEvent::Done(number, payload),
-            Err(CallError { uri, payload }) => DatabaseEvent::Failed(number, uri, payload),
-        };
-        shared.counts.connected(std::mem::replace(&mut was_connected, connection.is_some()), was_connected);
-        shared.answer(core, &running.call, event);
-        next = shared.next_turn(of_lane, &query.procedure);
-    }
-}
-
-fn run(
-    running: &Running,
-    query: &Query,
-    lane: usize,
-    connection: &mut Option<(u32, Box<dyn Connection>)>,
-) -> Result<OwnedPayload, CallError> {
-    let shared = &running.shared;
-    if running.is_cancelled() {
-        return Err(CallError::cancelled(query.serializer));
-    }
-    if running.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
-        return Err(CallError::timed_out(query.serializer));
-    }
-    if shared.is_away.load(Ordering::Relaxed) {
-        return Err(CallError::unavailable(query.serializer, "the database is away"));
-    }
-    let losses = shared.losses.load(Ordering::Acquire);
-    let kept = connection.take().filter(|(since, _)| *since == losses).map(|(_, connected)| connected);
-    let mut connected = match kept.and_then(|mut kept| kept.is_alive().then_some(kept)) {
-        Some(connected) => connected,
-        None => match shared.driver.connect(lane) {
-            Ok(connected) => connected,
-            Err(Problem(_)) => {
-                shared.set_away();
-                return Err(CallError::unavailable(query.serializer, "the database is away"));
-            }
-        },
-    };
-    let canceller = connected.canceller();
-    let _ = running.call.connection.set(Arc::clone(&canceller));
-    running.call.set_running(Some(canceller));
-    // Who cancelled it before that found nothing to stop.
-    let result = if running.is_cancelled() {
-        Err(CallError::cancelled(query.serializer))
-    } else {
-        connected.call(query, &mut Results { call: running })
-    };
-    if connected.is_broken() {
-        // Whether the database is away as a whole is the keeper's to find out.
-        shared.wake_keeper();
-    } else {
-        // Waits for a cancel that is under way; of a connection that is not used again there is no need to.
-        running.call.set_running(None);
-        *connection = Some((losses, connected));
-    }
-    result
 }
 
 impl Shared {
@@ -771,13 +732,15 @@ impl PoolEnd {
         if query.timeout_ms > 0 {
             let _ = call.deadline.set(Instant::now() + Duration::from_millis(query.timeout_ms));
         }
-        let number = query.number;
+        let (number, pace_us) = (query.number, shared.pace_us(&query));
         if lane.jobs.push(Job { core: self.core, query, call: Arc::clone(&call) }).is_err() {
             shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
         self.calls.insert(number, call);
-        Shared::wake_one(lane);
+        if !lane.is_soon(pace_us) {
+            Shared::wake_one(lane);
+        }
         true
     }
 

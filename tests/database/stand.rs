@@ -114,6 +114,11 @@ impl Stand {
         }
     }
 
+    /// What was counted so far.
+    pub(crate) fn counted(&self) -> Counted {
+        self.pool.counted(0, Duration::ZERO)
+    }
+
     /// What the log would have.
     pub(crate) fn notices(&self) -> Vec<Notice> {
         self.notices.lock().unwrap().clone()

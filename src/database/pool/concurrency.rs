@@ -15,6 +15,8 @@ pub(super) struct Turns {
     waiting: usize,
     /// When the first of those that wait is to have ended. May be too early, never too late.
     earliest: Option<Instant>,
+    /// The next of all that wait for a thread, when it was looked at and left. Ends when it is taken.
+    put_back: Option<Job>,
 }
 
 #[derive(Default)]
@@ -109,6 +111,16 @@ impl Turns {
     /// When [`Self::take_ended`] is to be called next, for the time's sake.
     pub(super) fn earliest(&self) -> Option<Instant> {
         self.earliest
+    }
+
+    /// Leaves one that was taken: it comes before all others. There is one at most.
+    pub(super) fn put_back(&mut self, job: Job) {
+        self.put_back = Some(job);
+    }
+
+    /// The one that was left.
+    pub(super) fn take_back(&mut self) -> Option<Job> {
+        self.put_back.take()
     }
 
     /// How many wait.

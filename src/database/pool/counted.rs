@@ -19,6 +19,7 @@ pub(super) struct Counts {
     failed: AtomicU64,
     cancelled: AtomicU64,
     timed_out: AtomicU64,
+    together: AtomicU64,
     connections: AtomicUsize,
     publications: AtomicU64,
     set_aside: AtomicU64,
@@ -39,6 +40,8 @@ pub struct Counted {
     pub cancelled: u64,
     /// Those that took too long.
     pub timed_out: u64,
+    /// Calls that were sent to the database together with others.
+    pub together: u64,
     /// Calls that wait for a connection or for their turn.
     pub waiting: usize,
     /// Connections for calls that are there.
@@ -62,6 +65,7 @@ impl Counted {
             ("failed", self.failed),
             ("cancelled", self.cancelled),
             ("timed_out", self.timed_out),
+            ("together", self.together),
             ("waiting", self.waiting as u64),
             ("connections", self.connections as u64),
             ("away", self.is_away.into()),
@@ -87,6 +91,13 @@ impl Counts {
             Some(_) => &self.failed,
         };
         of_error.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many were sent at once.
+    pub(super) fn sent(&self, count: usize) {
+        if count > 1 {
+            self.together.fetch_add(count as u64, Ordering::Relaxed);
+        }
     }
 
     /// A thread has a connection, or has none any more.
@@ -136,12 +147,13 @@ impl Pool {
         }
         let backlog = *counts.backlog.lock().unwrap_or_else(PoisonError::into_inner);
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
-        let waiting = |lane: &super::Lane| lane.jobs.len() + lane.turns().waiting();
+        let waiting = |lane: &super::Lane| lane.waiting() + lane.turns().waiting();
         Counted {
             calls: count(&counts.calls),
             failed: count(&counts.failed),
             cancelled: count(&counts.cancelled),
             timed_out: count(&counts.timed_out),
+            together: count(&counts.together),
             waiting: self.shared.lanes.iter().map(waiting).sum(),
             connections: counts.connections.load(Ordering::Relaxed),
             is_away: self.shared.is_away.load(Ordering::Relaxed),

@@ -41,7 +41,7 @@ pub(super) fn watch(shared: &Shared) {
             lane.threads.iter().for_each(|worker| answer_late(shared, worker, now));
         }
         // Those that wait for a thread are their cores' to answer.
-        if shared.lanes.iter().any(|lane| !lane.jobs.is_empty()) {
+        if shared.lanes.iter().any(|lane| !lane.is_empty()) {
             shared.overdue.fetch_add(1, Ordering::Relaxed);
             for desk in &shared.desks {
                 desk.waker.wake();
@@ -71,7 +71,7 @@ fn answer_late(shared: &Shared, worker: &Worker, now: Instant) {
     let is_past = |moment: Option<&Instant>, more: Duration| moment.is_some_and(|it| now >= *it + more);
     let is_cancelled = is_past(call.cancelled_at.get(), CANCELLED);
     let is_late = is_past(call.deadline.get(), LATE);
-    if is_cancelled && let Some(connection) = call.connection.get() {
+    if is_cancelled && let Some(connection) = call.connection() {
         *is_given_up = true;
         connection.give_up();
     }

@@ -82,6 +82,13 @@ pub(super) struct Function {
 pub(super) type Columns<'r> = Vec<Option<&'r str>>;
 
 impl Function {
+    /// Whether a call changes nothing, and gives one row at most.
+    pub(super) fn changes_nothing(&self) -> bool {
+        self.is_read_only
+            && !self.is_procedure
+            && matches!(self.returns, Returns::Nothing | Returns::Value | Returns::Record)
+    }
+
     /// Reads a row of [`FUNCTIONS`].
     pub(super) fn read(row: &Columns<'_>, types: &Types) -> Option<Self> {
         let text = |index: usize| row.get(index).copied().flatten();

@@ -25,13 +25,13 @@ use std::time::Duration;
 
 use self::functions::{Columns, FINGERPRINT, FUNCTIONS, Function, TYPES, annotations};
 use self::registrations::{REGISTRATIONS_FINGERPRINT, Registered};
-use self::statements::{Open, Target};
+use self::statements::{Open, Pace, Target};
 use self::values::{Kind, Types};
 use self::wire::{Deadline, Parameter, Pooling, Settings};
 use super::inside::Calls;
 use super::patterns::offers;
 use super::{
-    Connection, Declared, Discovered, Driver, Numbers, Problem, PublicationLimits, Replayer, Source,
+    Connection, Declared, Discovered, Driver, Numbers, Problem, PublicationLimits, Replayer, Source, own,
 };
 use crate::router::database::Procedure;
 
@@ -145,6 +145,10 @@ impl Driver for Postgres {
 
     fn lane_of(&self, _procedure: &Procedure) -> usize {
         0
+    }
+
+    fn pace_us(&self, procedure: &Procedure) -> Option<u32> {
+        own::<Target>(procedure)?.pace_us()
     }
 
     fn connect(&self, _lane: usize) -> Result<Box<dyn Connection>, Problem> {
@@ -273,7 +277,7 @@ impl Postgres {
         }
         for uri in order {
             let Some((functions, timeout_ms, concurrency)) = by_uri.remove(&uri) else { continue };
-            discovered.offer(&uri, Target::Functions(functions), (timeout_ms, concurrency));
+            discovered.offer(&uri, Target::Functions(functions, Pace::default()), (timeout_ms, concurrency));
         }
         for declared in &self.procedures {
             let target = Target::Sql(named::numbered(&declared.sql), declared.shape);

@@ -91,7 +91,11 @@ impl Postgres {
             };
             let timeout_ms = number("timeout_ms", timeout_ms, self.timeout_ms);
             let concurrency = number("concurrency", concurrency, 0) as u32;
-            discovered.offer(&uri, Target::Functions(functions), (timeout_ms, concurrency));
+            discovered.offer(
+                &uri,
+                Target::Functions(functions, super::Pace::default()),
+                (timeout_ms, concurrency),
+            );
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Calls on one connection: what is prepared, how a call is sent, what comes of it.
 
 mod cursors;
+mod pipeline;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+pub(super) use self::pipeline::Pace;
+use self::pipeline::Posted;
 use super::Postgres;
 use super::errors::{Failure, call_error};
 use super::functions::{Function, Given, Returns};
@@ -15,7 +18,9 @@ use super::values::{Types, list_of, oid, text_of, write};
 use super::wire::{self, CancelHandle, Deadline, Event, OwnedColumn, Parameter, ResultFormat};
 use crate::database::arguments::{self, Named};
 use crate::database::rows::{BYTES_A_PART, ROWS_A_PART};
-use crate::database::{Backlog, CallError, Cancel, Connection, Discovered, Problem, Results, Shape, own};
+use crate::database::{
+    Backlog, CallError, Cancel, Connection, Discovered, Pipeline, Problem, Results, Shape, own,
+};
 use crate::router::database::Query;
 use crate::wamp::codec::{Composer, Datum, Encoder, OwnedPayload};
 
@@ -59,8 +64,8 @@ const BACKLOG: &str = "select waiting + unsent,
 /// What this driver keeps of a procedure.
 #[derive(Debug)]
 pub(super) enum Target {
-    /// Functions and procedures of one name.
-    Functions(Vec<Function>),
+    /// Functions and procedures of one name, and how long their calls take.
+    Functions(Vec<Function>, Pace),
     /// SQL of the configuration.
     Sql(Numbered, Shape),
 }
@@ -90,6 +95,7 @@ pub(super) struct Open {
     /// A call did not end in its time.
     is_abandoned: bool,
     used: Instant,
+    posted: Posted,
 }
 
 struct Canceller(CancelHandle);
@@ -162,6 +168,7 @@ impl Open {
             fingerprint,
             is_abandoned,
             used,
+            posted: Posted::default(),
         }
     }
 
@@ -178,7 +185,7 @@ impl Open {
         let (args, kwargs) = arguments(query)?;
         let role = self.role_of(query)?;
         match target {
-            Target::Functions(functions) => self.prepare_function(query, functions, (args, kwargs), role),
+            Target::Functions(functions, _) => self.prepare_function(query, functions, (args, kwargs), role),
             Target::Sql(numbered, shape) => {
                 let mut unused: Vec<bool> = vec![true; kwargs.len()];
                 let mut values = Vec::with_capacity(numbered.names.len());
@@ -314,9 +321,7 @@ impl Open {
             self.forget()?;
         }
         let prepared = self.prepare(query)?;
-        let deadline = results
-            .time_left()
-            .map_or_else(|| Deadline::after(FOR_EVER), |left| Deadline::after(left + GRACE));
+        let deadline = deadline_of(results);
         match self.attempt(&prepared, results, deadline) {
             // What it gives has changed since it was prepared, or it was prepared for what is gone.
             Err(Failure::Server(server)) if matches!(server.sqlstate.as_str(), "0A000" | "26000") => {
@@ -638,6 +643,11 @@ impl Open {
     }
 }
 
+/// When the connection of a call is given up.
+fn deadline_of(results: &Results<'_>) -> Deadline {
+    results.time_left().map_or_else(|| Deadline::after(FOR_EVER), |left| Deadline::after(left + GRACE))
+}
+
 /// In milliseconds, for the server; 0 is none.
 fn timeout(results: &Results<'_>) -> String {
     results.time_left().map_or(0, |left| left.as_millis().max(1)).to_string()
@@ -803,8 +813,12 @@ impl<'q> RowWriter<'q> {
 
 impl Connection for Open {
     fn call(&mut self, query: &Query, results: &mut Results<'_>) -> Result<OwnedPayload, CallError> {
+        let began = Instant::now();
         let result = self.run(query, results);
         self.used = Instant::now();
+        if let Some(pace) = own::<Target>(&query.procedure).and_then(Target::pace) {
+            pace.took(self.used.saturating_duration_since(began));
+        }
         result.map_err(|failure| {
             if matches!(failure, Failure::Wire(wire::Error::TimedOut { .. })) {
                 // What is still to come of it would be taken for what comes next.
@@ -817,6 +831,10 @@ impl Connection for Open {
     fn is_alive(&mut self) -> bool {
         // One that was used a moment ago is as good as it was.
         self.used.elapsed() < IDLE || self.wire.hear().is_ok()
+    }
+
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        Some(self)
     }
 
     fn canceller(&self) -> Arc<dyn Cancel> {

@@ -204,6 +204,18 @@ impl Connection {
         Ok(event)
     }
 
+    /// Waits until an answer is there, or something that comes unasked, and takes nothing of it.
+    ///
+    /// # Errors
+    /// The deadline passed, and this can be called again; or the connection is over.
+    pub fn wait(&mut self, deadline: Deadline) -> Result<(), Error> {
+        self.check()?;
+        while !self.inbox.has_next() {
+            self.fill(deadline, ANSWER)?;
+        }
+        Ok(())
+    }
+
     /// Reads and forgets what is still to come, until nothing is asked any more. A group without an end gets one.
     ///
     /// # Errors
@@ -406,16 +418,22 @@ impl Connection {
             if let Some(frame) = self.guard(next)? {
                 return Ok(frame);
             }
-            let received =
-                self.stream.receive(&mut self.requests.bytes, self.inbox.room(), deadline, waiting_for);
-            let received = match received {
-                Ok(0) if self.inbox.is_empty() => Err(Error::closed("the server closed it")),
-                Ok(0) => Err(Error::closed("the server closed it in the middle of a message")),
-                other => other,
-            };
-            let bytes = self.guard(received)?;
-            self.inbox.filled(bytes);
+            self.fill(deadline, waiting_for)?;
         }
+    }
+
+    /// Waits for more bytes.
+    fn fill(&mut self, deadline: Deadline, waiting_for: &'static str) -> Result<(), Error> {
+        let received =
+            self.stream.receive(&mut self.requests.bytes, self.inbox.room(), deadline, waiting_for);
+        let received = match received {
+            Ok(0) if self.inbox.is_empty() => Err(Error::closed("the server closed it")),
+            Ok(0) => Err(Error::closed("the server closed it in the middle of a message")),
+            other => other,
+        };
+        let bytes = self.guard(received)?;
+        self.inbox.filled(bytes);
+        Ok(())
     }
 
     /// A message in words.

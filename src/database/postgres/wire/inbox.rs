@@ -56,6 +56,19 @@ impl Inbox {
         self.start == self.end && self.skip == 0
     }
 
+    /// Whether [`Self::next`] has something to say.
+    pub(super) fn has_next(&self) -> bool {
+        let there = &self.buffer[self.start..self.end];
+        let Some([_, length @ ..]) = there.get(self.skip..).and_then(<[u8]>::first_chunk::<HEAD_BYTES>)
+        else {
+            return false;
+        };
+        match usize::try_from(i32::from_be_bytes(*length)).ok().and_then(|length| length.checked_sub(4)) {
+            Some(body) => body > self.message_bytes_max || there.len() - self.skip - HEAD_BYTES >= body,
+            None => true,
+        }
+    }
+
     /// The next whole message.
     ///
     /// Rows above the bound are passed over, so that a session survives them; other messages of such a size are nothing

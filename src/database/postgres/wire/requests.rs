@@ -74,6 +74,12 @@ pub struct Requests {
     message_bytes_max: usize,
 }
 
+/// A place in what was written.
+pub(in crate::database::postgres) struct Mark {
+    bytes: usize,
+    expected: usize,
+}
+
 /// What a buffer keeps when all of it was sent.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 
@@ -108,6 +114,17 @@ impl Requests {
                 ))
             }
         }
+    }
+
+    /// Where what is written next begins.
+    pub(in crate::database::postgres) fn mark(&self) -> Mark {
+        Mark { bytes: self.bytes.len(), expected: self.expected.len() }
+    }
+
+    /// Takes back what was written since, of which nothing was sent and no answer read.
+    pub(in crate::database::postgres) fn take_back(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.expected.truncate(mark.expected);
     }
 
     fn expect(&mut self, expected: Expected) {
