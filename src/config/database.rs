@@ -69,7 +69,7 @@ pub struct Database {
     pub exact_as_float: bool,
     /// `publish`: whether it publishes events: through a table `wamp_outbox` in SQLite, a schema `wamp` in PostgreSQL.
     pub publish: bool,
-    /// `feedback`: whether it is noted in each row of the outbox that it was sent, of PostgreSQL.
+    /// `feedback`: whether it is noted in each row of the outbox that it was sent, and to how many, of PostgreSQL.
     pub feedback: bool,
     /// `[database.inside]`: what it does in the realm by itself, of PostgreSQL; `None` is nothing but publishing.
     pub inside: Option<DatabaseInside>,

@@ -99,6 +99,14 @@ pub trait Source: Send {
         problems: &mut Vec<String>,
     ) -> Result<Vec<DatabasePublication>, Problem>;
 
+    /// Whether it is to be counted how many sessions get each publication, which costs a word of every core that has some.
+    fn wants_receivers(&self) -> bool {
+        false
+    }
+
+    /// How many got which, by position, of those that are to be marked next; where that is wanted. What is missing nobody got.
+    fn received(&mut self, _receivers: &[(u64, u64)]) {}
+
     /// All up to this position have been offered to their subscribers.
     ///
     /// # Errors

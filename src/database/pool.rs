@@ -10,6 +10,7 @@ mod concurrency;
 mod counted;
 mod end;
 mod overdue;
+mod received;
 mod reloading;
 mod replaying;
 mod sleepers;
@@ -33,6 +34,7 @@ pub use self::counted::Counted;
 use self::counted::Counts;
 pub use self::end::DatabaseEnd;
 use self::overdue::{AtWork, Overdue};
+use self::received::{Counting, Received};
 use self::replaying::Replays;
 use self::sleepers::Sleepers;
 use super::{
@@ -40,7 +42,8 @@ use super::{
     join_all,
 };
 use crate::router::database::{
-    DatabaseBatch, DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber, REPLAYS_UNDER_WAY_MAX, Replay,
+    DatabaseBatch, DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber, REPLAYS_UNDER_WAY_MAX,
+    Receivers, Replay,
 };
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
@@ -229,6 +232,7 @@ struct Shared {
     replays: Replays,
     /// The last batch of publications that was offered to everybody.
     offered: AtomicU32,
+    received: Received,
     counts: Counts,
 }
 
@@ -446,6 +450,7 @@ impl Pool {
             publisher: OnceLock::new(),
             replays: Replays::new(wakers_count),
             offered: AtomicU32::new(0),
+            received: Received::default(),
             counts: Counts::default(),
         });
         let mut pool = Self { shared: Arc::clone(&shared), threads: Vec::new() };
@@ -482,7 +487,7 @@ impl Pool {
     #[must_use]
     pub fn end(&self, core: usize) -> PoolEnd {
         let (shared, calls, overdue) = (Arc::clone(&self.shared), HashMap::new(), Overdue::default());
-        PoolEnd { shared, core, calls, overdue, batch: (0, 0) }
+        PoolEnd { shared, core, calls, overdue, batch: (0, 0), counting: Counting::default() }
     }
 
     /// Ends the threads: what waits is dropped, what runs is cancelled.
@@ -585,9 +590,10 @@ fn drain(shared: &Shared, source: &mut dyn Source, number: &mut u32, notify: &No
         *number = number.wrapping_add(1);
         let (realm, database) = (shared.realm, shared.index);
         let count = publications.len();
-        let batch = DatabaseBatch { realm, database, number: *number, publications: publications.into() };
+        let (number, publications, is_counted) = (*number, publications.into(), source.wants_receivers());
+        let batch = DatabaseBatch { realm, database, number, publications, is_counted };
         shared.say(core, DatabaseEvent::Publish(batch));
-        while shared.offered.load(Ordering::Acquire) != *number {
+        while shared.offered.load(Ordering::Acquire) != number {
             if shared.is_stopping() {
                 // Who subscribes after a start gets it again.
                 return Ok(());
@@ -595,6 +601,9 @@ fn drain(shared: &Shared, source: &mut dyn Source, number: &mut u32, notify: &No
             thread::park_timeout(SOURCE_WAIT);
         }
         shared.counts.published(count);
+        if is_counted {
+            source.received(&shared.received.take());
+        }
         source.mark(last)?;
     }
     Ok(())
@@ -710,6 +719,8 @@ pub struct PoolEnd {
     overdue: Overdue,
     /// The batch of publications that is being offered, and what of it is still owed, in bytes.
     batch: (u32, u64),
+    /// Who has got what of it.
+    counting: Counting,
 }
 
 impl PoolEnd {
@@ -770,6 +781,7 @@ impl PoolEnd {
     fn charge(&mut self, batch: u32, bytes: u32) {
         if self.batch.0 != batch {
             self.batch = (batch, 0);
+            self.counting.clear();
         }
         self.batch.1 += u64::from(bytes);
     }
@@ -780,8 +792,15 @@ impl PoolEnd {
         }
         self.batch.1 = self.batch.1.saturating_sub(bytes.into());
         if self.batch.1 == 0 {
+            self.shared.received.put(&mut self.counting);
             self.shared.offered.store(batch, Ordering::Release);
             self.shared.wake_publisher();
+        }
+    }
+
+    fn received(&mut self, batch: u32, receivers: Receivers) {
+        if self.batch.0 == batch {
+            self.counting.add(receivers.position, receivers.count);
         }
     }
 

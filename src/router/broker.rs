@@ -3,6 +3,7 @@
 //! Every core knows only the subscriptions of its own sessions, and every publication is offered to every core, so a
 //! SUBSCRIBE needs no word to anybody and a subscription's id must come out the same everywhere: it is a keyed hash.
 
+mod interested;
 mod told;
 
 use std::hash::BuildHasher;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use self::interested::Interested;
 use super::Router;
 use super::authorize::Action;
 use super::authorizer::Permit;
@@ -262,45 +264,6 @@ pub(super) enum Part {
     All,
     First,
     Rest,
-}
-
-/// Which of the other cores a publication goes to.
-#[derive(Clone, Copy, Debug)]
-struct Interested {
-    own: CoreId,
-    cores: u16,
-    /// A bit for each of the first cores.
-    first: u64,
-    /// The topic, and the patterns that may match it, as cores announce them: [`Broker::interests`].
-    numbers: [u64; 2],
-}
-
-impl Interested {
-    /// Cores above this number are not asked: they want everything.
-    const ASKED_MAX: u16 = 64;
-
-    /// Every core is told.
-    fn all(&mut self) {
-        let asked = u32::from(self.cores.min(Self::ASKED_MAX));
-        let own = 1_u64.checked_shl(u32::from(self.own.0)).unwrap_or_default();
-        self.first = u64::MAX.checked_shr(64 - asked).unwrap_or_default() & !own;
-    }
-
-    /// One more is told.
-    fn add(&mut self, core: CoreId) {
-        if core != self.own && core.0 < Self::ASKED_MAX {
-            self.first |= 1 << core.0;
-        }
-    }
-
-    fn has(self, core: CoreId) -> bool {
-        core != self.own && (core.0 >= Self::ASKED_MAX || self.first & 1 << core.0 != 0)
-    }
-
-    fn count(self) -> u32 {
-        let others = self.cores.saturating_sub(Self::ASKED_MAX) - u16::from(self.own.0 >= Self::ASKED_MAX);
-        self.first.count_ones() + u32::from(others)
-    }
 }
 
 enum Subscribing {
@@ -727,7 +690,14 @@ impl Router {
         }
         let retained = &mut self.realms[usize::from(realm.0)].retained;
         let retain = retained.stamp(self.now.monotonic_us, self.core, id, options);
-        Some(Box::new(Attributes { retain, disclosed, trust_level, passthru, shard, position: 0 }))
+        Some(Box::new(Attributes {
+            retain,
+            disclosed,
+            trust_level,
+            passthru,
+            shard,
+            ..Attributes::default()
+        }))
     }
 
     /// For the designs of [`Fault`]: as [`Eras::read`].
@@ -815,6 +785,7 @@ impl Router {
         let audience = delivery.head.audience.as_deref();
         let own_cause = delivery.head.cause.filter(|cause| cause.core() == self.core);
         let spared_door = self.database_doors.spared_by(delivery.head);
+        let mut counted = delivery.is_counted().then(Vec::new);
         let mut transcoded = Transcoded::default();
         let mut events = 0;
         let mut matching = broker.subscriptions.matching(delivery.topic);
@@ -881,6 +852,9 @@ impl Router {
                 let Some(active) = session.active.as_mut() else { continue };
                 let sent = deliver(key, active, &mut event, &mut frames, &mut transcoded, effects);
                 events += u64::from(sent == Sent::Accepted);
+                if let Some(slots) = counted.as_mut().filter(|_| sent == Sent::Accepted) {
+                    slots.push(subscriber.slot);
+                }
                 if sent == Sent::Full && role.slow == SlowPolicy::Drop {
                     active.events_lost += 1;
                     effects.counters().events_dropped += 1;
@@ -894,6 +868,9 @@ impl Router {
         effects.searched(matching.shapes_tried());
         for (entry, slot) in caught_up {
             self.resumptions.forget(entry, slot);
+        }
+        if let Some(slots) = counted {
+            self.tell_received(delivery.head, slots, effects);
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::wamp::options::{CancelMode, Passthru};
 use crate::wamp::{Payload, RequestId, SessionId};
 
 pub use self::publications::{
-    DatabaseBatch, DatabasePublication, batch_of_key, check_publication, key_of_batch,
+    DatabaseBatch, DatabasePublication, Receivers, batch_of_key, check_publication, key_of_batch,
 };
 
 pub use self::resuming::{NotReplayed, REPLAYS_UNDER_WAY_MAX, Replay, ReplayNumber, Replayed};

@@ -37,6 +37,11 @@ impl<'a> Delivery<'a> {
         self.head.attributes.as_deref()?.shard.as_deref()
     }
 
+    /// Whether it is to be said how many sessions get it.
+    pub(super) fn is_counted(&self) -> bool {
+        self.head.attributes.as_deref().is_some_and(|attributes| attributes.is_counted)
+    }
+
     /// The message to the subscribers of one subscription.
     pub(super) fn event(&self, subscription: SubscriptionId, is_pattern: bool) -> Event<'a> {
         Event {

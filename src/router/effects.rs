@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::SlowCheck;
-use super::database::{DatabaseIndex, Query, QueryNumber, Replay};
+use super::database::{DatabaseIndex, Query, QueryNumber, Receivers, Replay};
 use super::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crate::metrics::Counters;
 use crate::wamp::codec::{NotRepresentable, OwnedPayload, Serializer};
@@ -160,6 +160,10 @@ pub trait Effects {
 
     /// Asks a database for what it has published; `false`: it is away. [`super::Router::handle_database`] hears the answer.
     fn replay(&mut self, replay: Replay) -> bool;
+
+    /// How many sessions of one core got a publication of a database, where that is to be counted; said before the charge of that
+    /// core is given back. A core without any says nothing.
+    fn received(&mut self, receivers: Receivers);
 
     /// Whether a connection takes what it is sent, so that more may be made for it.
     fn has_room(&self, session: SessionKey) -> bool;

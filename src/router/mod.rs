@@ -544,6 +544,7 @@ impl Router {
             PeerMessage::Ask(ask) => self.handle_ask(*ask, effects),
             PeerMessage::Answer(answer) => self.handle_answer(*answer, effects),
             // The shard's own; it does not hand them on.
+            PeerMessage::Received(receivers) => effects.received(receivers),
             PeerMessage::Credit { .. } | PeerMessage::Hold { .. } | PeerMessage::Pressure { .. } => {}
         }
         self.close_doomed(effects);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cookies::CookieNews;
-use super::database::{Catalogue, DatabaseIndex};
+use super::database::{Catalogue, DatabaseIndex, Receivers};
 use super::dealer::Sharing;
 use super::history::HistoryAsk;
 use super::meta::{Answer, Ask, Cause, News};
@@ -398,6 +398,8 @@ pub struct Attributes {
     /// EVENT.Details._event_id: its place among all that a database has published.
     /// 0 where a session published it.
     pub position: u64,
+    /// Every core says how many of its sessions get it.
+    pub is_counted: bool,
 }
 
 impl Attributes {
@@ -695,6 +697,8 @@ pub enum PeerMessage {
     Ask(Box<Ask>),
     /// To the core that asked.
     Answer(Box<Answer>),
+    /// To the core that publishes what a database has published: how many sessions of this one got it, before the credit for it.
+    Received(Receivers),
     /// Gives bytes back to a session of the receiver (R8). Handled by the shard.
     Credit {
         /// Whom.

@@ -23,7 +23,7 @@ use crate::link::{
     frame_echo_deflated,
 };
 use crate::metrics::Counters;
-use crate::router::database::{DatabaseIndex, Query, QueryNumber, Replay, batch_of_key};
+use crate::router::database::{DatabaseIndex, Query, QueryNumber, Receivers, Replay, batch_of_key};
 use crate::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crate::router::peer::{Charge, CoreId, NEWS_KEY, PeerMessage, SessionKey, SessionRef};
 use crate::router::{Now, SlowCheck};
@@ -800,6 +800,10 @@ impl<W: World> Effects for Core<W> {
 
     fn replay(&mut self, replay: Replay) -> bool {
         self.queries.replay(replay)
+    }
+
+    fn received(&mut self, receivers: Receivers) {
+        self.queries.received(receivers);
     }
 
     fn has_room(&self, session: SessionKey) -> bool {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::router::database::{DatabaseEvent, DatabaseIndex, Query, QueryNumber, Replay};
+use crate::router::database::{DatabaseEvent, DatabaseIndex, Query, QueryNumber, Receivers, Replay};
 
 /// A core's end of all databases.
 pub trait Databases: Send {
@@ -20,6 +20,9 @@ pub trait Databases: Send {
 
     /// So many bytes of a batch were offered to those who get them. It is over when nothing is left.
     fn credit(&mut self, database: DatabaseIndex, batch: u32, bytes: u32);
+
+    /// How many sessions of one core got a publication of a batch that is not over.
+    fn received(&mut self, receivers: Receivers);
 
     /// Asks for what was published; whether it is there. Of each that was asked for comes one answer.
     fn replay(&mut self, replay: Replay) -> bool;
@@ -72,6 +75,12 @@ impl Queries {
     pub(super) fn credit(&mut self, database: DatabaseIndex, batch: u32, bytes: u32) {
         if let Some(databases) = &mut self.0 {
             databases.credit(database, batch, bytes);
+        }
+    }
+
+    pub(super) fn received(&mut self, receivers: Receivers) {
+        if let Some(databases) = &mut self.0 {
+            databases.received(receivers);
         }
     }
 

@@ -385,10 +385,43 @@ fn functions_are_registered_by_statements_and_found_at_once() {
 }
 
 #[test]
-fn rows_of_the_outbox_tell_that_they_were_sent() {
+fn rows_of_the_outbox_tell_that_they_were_sent_and_to_how_many() {
     let shop = Shop::new();
     let router = shop.router(&CONFIG.replace("publish = true", "publish = true\nfeedback = true"));
-    shop.ask("select wamp.publish('com.news', jsonb_build_array(n)) from generate_series(1, 3) n");
-    shop.wait_for("select count(*) from wamp.publication where sent_at is not null and error is null", "3");
+    // Connections fall on all cores.
+    let mut subscribers: Vec<_> = (0..6).map(|_| Party::join(&router)).collect();
+    for (number, subscriber) in subscribers.iter_mut().enumerate() {
+        assert!(subscriber.ask(32, "{\"match\":\"prefix\"},\"com.\"").starts_with("[33,"));
+        if number < 4 {
+            assert!(subscriber.ask(32, "{},\"com.news\"").starts_with("[33,"));
+        }
+    }
+    shop.ask(
+        "select wamp.publish('com.news', jsonb_build_array(n)) from generate_series(1, 1500) n;
+         select wamp.publish('com.other'); select wamp.publish('org.nobody');
+         select wamp.publish('com.news', options => '{\"exclude_authrole\": [\"anonymous\"]}')",
+    );
+    let sent = "select string_agg(concat(n, ' of ', receivers), ', ' order by receivers) from
+        (select receivers, count(*) as n from wamp.publication where sent_at is not null and error is null group by receivers) r";
+    shop.wait_for(sent, "2 of 0, 1501 of 6");
+    // One less.
+    subscribers.pop();
+    let mut other = Party::join(&router);
+    wait_until("its end", || other.ask(48, "{},\"wamp.session.count\"").ends_with(",[6]]"));
+    let last = shop.ask("select wamp.publish('com.news')");
+    shop.wait_for(&format!("select receivers from wamp.publication where id = {last}"), "5");
+    router.stop();
+}
+
+#[test]
+fn nobody_counts_where_nobody_asked() {
+    let shop = Shop::new();
+    let router = shop.router(CONFIG);
+    let mut subscriber = Party::join(&router);
+    assert!(subscriber.ask(32, "{},\"com.news\"").starts_with("[33,"));
+    shop.ask("select wamp.publish('com.news')");
+    assert!(subscriber.client.receive().message().contains("_event_id"));
+    shop.wait_for("select sent from wamp.progress()", "1");
+    assert_eq!(shop.ask("select sent_at is null, receivers is null from wamp.publication"), "t|t");
     router.stop();
 }

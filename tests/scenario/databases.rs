@@ -1,6 +1,6 @@
 //! The databases of a node, as far as its cores see them: what they were asked, and what a script has them say.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crosspoint::router::database::{
     DatabaseEvent, DatabaseIndex, DatabasePublication, Query, QueryNumber, Replay, Replayed,
@@ -25,6 +25,8 @@ pub(crate) struct Databases {
     /// Asked for and not answered, the oldest first.
     pub(crate) replays: VecDeque<Replay>,
     pub(crate) is_full: bool,
+    /// How many got what, by position.
+    pub(crate) counted: BTreeMap<u64, u64>,
 }
 
 impl Databases {
@@ -111,6 +113,7 @@ impl Databases {
             | Database::Replays(_)
             | Database::LosesReplay
             | Database::HasNoReplay
+            | Database::HasCounted(_)
             | Database::Forgets(_) => None,
         }
     }

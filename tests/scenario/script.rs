@@ -110,6 +110,8 @@ pub(crate) enum Database {
     HasNoReplay,
     /// `forgets up to 3`: that position is not kept any more, nor those before.
     Forgets(u64),
+    /// `has counted 2`: so many sessions got what was published last.
+    HasCounted(u64),
     /// `is full`, `has room`
     Full(bool),
     /// `runs com.p [1]`: the oldest call that was not looked at.
@@ -141,6 +143,9 @@ impl Database {
         }
         if let Some(position) = text.strip_prefix("forgets up to ") {
             return Some(Self::Forgets(number(position)));
+        }
+        if let Some(count) = text.strip_prefix("has counted ") {
+            return Some(Self::HasCounted(number(count)));
         }
         if let Some(rest) = text.strip_prefix("runs ") {
             return two(rest).map(|(uri, args)| Self::Runs(uri, args));

@@ -8,7 +8,7 @@ use crosspoint::cookie::CookieDigest;
 use crosspoint::metrics::{Counters, RealmCounters};
 use crosspoint::router::database::{
     DatabaseBatch, DatabaseEvent, DatabaseIndex, DatabasePublication, NotReplayed, Procedure, Query,
-    QueryNumber, Replay, batch_of_key,
+    QueryNumber, Receivers, Replay, batch_of_key,
 };
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::fault::Fault;
@@ -236,6 +236,11 @@ impl Effects for Recorder {
 
     fn replay(&mut self, replay: Replay) -> bool {
         self.databases.replay(replay)
+    }
+
+    fn received(&mut self, receivers: Receivers) {
+        assert!(receivers.count > 0 && batch_of_key(receivers.batch).is_some(), "{receivers:?}");
+        *self.databases.counted.entry(receivers.position).or_default() += u64::from(receivers.count);
     }
 
     fn has_room(&self, session: SessionKey) -> bool {
@@ -517,9 +522,18 @@ impl World {
             self.published.push((index, publication.clone()));
             let (realm, number) = (RealmIndex(0), self.last_position as u32);
             let publications = Arc::new([publication]);
-            let batch = DatabaseBatch { realm, database: index, number, publications };
+            let batch = DatabaseBatch { realm, database: index, number, publications, is_counted: true };
             let core = &mut self.cores[usize::from(database) % usize::from(self.setup.cores)];
             core.router.handle_database(self.now, DatabaseEvent::Publish(batch), &mut core.recorder);
+        } else if let Database::HasCounted(count) = act {
+            let publisher = usize::from(database) % usize::from(self.setup.cores);
+            let counted = |core: &Core| core.recorder.databases.counted.get(&self.last_position).copied();
+            for (number, core) in self.cores.iter().enumerate() {
+                let counted = counted(core).unwrap_or_default();
+                if counted != if number == publisher { *count } else { 0 } {
+                    return Err(format!("core {number} has counted {counted}"));
+                }
+            }
         } else if let Database::Forgets(position) = act {
             self.forgotten = *position;
         } else if let Database::Replays(_) | Database::LosesReplay | Database::HasNoReplay = act {

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use super::PoolEnd;
-use crate::router::database::{DatabaseEvent, DatabaseIndex, Query, QueryNumber, Replay};
+use crate::router::database::{
+    DatabaseEvent, DatabaseIndex, Query, QueryNumber, Receivers, Replay, batch_of_key,
+};
 use crate::shard::queries::Databases;
 
 /// One core's end of all databases, by their number.
@@ -53,6 +55,14 @@ impl Databases for DatabaseEnd {
     fn credit(&mut self, database: DatabaseIndex, batch: u32, bytes: u32) {
         if let Some(pool) = self.pools.get_mut(usize::from(database.0)) {
             pool.credit(batch, bytes);
+        }
+    }
+
+    fn received(&mut self, receivers: Receivers) {
+        if let Some((database, batch)) = batch_of_key(receivers.batch)
+            && let Some(pool) = self.pools.get_mut(usize::from(database.0))
+        {
+            pool.received(batch, receivers);
         }
     }
 

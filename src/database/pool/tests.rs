@@ -5,7 +5,9 @@ use std::sync::atomic::AtomicU64;
 
 use super::*;
 use crate::database::{Backlog, NotRead, Replayer};
-use crate::router::database::{Caller, DatabasePublication, NotReplayed, ReplayNumber, Replayed};
+use crate::router::database::{
+    Caller, DatabasePublication, NotReplayed, ReplayNumber, Replayed, key_of_batch,
+};
 use crate::shard::mesh::{self, Doorbell, MeshEnd, SharedDoorbell};
 use crate::wamp::MatchPolicy;
 use crate::wamp::SessionId;
@@ -46,10 +48,51 @@ struct Server {
     silent: AtomicUsize,
     /// It says something again.
     speaks: AtomicBool,
+    /// It publishes, up to this position; what of that was marked, and how many got it.
+    talks: AtomicBool,
+    talks_until: AtomicU64,
+    marked: AtomicU64,
+    received: Mutex<HashMap<u64, u64>>,
 }
 
 /// It publishes, and never has anything.
 struct Quiet;
+
+/// It publishes batches of two, and keeps what it is told of them.
+struct Talks {
+    server: Arc<Server>,
+    last: u64,
+}
+
+impl Source for Talks {
+    fn next(
+        &mut self,
+        _bounds: BatchBounds,
+        wait: Duration,
+        _problems: &mut Vec<String>,
+    ) -> Result<Vec<DatabasePublication>, Problem> {
+        if self.last == self.server.talks_until.load(Ordering::SeqCst) {
+            thread::sleep(wait.min(Duration::from_millis(1)));
+            return Ok(Vec::new());
+        }
+        let publication = |position| DatabasePublication { position, publish: "".into() };
+        self.last += 2;
+        Ok(vec![publication(self.last - 1), publication(self.last)])
+    }
+
+    fn wants_receivers(&self) -> bool {
+        true
+    }
+
+    fn received(&mut self, receivers: &[(u64, u64)]) {
+        self.server.received.lock().unwrap().extend(receivers.iter().copied());
+    }
+
+    fn mark(&mut self, last: u64) -> Result<(), Problem> {
+        self.server.marked.store(last, Ordering::SeqCst);
+        Ok(())
+    }
+}
 
 impl Source for Quiet {
     fn next(
@@ -126,6 +169,9 @@ impl Driver for Fake {
         if self.server.is_led_by_another.load(Ordering::SeqCst) {
             self.server.sources_refused.fetch_add(1, Ordering::SeqCst);
             return Err(Problem("another router publishes".to_owned()));
+        }
+        if self.server.talks.load(Ordering::SeqCst) {
+            return Ok(Some(Box::new(Talks { server: Arc::clone(&self.server), last: 0 })));
         }
         Ok(Some(Box::new(Quiet)))
     }
@@ -718,5 +764,32 @@ fn who_resumes_is_sent_away_while_another_router_publishes() {
     let begin = Instant::now();
     while ask(&mut stand, 2).is_err() {
         assert!(begin.elapsed() < PATIENCE);
+    }
+}
+
+#[test]
+fn how_many_got_what_is_known_when_it_is_marked() {
+    let server = Arc::new(Server::default());
+    server.talks.store(true, Ordering::SeqCst);
+    let mut stand = Stand::of(Arc::clone(&server), 1, 1, 8);
+    server.talks_until.store(4, Ordering::SeqCst);
+    for number in 1..=2 {
+        let DatabaseEvent::Publish(batch) = stand.next(0) else { panic!("nothing was published") };
+        assert!(batch.is_counted && batch.number == number, "{batch:?}");
+        let end = &mut stand.ends[0].1;
+        end.charge(number, 3);
+        let first = u64::from(2 * number - 1);
+        let key = |number| key_of_batch(DatabaseIndex(0), number);
+        // Two cores have some of the first; of another batch nothing is taken.
+        for (of, position, count) in [(number, first, 2), (number, first, 5), (number + 1, first, 9)] {
+            end.received(of, Receivers { batch: key(of), position, count });
+        }
+        end.credit(number, 3);
+        let until = Instant::now() + PATIENCE;
+        while server.marked.load(Ordering::SeqCst) < first + 1 {
+            assert!(Instant::now() < until, "it is not marked");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(std::mem::take(&mut *server.received.lock().unwrap()), HashMap::from([(first, 7)]));
     }
 }

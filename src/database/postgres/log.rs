@@ -278,6 +278,14 @@ impl Source for Log {
         }
     }
 
+    fn wants_receivers(&self) -> bool {
+        self.outbox.wants_receivers()
+    }
+
+    fn received(&mut self, receivers: &[(u64, u64)]) {
+        self.outbox.received(receivers);
+    }
+
     fn mark(&mut self, last: u64) -> Result<(), Problem> {
         self.outbox.mark(last)
     }

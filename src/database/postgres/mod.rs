@@ -77,7 +77,7 @@ pub struct Postgres {
     pub publishing: Option<PublicationLimits>,
     /// Who makes the calls of its statements; `None`: nobody does.
     pub calls: Option<Arc<Calls>>,
-    /// Whether it is noted in each row of the outbox that it was sent.
+    /// Whether it is noted in each row of the outbox that it was sent, and how many got it.
     pub feedback: bool,
     /// Whether procedures are registered by `wamp.register`.
     pub registers: bool,

@@ -2,6 +2,7 @@
 //!
 //! While it is awake it looks every few milliseconds; when nothing has come for a while it sleeps, and publishers notify.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -84,6 +85,8 @@ pub(super) struct Outbox {
     has_calls: bool,
     /// Positions of the last batch, where it is to be noted that they were sent.
     unnoted: Option<Vec<u64>>,
+    /// How many got them. Ends with the mark.
+    receivers: HashMap<u64, u64>,
 }
 
 pub(super) fn problem(error: &Error) -> Problem {
@@ -155,6 +158,7 @@ impl Outbox {
             // Of an earlier router.
             has_calls: true,
             unnoted: driver.feedback.then(Vec::new),
+            receivers: HashMap::new(),
         };
         outbox.say("awake")?;
         Ok(outbox)
@@ -515,6 +519,14 @@ impl Source for Outbox {
         }
     }
 
+    fn wants_receivers(&self) -> bool {
+        self.unnoted.is_some()
+    }
+
+    fn received(&mut self, receivers: &[(u64, u64)]) {
+        self.receivers.extend(receivers.iter().copied());
+    }
+
     fn mark(&mut self, last: u64) -> Result<(), Problem> {
         self.offered.fetch_max(last, Ordering::AcqRel);
         let (epoch, upto) = (self.epoch.clone(), last.to_string());
@@ -529,9 +541,9 @@ impl Source for Outbox {
         }
         let list = |texts: Vec<String>| format!("{{{}}}", texts.join(","));
         let positions = list(noted.iter().map(|(position, _)| position.to_string()).collect());
-        // Of what was sent nobody has counted who got it.
-        let count = |problem: &Option<String>| if problem.is_some() { "0" } else { "null" }.to_owned();
-        let receivers = list(noted.iter().map(|(_, problem)| count(problem)).collect());
+        let receivers = std::mem::take(&mut self.receivers);
+        let count = |position: &u64| receivers.get(position).copied().unwrap_or_default().to_string();
+        let receivers = list(noted.iter().map(|(position, _)| count(position)).collect());
         let quoted = |problem: &Option<String>| match problem {
             Some(text) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
             None => "null".to_owned(),

@@ -6,7 +6,7 @@ use super::DatabaseIndex;
 use crate::router::Router;
 use crate::router::effects::{CreditTime, Effects};
 use crate::router::peer::{
-    Attributes, Audience, Charge, PublicationHead, RealmIndex, SessionKey, SessionRef,
+    Attributes, Audience, Charge, PeerMessage, PublicationHead, RealmIndex, SessionKey, SessionRef,
 };
 use crate::router::terms::carried;
 use crate::wamp::SessionId;
@@ -36,6 +36,19 @@ pub struct DatabaseBatch {
     pub number: u32,
     /// At least one.
     pub publications: Arc<[DatabasePublication]>,
+    /// It is to be counted how many sessions get each.
+    pub is_counted: bool,
+}
+
+/// How many sessions of one core got a publication of a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receivers {
+    /// See [`key_of_batch`].
+    pub batch: SessionKey,
+    /// Which of the batch.
+    pub position: u64,
+    /// One at least.
+    pub count: u32,
 }
 
 /// The pseudo session that a batch is charged to.
@@ -66,22 +79,22 @@ pub fn check_publication(publish: &str, limits: DecodeLimits) -> Result<Publish<
 
 impl Router {
     pub(super) fn publish_batch(&mut self, batch: &DatabaseBatch, effects: &mut impl Effects) {
-        let &DatabaseBatch { realm, database, number, ref publications } = batch;
+        let &DatabaseBatch { realm, database, number, ref publications, is_counted } = batch;
         let publisher = SessionRef { core: self.core, key: key_of_batch(database, number) };
         // The batch is over when all is given back; this much is not before all of it was charged.
         let guard = Charge { bytes: 1, paused: true };
         let _ = effects.charge(publisher.key, guard.bytes);
         for publication in publications.iter() {
-            self.publish_of_database(realm, publisher, publication, effects);
+            self.publish_of_database((realm, publisher), publication, is_counted, effects);
         }
         effects.credit(publisher, guard, CreditTime::Now);
     }
 
     fn publish_of_database(
         &mut self,
-        realm: RealmIndex,
-        publisher: SessionRef,
+        (realm, publisher): (RealmIndex, SessionRef),
         publication: &DatabasePublication,
+        is_counted: bool,
         effects: &mut impl Effects,
     ) {
         let limits = DecodeLimits { depth_max: self.limits.depth_max, list_max: self.limits.option_list_max };
@@ -99,6 +112,7 @@ impl Router {
             passthru: carried(&options.passthru),
             shard,
             position: publication.position,
+            is_counted,
             ..Attributes::default()
         };
         let head = PublicationHead {
@@ -112,6 +126,29 @@ impl Router {
         effects.counters().publications += 1;
         effects.counters().database_publications += 1;
         self.dispatch(head, topic, message.payload, None, effects);
+    }
+
+    /// Says to the core that counts them how many sessions of this one got a publication: by their slots, one for each
+    /// subscription that matched.
+    pub(in crate::router) fn tell_received(
+        &self,
+        head: &PublicationHead,
+        mut slots: Vec<u32>,
+        effects: &mut impl Effects,
+    ) {
+        slots.sort_unstable();
+        slots.dedup();
+        let (SessionRef { core, key: batch }, count) = (head.publisher, slots.len() as u32);
+        let position = head.attributes.as_deref().map_or(0, |attributes| attributes.position);
+        let receivers = Receivers { batch, position, count };
+        if count == 0 {
+            return;
+        }
+        if core == self.core {
+            effects.received(receivers);
+        } else {
+            effects.peer(core, PeerMessage::Received(receivers));
+        }
     }
 }
 
