@@ -17,7 +17,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion};
 use crosspoint::config;
 use crosspoint::metrics::Counters;
-use crosspoint::router::database::{DatabaseIndex, Query, QueryNumber, Replay};
+use crosspoint::router::database::{DatabaseIndex, Query, QueryNumber, Receivers, Replay};
 use crosspoint::router::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
 use crosspoint::router::peer::{Charge, CoreId, PeerMessage, SessionKey, SessionRef};
 use crosspoint::router::uri_map::UriMap;
@@ -119,6 +119,8 @@ impl Effects for Nothing {
     fn replay(&mut self, _replay: Replay) -> bool {
         false
     }
+
+    fn received(&mut self, _receivers: Receivers) {}
 
     fn has_room(&self, _session: SessionKey) -> bool {
         true

@@ -430,13 +430,13 @@ fn broker_message() -> BoxedStrategy<Message<'static>> {
         of(word()),
         of(any::<u64>()),
         any::<bool>(),
-        (any::<u32>(), any::<u64>()),
+        (any::<u32>(), any::<u64>(), any::<u32>()),
         passthru(),
     );
     let event = (id(), id(), event).prop_map(|(subscription, publication, details)| {
         let (topic, publisher, publisher_authid, publisher_authrole, trustlevel, retained, own, passthru) =
             details;
-        let (lost, event_id) = own;
+        let (lost, event_id, depth) = own;
         let publisher = publisher.map(SessionId);
         let details = EventDetails {
             topic,
@@ -447,6 +447,7 @@ fn broker_message() -> BoxedStrategy<Message<'static>> {
             retained,
             lost,
             event_id,
+            depth,
             passthru,
         };
         let (subscription, publication) = (SubscriptionId(subscription), PublicationId(publication));

@@ -15,6 +15,7 @@ mod process {
     mod command_line;
     mod credentials;
     mod database_inside;
+    mod database_subscriptions;
     mod databases;
     mod demo;
     mod faults;

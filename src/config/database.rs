@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::authentication::FILE;
 use super::authentication::secret::{Secret, SecretKeys};
-use super::database_inside::DatabaseInside;
+use super::database_inside::{DatabaseInside, DatabaseSubscription, SUBSCRIPTIONS_MAX};
 use super::kinds::{
     Boolean, Bytes, Integer, List, NAME, Optional, Text, Words, did_you_mean, milliseconds,
     milliseconds_or_off, several, single,
@@ -71,8 +71,10 @@ pub struct Database {
     pub publish: bool,
     /// `feedback`: whether it is noted in each row of the outbox that it was sent, and to how many, of PostgreSQL.
     pub feedback: bool,
-    /// `[database.inside]`: what it does in the realm by itself, of PostgreSQL; `None` is nothing but publishing.
+    /// `[database.inside]`: what it does in the realm by itself, of PostgreSQL and SQLite; `None` is nothing but publishing.
     pub inside: Option<DatabaseInside>,
+    /// `[[database.subscription]]`: events that run something in it, of PostgreSQL and SQLite.
+    pub subscriptions: Vec<DatabaseSubscription>,
     /// `[[database.procedure]]`
     pub procedures: Vec<DatabaseProcedure>,
     /// `[[database.watch]]`
@@ -223,7 +225,7 @@ const INTEGERS: &[(&str, bool)] = &[("number", false), ("string", true)];
 
 const NUMERICS: &[(&str, bool)] = &[("string", false), ("float", true)];
 
-const IDENTIFIER: Text<String> =
+pub(super) const IDENTIFIER: Text<String> =
     Text { expects: "a name of the database", parse: |text| Ok(text.to_owned()), print: String::clone };
 
 const PATTERNS: List<Text<String>> = List { name: "names", of: IDENTIFIER, count: 0..=1_000 };
@@ -238,7 +240,7 @@ const SHAPES: &[(&str, Shape)] =
 const NAME_OF_TABLE: Text<String> =
     Text { expects: "the name of a table", parse: |text| Ok(text.to_owned()), print: String::clone };
 
-const SQL: Text<String> = Text { expects: "SQL", parse: |text| Ok(text.to_owned()), print: String::clone };
+pub(super) const SQL: Text<String> = Text { expects: "SQL", parse: |text| Ok(text.to_owned()), print: String::clone };
 
 section! {
     Database {
@@ -258,6 +260,7 @@ section! {
         publish: Boolean, false;
         feedback: Boolean, false;
         inside: Optional(single()), None;
+        subscriptions ["subscription"]: several(SUBSCRIPTIONS_MAX), Vec::new();
         procedures ["procedure"]: several(PROCEDURES_MAX), Vec::new();
         watches ["watch"]: several(WATCHES_MAX), Vec::new();
         exposed ["expose"]: several(SCHEMAS_MAX), Vec::new();
@@ -346,6 +349,7 @@ impl Section for Database {
             fields.problem("numeric", problem, "take the line out");
         }
         self.check_inside(fields);
+        self.check_subscriptions(fields);
         let uris = self
             .procedures
             .iter()
@@ -387,8 +391,11 @@ impl Database {
             if !is_there || !fields.is_sound(key) {
                 continue;
             }
-            if is_another {
-                fields.problem(key, "only databases of type \"postgresql\" have it", "leave it out");
+            if key == "inside" && self.kind == DatabaseKind::Sqlite && is_another {
+                // Its statements are run by events, whether it publishes or not.
+            } else if is_another {
+                let kinds = if key == "inside" { "\"postgresql\" and \"sqlite\"" } else { "\"postgresql\"" };
+                fields.problem(key, format!("only databases of type {kinds} have it"), "leave it out");
             } else if !self.publish && fields.is_sound("publish") {
                 let hint = "add `publish = true`: it is by its schema `wamp`, too";
                 fields.problem(key, "the database does not publish", hint);

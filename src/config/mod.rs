@@ -24,7 +24,7 @@ pub use cookie::{CookieConfig, SameSite};
 pub use database::{
     Database, DatabaseKind, DatabaseProcedure, DatabaseRole, DatabaseSchema, DatabaseUrl, DatabaseWatch,
 };
-pub use database_inside::DatabaseInside;
+pub use database_inside::{DatabaseInside, DatabaseSubscription};
 pub use environment::PREFIX;
 pub use errors::{ConfigError, ConfigErrors};
 pub use parse::parse;

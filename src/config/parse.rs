@@ -93,6 +93,7 @@ impl Section for Config {
                 let path = fields.path.key("database").index(index);
                 database::check_realm(database, &self.realms, fields.reader, &path);
                 database_inside::check_role(database, &self.realms, fields, &path);
+                database_inside::check_topics(self, database, fields, &path);
             }
         }
     }

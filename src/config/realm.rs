@@ -41,7 +41,7 @@ const RULES: &[(&str, UriRule)] = &[("loose", UriRule::Loose), ("strict", UriRul
 
 const SLOW_POLICIES: &[(&str, SlowPolicy)] = &[("close", SlowPolicy::Close), ("drop", SlowPolicy::Drop)];
 
-const MATCH_POLICIES: &[(&str, MatchPolicy)] =
+pub(super) const MATCH_POLICIES: &[(&str, MatchPolicy)] =
     &[("exact", MatchPolicy::Exact), ("prefix", MatchPolicy::Prefix), ("wildcard", MatchPolicy::Wildcard)];
 
 const REALM_NAME: Text<String> = Text { expects: "a URI", parse: parse_realm_name, print: String::clone };

@@ -357,7 +357,7 @@ fn limits() -> impl Strategy<Value = Limits> {
 }
 
 /// One that says everything, and one that says little.
-fn databases_of(realm: &str) -> Vec<Database> {
+fn databases_of(realm: &str, role: &str) -> Vec<Database> {
     let little = Database {
         name: "a".to_owned(),
         kind: DatabaseKind::Sqlite,
@@ -381,6 +381,7 @@ fn databases_of(realm: &str) -> Vec<Database> {
         publish: false,
         feedback: false,
         inside: None,
+        subscriptions: Vec::new(),
         procedures: Vec::new(),
         watches: Vec::new(),
     };
@@ -391,8 +392,29 @@ fn databases_of(realm: &str) -> Vec<Database> {
         timeout: Some(Duration::from_millis(5)),
         concurrency: 3,
     };
+    let subscription = DatabaseSubscription {
+        topic: "t".to_owned(),
+        match_policy: MatchPolicy::Prefix,
+        function: None,
+        sql: Some("insert into t values (:topic);\nselect 2".to_owned()),
+        attempts: Some(3),
+        timeout: Some(Duration::from_millis(7)),
+    };
     let much = Database {
         name: "b".to_owned(),
+        inside: Some(DatabaseInside {
+            role: role.to_owned(),
+            own_events: true,
+            connections: 1,
+            attempts: 2,
+            depth_max: 3,
+            timeout: Duration::from_secs(4),
+            queue_max: 5,
+            queue_bytes_max: 6 << 20,
+            calls_max: 7,
+            call_timeout: Duration::from_secs(8),
+        }),
+        subscriptions: vec![subscription],
         readers: 1,
         timeout: Duration::ZERO,
         publish: true,
@@ -418,7 +440,7 @@ fn config() -> impl Strategy<Value = Config> {
             for listener in &mut listeners {
                 listener.role.clone_from(&realms[realms.len() - 1].roles[0].name);
             }
-            let databases = databases_of(&realms[0].name);
+            let databases = databases_of(&realms[0].name, &realms[0].roles[0].name);
             Config { node, limits, realms, listeners, databases }
         },
     )

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use crate::config::{Config, Database, DatabaseInside, DatabaseKind, DatabaseProcedure, Limits};
-use crate::database::inside::{Calls, Inside, InsideOptions, News, Threads};
+use crate::config::{
+    Config, Database, DatabaseInside, DatabaseKind, DatabaseProcedure, DatabaseSubscription, Limits,
+};
+use crate::database::inside::{Calls, DeclaredSubscription, Inside, InsideOptions, News, Threads};
 use crate::database::pool::Notice;
 use crate::database::postgres::inside::PostgresInside;
 use crate::database::postgres::{Exposed, Postgres};
+use crate::database::sqlite::inside::SqliteInside;
 use crate::database::sqlite::{Publishes, Sqlite};
 use crate::database::{DatabaseEnd, Declared, Driver, Numbers, Pool, PoolOptions, PublicationLimits};
 use crate::router::database::{DatabaseIndex, Publisher};
@@ -27,8 +30,8 @@ pub(super) struct Databases {
     /// Their names.
     names: Vec<String>,
     pools: Vec<Pool>,
-    /// Of those that call and subscribe.
-    insides: Vec<Threads>,
+    /// Of each that calls and subscribes.
+    insides: Vec<Option<Threads>>,
 }
 
 /// The ways in of databases that call and subscribe, in their order.
@@ -56,14 +59,18 @@ impl Databases {
             let entrance = database.inside.as_ref().and_then(|_| entrances.next());
             let calls = database.inside.as_ref().map(|inside| Calls::new(inside.calls_max)).transpose()?;
             let calls = calls.map(Arc::new);
-            let driver = driver_of(database, &config.limits, calls.clone()).ok_or_else(missing)?;
+            let sqlite = (database.kind == DatabaseKind::Sqlite).then(|| sqlite_of(database, &config.limits));
+            let parts = (calls.clone(), sqlite.clone());
+            let driver = driver_of(database, &config.limits, parts).ok_or_else(missing)?;
             let pool = Pool::start(driver, names, options, wakers.to_vec(), notify)?;
             if let (Some(inside), Some(entrance), Some(calls)) = (&database.inside, entrance, calls) {
-                let (driver, options) = inside_of(database, inside).ok_or_else(missing)?;
-                let name = database.name.clone();
-                let tell = Arc::new(move |news: &News| log_inside(&name, news));
+                let (driver, options) = inside_of(database, inside, sqlite).ok_or_else(missing)?;
+                let (name, kind) = (database.name.clone(), database.kind);
+                let tell = Arc::new(move |news: &News| log_inside(&name, kind, news));
                 let ways = (Arc::clone(entrance), calls);
-                insides.push(Threads::start(driver, options, ways, (tell, pool.reload()))?);
+                insides.push(Some(Threads::start(driver, options, ways, (tell, pool.reload()))?));
+            } else {
+                insides.push(None);
             }
             pools.push(pool);
         }
@@ -78,9 +85,11 @@ impl Databases {
 
     /// A line for each. A database that does not answer by then has no backlog in it.
     pub(super) fn report(&self, asked: &[u32], deadline_us: u64) {
-        for ((name, pool), asked) in self.names.iter().zip(&self.pools).zip(asked) {
+        let pools = self.names.iter().zip(&self.pools).zip(&self.insides);
+        for (((name, pool), inside), asked) in pools.zip(asked) {
             let patience = Duration::from_micros(deadline_us.saturating_sub(clock::now().monotonic_us));
-            let counted = pool.counted(*asked, patience).named();
+            let mut counted = pool.counted(*asked, patience).named();
+            counted.extend(inside.iter().flat_map(|inside| inside.counts().named()));
             let counts: Vec<_> = counted.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
             info!(database = name, "of this database: {}", counts.join(" "));
         }
@@ -95,8 +104,8 @@ impl Databases {
     /// Ends them: what still runs is cancelled.
     pub(super) fn stop(&mut self) {
         self.pools.iter().for_each(Pool::stop);
-        self.insides.iter().for_each(Threads::stop);
-        let of_insides = self.insides.iter_mut().map(|inside| !inside.join());
+        self.insides.iter().flatten().for_each(Threads::stop);
+        let of_insides = self.insides.iter_mut().flatten().map(|inside| !inside.join());
         let are_stuck = of_insides.chain(self.pools.iter_mut().map(|pool| !pool.join()));
         let are_stuck = are_stuck.filter(|stuck| *stuck).count();
         if are_stuck > 0 {
@@ -123,20 +132,26 @@ fn realm_of(config: &Config, database: &Database) -> RealmIndex {
     RealmIndex(realm.unwrap_or_default() as u16)
 }
 
-fn driver_of(database: &Database, limits: &Limits, calls: Option<Arc<Calls>>) -> Option<Arc<dyn Driver>> {
+fn sqlite_of(database: &Database, limits: &Limits) -> Sqlite {
+    let path = database.path.clone().unwrap_or_default();
+    let mut driver = Sqlite::new(path, database.readers, database.result_bytes_max);
+    driver.procedures = declared(database);
+    driver.numbers = numbers(database);
+    driver.publishing = database.publish.then(|| Publishes {
+        watches: database.watches.iter().map(|it| (it.table.clone(), it.topic.clone())).collect(),
+        limits: publication_limits(limits),
+    });
+    driver
+}
+
+fn driver_of(
+    database: &Database,
+    limits: &Limits,
+    (calls, sqlite): (Option<Arc<Calls>>, Option<Sqlite>),
+) -> Option<Arc<dyn Driver>> {
     let default_ms = database.timeout.as_millis() as u64;
     Some(match database.kind {
-        DatabaseKind::Sqlite => {
-            let path = database.path.clone().unwrap_or_default();
-            let mut driver = Sqlite::new(path, database.readers, database.result_bytes_max);
-            driver.procedures = declared(database);
-            driver.numbers = numbers(database);
-            driver.publishing = database.publish.then(|| Publishes {
-                watches: database.watches.iter().map(|it| (it.table.clone(), it.topic.clone())).collect(),
-                limits: publication_limits(limits),
-            });
-            Arc::new(driver)
-        }
+        DatabaseKind::Sqlite => Arc::new(sqlite?),
         DatabaseKind::Postgresql => {
             // Without settings nothing was read; the configuration has refused that.
             let settings = database.url.settings.as_deref().cloned();
@@ -212,19 +227,40 @@ fn oracle(_database: &Database, _limits: &Limits) -> Option<Arc<dyn Driver>> {
 }
 
 /// What is to be said to the inside of a database, and its bounds.
-fn inside_of(database: &Database, inside: &DatabaseInside) -> Option<(Arc<dyn Inside>, InsideOptions)> {
-    let driver = Postgres::new(database.url.settings.as_deref().cloned()?, &database.realm);
+fn inside_of(
+    database: &Database,
+    inside: &DatabaseInside,
+    sqlite: Option<Sqlite>,
+) -> Option<(Arc<dyn Inside>, InsideOptions)> {
+    let of = |it: &DatabaseSubscription| DeclaredSubscription {
+        topic: it.topic.clone(),
+        policy: it.match_policy,
+        runs: it.function.clone().or_else(|| it.sql.clone()).unwrap_or_default(),
+        attempts: it.attempts,
+        timeout: it.timeout,
+    };
+    let (subscriptions, timeout) = (database.subscriptions.iter().map(of).collect(), inside.timeout);
+    // Of SQLite one connection writes at a time.
+    let connections = if sqlite.is_some() { 1 } else { inside.connections };
+    let driver: Arc<dyn Inside> = match sqlite {
+        Some(driver) => Arc::new(SqliteInside { driver, timeout, subscriptions }),
+        None => {
+            let driver = Postgres::new(database.url.settings.as_deref().cloned()?, &database.realm);
+            Arc::new(PostgresInside { driver, timeout, subscriptions })
+        }
+    };
     let options = InsideOptions {
         name: database.name.clone(),
         realm: database.realm.clone(),
-        connections: inside.connections,
+        connections,
         attempts: inside.attempts,
+        depth_max: inside.depth_max,
         queue_max: inside.queue_max,
         queue_bytes_max: inside.queue_bytes_max,
         call_timeout: inside.call_timeout,
         answer_bytes_max: database.result_bytes_max,
     };
-    Some((Arc::new(PostgresInside { driver, timeout: inside.timeout }), options))
+    Some((driver, options))
 }
 
 fn publication_limits(limits: &Limits) -> PublicationLimits {
@@ -243,16 +279,17 @@ fn declared(database: &Database) -> Vec<Declared> {
     database.procedures.iter().map(of).collect()
 }
 
-fn log_inside(name: &str, news: &News) {
+fn log_inside(name: &str, kind: DatabaseKind, news: &News) {
     match news {
         News::Subscribes(count) => info!(database = name, subscriptions = count, "its functions subscribe"),
         News::Problem(problem) => warn!(database = name, "{problem}"),
         News::Overflow(count) => {
             warn!(database = name, events = count, "events were not given to functions: too many wait");
         }
-        News::Buried(count, last) => {
+        News::Buried(count, last) if kind == DatabaseKind::Postgresql => {
             warn!(database = name, count, "in wamp.dead_letter, and not tried any more: {last}");
         }
+        News::Buried(count, last) => warn!(database = name, count, "not tried any more: {last}"),
     }
 }
 

@@ -398,6 +398,8 @@ pub struct Attributes {
     /// EVENT.Details._event_id: its place among all that a database has published.
     /// 0 where a session published it.
     pub position: u64,
+    /// EVENT.Details._depth
+    pub depth: u32,
     /// Every core says how many of its sessions get it.
     pub is_counted: bool,
 }
@@ -414,6 +416,7 @@ impl Attributes {
             trustlevel: self.trust_level,
             passthru: self.passthru.borrowed(),
             event_id: self.position,
+            depth: self.depth,
             ..EventDetails::default()
         }
     }

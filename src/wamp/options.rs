@@ -314,6 +314,9 @@ pub struct EventDetails<'a> {
     pub lost: u32,
     /// `_event_id`: its place among all events of the database that published it, from 1 on; 0 is none (our own key).
     pub event_id: u64,
+    /// `_depth`: how many events led to it, one behind the other, by functions of databases that were called by one and published
+    /// the next; 0 where none did (our own key).
+    pub depth: u32,
     /// `ppt_*`
     pub passthru: Passthru<'a>,
 }

@@ -6,7 +6,7 @@ use std::thread;
 use crate::harness::{Client, Router, Start, wait_until};
 use crate::server::Server;
 
-const CONFIG: &str = r#"
+pub(super) const CONFIG: &str = r#"
 [[realm]]
 name = "realm1"
 [[realm.role]]
@@ -56,13 +56,13 @@ create function public.on_result(id jsonb, args jsonb, kwargs jsonb, error jsonb
     'insert into public.seen (what, args, kwargs, more) values (''result'', args, kwargs, error)';
 create function api.double(number int) returns int language sql immutable as 'select 2 * number';";
 
-struct Shop {
-    server: Server,
+pub(super) struct Shop {
+    pub(super) server: Server,
     url: String,
 }
 
 impl Shop {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let server = Server::start();
         let url = server.url("postgres");
         let mut command = Command::new(env!("CARGO_BIN_EXE_crosspoint"));
@@ -72,18 +72,18 @@ impl Shop {
         Self { server, url }
     }
 
-    fn router(&self, config: &str) -> Router {
+    pub(super) fn router(&self, config: &str) -> Router {
         let router = Start::new(config).variable("SHOP_URL", &self.url).router();
         router.wait_for_log("the database is there");
         router.wait_for_log("its functions subscribe");
         router
     }
 
-    fn ask(&self, sql: &str) -> String {
+    pub(super) fn ask(&self, sql: &str) -> String {
         self.server.psql(sql).trim().to_owned()
     }
 
-    fn wait_for(&self, sql: &str, answer: &str) {
+    pub(super) fn wait_for(&self, sql: &str, answer: &str) {
         wait_until(sql, || self.ask(sql) == answer);
     }
 
@@ -225,30 +225,30 @@ fn calls_are_made_again_by_the_next_router_until_they_are_answered() {
 }
 
 /// A client that counts its requests.
-struct Party {
-    client: Client,
+pub(super) struct Party {
+    pub(super) client: Client,
     request: u64,
 }
 
 impl Party {
-    fn join(router: &Router) -> Self {
+    pub(super) fn join(router: &Router) -> Self {
         Self { client: Client::join(router.address(), "realm1"), request: 0 }
     }
 
     /// Sends `[KIND, request, REST]`.
-    fn send(&mut self, kind: u64, rest: &str) {
+    pub(super) fn send(&mut self, kind: u64, rest: &str) {
         self.request += 1;
         self.client.send(&format!("[{kind},{},{rest}]", self.request));
     }
 
     /// The same, and what comes next.
-    fn ask(&mut self, kind: u64, rest: &str) -> String {
+    pub(super) fn ask(&mut self, kind: u64, rest: &str) -> String {
         self.send(kind, rest);
         self.client.receive().message()
     }
 
     /// Waits until a topic is subscribed, or is no more.
-    fn wait_for_subscription(&mut self, topic: &str, is_there: bool) {
+    pub(super) fn wait_for_subscription(&mut self, topic: &str, is_there: bool) {
         wait_until(topic, || {
             let found = self.ask(48, &format!("{{}},\"wamp.subscription.match\",[\"{topic}\"]"));
             found.ends_with("[null]]") != is_there
@@ -326,6 +326,82 @@ fn what_a_database_publishes_itself_calls_its_functions_only_where_that_is_wante
         assert_eq!(shop.ask("select distinct depth from wamp.outbox"), "1");
         router.stop();
     }
+}
+
+#[test]
+fn a_circle_of_events_and_functions_ends() {
+    let shop = Shop::new();
+    shop.ask("select wamp.subscribe('com.echo', 'public.on_echo(jsonb)')");
+    shop.ask("select wamp.subscribe('com.said', 'public.on_echo(jsonb)')");
+    let config = CONFIG.replace("attempts = 2", "own_events = true\ndepth_max = 3");
+    let router = shop.router(&config);
+    let mut client = Party::join(&router);
+    client.wait_for_subscription("com.echo", true);
+    client.wait_for_subscription("com.said", true);
+    client.send(16, "{},\"com.said\",[1]");
+    let dead = "select function, topic, args, details ->> '_depth', attempts from wamp.dead_letter";
+    shop.wait_for(dead, "public.on_echo(jsonb)|com.echo|[1]|3|0");
+    let why = shop.ask("select error from wamp.dead_letter");
+    assert!(why.starts_with("3 events led to this one") && why.contains("depth_max"), "{why}");
+    router.wait_for_log("public.on_echo(jsonb) does not get com.echo");
+    // Clients see how deep it is, and what comes of nothing begins anew.
+    let depths = "select string_agg(depth::text, ' ' order by position) from wamp.outbox";
+    assert_eq!(shop.ask(depths), "1 2 3");
+    assert!(client.ask(32, "{},\"com.echo\"").starts_with("[33,"));
+    shop.ask("select wamp.publish('com.echo', '[2]')");
+    for depth in ["", "\"_depth\":1", "\"_depth\":2", "\"_depth\":3"] {
+        let event = client.client.receive().message();
+        assert!(event.contains(depth) && event.contains("_depth") != depth.is_empty(), "{event}");
+    }
+    shop.wait_for("select count(*) from wamp.dead_letter", "2");
+    assert_eq!(shop.ask(depths), "1 2 3 0 1 2 3");
+    router.stop();
+}
+
+#[test]
+fn what_an_answer_brings_about_is_as_deep_as_its_call() {
+    let shop = Shop::new();
+    shop.ask(
+        "create function public.on_news(args jsonb) returns void language sql as
+             $$ select wamp.call_async('com.nobody', args, on_result => 'public.on_answer(jsonb)') $$;
+         create function public.on_answer(id jsonb) returns void language sql as
+             $$ select wamp.publish('com.answer', jsonb_build_array(id)) $$;
+         select wamp.subscribe('com.news', 'public.on_news(jsonb)')",
+    );
+    let router = shop.router(CONFIG);
+    let mut client = Party::join(&router);
+    client.wait_for_subscription("com.news", true);
+    client.send(16, "{},\"com.news\",[1]");
+    shop.wait_for("select depth from wamp.outbox where uri = 'com.answer'", "1");
+    assert_eq!(shop.ask("select depth from wamp.call"), "1");
+    router.stop();
+}
+
+#[test]
+fn what_happens_inside_is_counted() {
+    let shop = Shop::new();
+    shop.ask("select wamp.subscribe('com.news', 'public.on_event(jsonb,jsonb,jsonb)')");
+    let router = shop.router(CONFIG);
+    let mut client = Party::join(&router);
+    client.wait_for_subscription("com.news", true);
+    for args in ["1", "\"poison\"", "2"] {
+        client.send(16, &format!("{{}},\"com.news\",[{args}]"));
+        // One after the other, so that none is run together with another one.
+        let seen = "select (select count(*) from public.seen) + (select count(*) from wamp.dead_letter)";
+        let count = if args == "1" { "1" } else if args == "2" { "3" } else { "2" };
+        shop.wait_for(seen, count);
+    }
+    shop.ask("select wamp.call_async('com.nobody')");
+    shop.wait_for("select count(*) from wamp.call where finished_at is null", "0");
+    let counts = "inside_calls=1 inside_calls_under_way=0 inside_events=3 inside_overflown=0 inside_failures=2 \
+                  inside_retries=1 inside_dead_letters=1 inside_waiting=0";
+    // What is noted in the database is forgotten by the router a moment later.
+    wait_until("the counts", || {
+        router.signal(rustix::process::Signal::USR1);
+        router.wait_for_log("of this database:");
+        router.log().contains(counts)
+    });
+    router.stop();
 }
 
 #[test]

@@ -109,7 +109,7 @@ impl Databases {
             }
             Database::Offers(_)
             | Database::Full(_)
-            | Database::Publishes(_)
+            | Database::Publishes(..)
             | Database::Replays(_)
             | Database::LosesReplay
             | Database::HasNoReplay

@@ -100,8 +100,8 @@ pub(crate) enum Manner {
 pub(crate) enum Database {
     /// `offers com.p com.q`, `offers nothing`: to realm1.
     Offers(Vec<String>),
-    /// `publishes [16, 1, {}, "com.t", [1]]`
-    Publishes(String),
+    /// `publishes [16, 1, {}, "com.t", [1]]`, `publishes at depth 2 [16, …]`: so many events led to it.
+    Publishes(u32, String),
     /// `replays`, `replays 2`: the oldest that resumes gets what was published, so many of it at most.
     Replays(Option<usize>),
     /// `loses the replay`: it is away before it has answered that.
@@ -135,8 +135,11 @@ impl Database {
             let all = rest.split(' ').filter(|word| *word != "nothing").map(own).collect();
             return Some(Self::Offers(all));
         }
+        if let Some(rest) = text.strip_prefix("publishes at depth ") {
+            return two(rest).map(|(depth, publish)| Self::Publishes(number(&depth), publish));
+        }
         if let Some(publish) = text.strip_prefix("publishes ") {
-            return Some(Self::Publishes(own(publish)));
+            return Some(Self::Publishes(0, own(publish)));
         }
         if let Some(count) = text.strip_prefix("replays ") {
             return Some(Self::Replays(Some(number(count))));

@@ -515,10 +515,10 @@ impl World {
                 let event = DatabaseEvent::Offer(RealmIndex(0), index, Arc::clone(&procedures));
                 core.router.handle_database(self.now, event, &mut core.recorder);
             }
-        } else if let Database::Publishes(publishes) = act {
+        } else if let Database::Publishes(depth, publishes) = act {
             self.last_position += 1;
-            let publication =
-                DatabasePublication { position: self.last_position, publish: publishes.as_str().into() };
+            let (position, depth, publish) = (self.last_position, *depth, publishes.as_str().into());
+            let publication = DatabasePublication { position, depth, publish };
             self.published.push((index, publication.clone()));
             let (realm, number) = (RealmIndex(0), self.last_position as u32);
             let publications = Arc::new([publication]);

@@ -24,6 +24,8 @@ struct Table {
     waiting: VecDeque<DatabaseCall>,
     /// Ends when the answer is in the database.
     under_way: HashSet<i64>,
+    /// How many were made, ever.
+    made: u64,
 }
 
 impl Calls {
@@ -61,6 +63,17 @@ impl Calls {
     /// Its answer is in the database.
     pub fn done(&self, id: i64) {
         self.table().under_way.remove(&id);
+    }
+
+    /// It was made.
+    pub(super) fn made(&self) {
+        self.table().made += 1;
+    }
+
+    /// How many were made so far, and how many are not answered.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let table = self.table();
+        (table.made, table.under_way.len() as u64)
     }
 
     /// The next to be made.

@@ -344,6 +344,7 @@ impl Party {
         message.push(']');
         if self.session.send(&message) {
             let given_up_at = Instant::now() + time + GRACE;
+            shared.calls.made();
             self.calls.insert(request, Made { call, given_up_at });
         } else {
             self.last_request -= 1;
@@ -452,8 +453,8 @@ impl Party {
         let topic = event.details.topic.as_deref().unwrap_or(uri);
         let (args, kwargs) = texts(event.payload);
         let details = details_of(event, topic).to_string().into();
-        let given =
-            Arc::new(Event { topic: topic.into(), args: args.into(), kwargs: kwargs.into(), details });
+        let (topic, args, kwargs) = (topic.into(), args.into(), kwargs.into());
+        let given = Arc::new(Event { topic, args, kwargs, details, depth: event.details.depth });
         let mut queues = shared.queues();
         for wanted in wanted.iter().filter(|it| it.policy == *policy && it.topic == *uri) {
             queues.push(wanted.id, &given);
@@ -499,6 +500,7 @@ fn answer(call: DatabaseCall, payload: Payload<'_>, error: Option<&str>, bytes_m
         kwargs: kwargs.into(),
         error: error.map(Into::into),
         has_function: call.has_function,
+        depth: call.depth,
     }
 }
 
@@ -532,6 +534,9 @@ fn details_of(event: &message::Event<'_>, topic: &str) -> Value {
     }
     if details.event_id > 0 {
         put("_event_id", json!(details.event_id));
+    }
+    if details.depth > 0 {
+        put("_depth", json!(details.depth));
     }
     Value::Object(all)
 }

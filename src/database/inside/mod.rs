@@ -7,6 +7,7 @@
 //! (`queues.rs`).
 
 mod calls;
+mod counted;
 mod link;
 mod queues;
 mod session;
@@ -19,12 +20,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use self::queues::Queues;
+use self::queues::{Bounds, Queues};
 use super::{Problem, join_all};
 use crate::shard::entrance::Entrance;
 use crate::wamp::MatchPolicy;
 
 pub use self::calls::Calls;
+pub use self::counted::Counts;
 
 /// The first pause before a database that is away is tried again, and the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -52,6 +54,36 @@ pub trait Inside: Send + Sync {
     fn runner(&self) -> Result<Box<dyn Runner>, Problem>;
 }
 
+/// A subscription of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredSubscription {
+    /// The topic or pattern.
+    pub topic: String,
+    /// How topics match it.
+    pub policy: MatchPolicy,
+    /// The function, or the SQL, that an event runs.
+    pub runs: String,
+    /// See [`Wanted::attempts`].
+    pub attempts: Option<u32>,
+    /// See [`Function::timeout`].
+    pub timeout: Option<Duration>,
+}
+
+impl DeclaredSubscription {
+    /// The number of the one in this place: those that databases note themselves are positive.
+    #[must_use]
+    pub fn id(place: usize) -> i64 {
+        -1 - i64::try_from(place).unwrap_or(i64::MAX - 1)
+    }
+
+    /// What is to be subscribed for it.
+    #[must_use]
+    pub fn wanted(&self, id: i64, (name, sql): (String, String), parameters: usize) -> Wanted {
+        let function = Function { name, sql, parameters, timeout: self.timeout };
+        Wanted { id, topic: self.topic.clone(), policy: self.policy, function, attempts: self.attempts }
+    }
+}
+
 /// Tells which subscriptions there are.
 pub trait Watch: Send {
     /// All of them; and what cannot be subscribed, for people.
@@ -75,23 +107,28 @@ pub trait Runner: Send {
     /// None of them was run, or nobody knows.
     fn run(&mut self, function: &Function, events: &[Arc<Event>]) -> Result<(), RunError>;
 
-    /// Notes an answer, and gives it to the function that wants it, as one transaction.
-    ///
-    /// # Errors
-    /// As [`Self::run`].
-    fn finish(&mut self, answer: &Answer) -> Result<(), RunError>;
-
-    /// Puts an event aside whose function has failed for good.
+    /// Puts an event aside whose function has failed for good, where the database keeps such; the log tells of it in any case.
     ///
     /// # Errors
     /// As [`Self::run`].
     fn bury(&mut self, function: &Function, event: &Event, failure: &Failure) -> Result<(), RunError>;
 
+    /// Notes an answer, and gives it to the function that wants it, as one transaction. There are none where statements make no
+    /// calls.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn finish(&mut self, _answer: &Answer) -> Result<(), RunError> {
+        Ok(())
+    }
+
     /// Notes an answer, and puts it aside as one whose function has failed for good.
     ///
     /// # Errors
     /// As [`Self::run`].
-    fn finish_in_vain(&mut self, answer: &Answer, failure: &Failure) -> Result<(), RunError>;
+    fn finish_in_vain(&mut self, _answer: &Answer, _failure: &Failure) -> Result<(), RunError> {
+        Ok(())
+    }
 }
 
 /// Why something was not run.
@@ -120,6 +157,8 @@ pub struct Function {
     pub sql: String,
     /// How many it has.
     pub parameters: usize,
+    /// How long it may take, where that is not what all may.
+    pub timeout: Option<Duration>,
 }
 
 /// A subscription that there shall be.
@@ -130,6 +169,8 @@ pub struct Wanted {
     pub topic: String,
     pub policy: MatchPolicy,
     pub function: Function,
+    /// How often an event is tried, where that is not as often as all are.
+    pub attempts: Option<u32>,
 }
 
 /// An event on its way to functions. All but the topic is JSON.
@@ -140,6 +181,8 @@ pub struct Event {
     pub args: Box<str>,
     pub kwargs: Box<str>,
     pub details: Box<str>,
+    /// How many events led to it, one behind the other, by functions that one calls and that publish the next.
+    pub depth: u32,
 }
 
 /// A call that a statement has made.
@@ -159,6 +202,8 @@ pub struct DatabaseCall {
     pub left: Option<Duration>,
     /// A function wants the answer.
     pub has_function: bool,
+    /// How many events led to it; what the function publishes has that, too.
+    pub depth: u32,
 }
 
 /// The answer to a call.
@@ -176,6 +221,8 @@ pub struct Answer {
     pub error: Option<Box<str>>,
     /// See [`DatabaseCall::has_function`].
     pub has_function: bool,
+    /// See [`DatabaseCall::depth`].
+    pub depth: u32,
 }
 
 impl Answer {
@@ -188,6 +235,7 @@ impl Answer {
             kwargs: "{}".into(),
             error: Some(error.into()),
             has_function: call.has_function,
+            depth: call.depth,
         }
     }
 }
@@ -203,6 +251,8 @@ pub struct InsideOptions {
     pub connections: usize,
     /// How often something is tried.
     pub attempts: u32,
+    /// No function gets an event that so many events led to.
+    pub depth_max: u32,
     /// Events that wait for one function.
     pub queue_max: usize,
     /// What all that wait may hold, in bytes.
@@ -328,7 +378,7 @@ impl Threads {
         (entrance, calls): (Arc<Entrance>, Arc<Calls>),
         (tell, changed): (Tell, Changed),
     ) -> io::Result<Self> {
-        let queues = Queues::new(options.queue_max, options.queue_bytes_max, options.attempts);
+        let queues = Queues::new(Bounds::from(&options));
         let (name, connections) = (options.name.clone(), options.connections);
         let shared = Arc::new(Shared {
             options,

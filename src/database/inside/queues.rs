@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Answer, Event, Failure, Function, Wanted};
+use super::counted::Counts;
+use super::{Answer, Event, Failure, Function, InsideOptions, Wanted};
 
 /// How many events are run in one transaction.
 const BATCH_MAX: usize = 100;
@@ -19,9 +20,7 @@ const OVERHEAD_BYTES: usize = 128;
 /// All that waits. Events beyond the bounds are not taken, and counted.
 #[derive(Debug)]
 pub(super) struct Queues {
-    queue_max: usize,
-    bytes_max: usize,
-    attempts: u32,
+    bounds: Bounds,
     /// By the subscription's number; ends with the subscription, once nothing of it runs.
     queues: BTreeMap<i64, Queue>,
     /// Whose queue was looked at last.
@@ -29,12 +28,48 @@ pub(super) struct Queues {
     answers: VecDeque<Waiting>,
     /// Of all events.
     bytes: usize,
+    /// Those that found no room, and that nobody was told of.
     overflown: u64,
+    counts: Counts,
+}
+
+/// How much may wait, how often it is tried, and what is not tried at all: see [`InsideOptions`].
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub(super) struct Bounds {
+    pub(super) queue_max: usize,
+    pub(super) bytes_max: usize,
+    pub(super) attempts: u32,
+    pub(super) depth_max: u32,
+}
+
+impl From<&InsideOptions> for Bounds {
+    fn from(options: &InsideOptions) -> Self {
+        let InsideOptions { queue_max, queue_bytes_max: bytes_max, attempts, depth_max, .. } = *options;
+        Self { queue_max, bytes_max, attempts, depth_max }
+    }
+}
+
+impl Bounds {
+    /// Why no function gets an event: it would go round for ever.
+    fn refuses(&self, event: &Event) -> Option<Failure> {
+        let Self { depth_max, .. } = *self;
+        (event.depth >= depth_max).then(|| {
+            let error = format!(
+                "{} events led to this one, each by a function that published the next, and functions get none that as many \
+                 as `depth_max` ({depth_max}) led to: do they publish what leads back to them?",
+                event.depth
+            );
+            Failure { attempts: 0, error }
+        })
+    }
 }
 
 #[derive(Debug)]
 struct Queue {
     function: Function,
+    /// How often an event is tried.
+    attempts: u32,
     events: VecDeque<Arc<Event>>,
     is_running: bool,
     is_gone: bool,
@@ -90,9 +125,16 @@ fn bytes_of(event: &Event) -> usize {
 }
 
 impl Queues {
-    pub(super) fn new(queue_max: usize, bytes_max: usize, attempts: u32) -> Self {
-        let (queues, answers) = (BTreeMap::new(), VecDeque::new());
-        Self { queue_max, bytes_max, attempts, queues, last: 0, answers, bytes: 0, overflown: 0 }
+    pub(super) fn new(bounds: Bounds) -> Self {
+        let (queues, answers, counts) = (BTreeMap::new(), VecDeque::new(), Counts::default());
+        Self { bounds, queues, last: 0, answers, bytes: 0, overflown: 0, counts }
+    }
+
+    /// What was counted so far, and how much waits.
+    pub(super) fn counts(&self) -> Counts {
+        let waiting =
+            self.queues.values().map(|queue| queue.events.len()).sum::<usize>() + self.answers.len();
+        Counts { waiting: waiting as u64, ..self.counts }
     }
 
     /// These are the subscriptions from now on. What waits for one that is gone is forgotten.
@@ -107,6 +149,7 @@ impl Queues {
         for wanted in wanted {
             let queue = self.queues.entry(wanted.id).or_insert_with(|| Queue {
                 function: Function::default(),
+                attempts: 0,
                 events: VecDeque::new(),
                 is_running: false,
                 is_gone: false,
@@ -114,6 +157,7 @@ impl Queues {
                 alone: 0,
             });
             queue.function.clone_from(&wanted.function);
+            queue.attempts = wanted.attempts.unwrap_or(self.bounds.attempts);
         }
     }
 
@@ -121,10 +165,12 @@ impl Queues {
     pub(super) fn push(&mut self, id: i64, event: &Arc<Event>) -> bool {
         let Some(queue) = self.queues.get_mut(&id).filter(|queue| !queue.is_gone) else { return true };
         let bytes = bytes_of(event);
-        if queue.events.len() >= self.queue_max || self.bytes + bytes > self.bytes_max {
+        if queue.events.len() >= self.bounds.queue_max || self.bytes + bytes > self.bounds.bytes_max {
             self.overflown += 1;
+            self.counts.overflown += 1;
             return false;
         }
+        self.counts.events += 1;
         self.bytes += bytes;
         queue.events.push_back(Arc::clone(event));
         true
@@ -145,7 +191,8 @@ impl Queues {
         if let Some(place) = self.answers.iter().position(|waiting| waiting.trial.is_due(now))
             && let Some(Waiting { answer, trial }) = self.answers.remove(place)
         {
-            let spent = trial.spent(self.attempts).is_some();
+            let spent = trial.spent(self.bounds.attempts).is_some();
+            self.counts.retries += u64::from(trial.failure.is_some() && !spent);
             return Some(Work::Answer { answer, failure: trial.failure, spent });
         }
         let is_ready =
@@ -155,15 +202,19 @@ impl Queues {
         self.last = id;
         let queue = self.queues.get_mut(&id)?;
         queue.is_running = true;
-        let count_max = if queue.alone > 0 { 1 } else { BATCH_MAX };
+        let bounds = self.bounds;
+        let refused = queue.events.front().and_then(|event| bounds.refuses(event));
+        let count_max = if queue.alone > 0 || refused.is_some() { 1 } else { BATCH_MAX };
         let mut bytes = 0;
         let fits = |event: &&Arc<Event>| {
             let is_first = bytes == 0;
             bytes += bytes_of(event);
-            is_first || bytes <= BATCH_BYTES_MAX
+            is_first || bytes <= BATCH_BYTES_MAX && bounds.refuses(event).is_none()
         };
         let events = queue.events.iter().take(count_max).take_while(fits).cloned().collect();
-        let spent = queue.trial.spent(self.attempts);
+        let is_tried_again = queue.trial.failure.is_some() || queue.alone > 0;
+        let spent = refused.or_else(|| queue.trial.spent(queue.attempts));
+        self.counts.retries += u64::from(is_tried_again && spent.is_none());
         Some(Work::Events { id, function: queue.function.clone(), events, spent })
     }
 
@@ -177,8 +228,20 @@ impl Queues {
         self.rest(id);
     }
 
+    /// An event was put aside.
+    pub(super) fn buried(&mut self, id: i64) {
+        self.counts.dead_letters += 1;
+        self.done(id, 1);
+    }
+
+    /// An answer was put aside.
+    pub(super) fn answer_buried(&mut self) {
+        self.counts.dead_letters += 1;
+    }
+
     /// So many events of a subscription failed together. Of several none counts as tried: each is tried alone next.
     pub(super) fn failed(&mut self, id: i64, count: usize, error: String, now: Instant) {
+        self.counts.failures += 1;
         let Some(queue) = self.queues.get_mut(&id) else { return };
         if count > 1 {
             queue.alone = count;
@@ -206,6 +269,7 @@ impl Queues {
         error: String,
         now: Instant,
     ) {
+        self.counts.failures += 1;
         let mut trial = Trial { failure, not_before: None };
         trial.failed(error, now);
         self.answers.push_back(Waiting { answer, trial });

@@ -3,17 +3,26 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
-use super::queues::Work;
+use super::queues::{Bounds, Work};
 use super::session::{Came, Session};
 use super::*;
 
 fn wanted(id: i64, topic: &str) -> Wanted {
-    let function = Function { name: format!("f{id}"), sql: format!("f{id}"), parameters: 1 };
-    Wanted { id, topic: topic.to_owned(), policy: MatchPolicy::Exact, function }
+    let function = Function { name: format!("f{id}"), sql: format!("f{id}"), parameters: 1, timeout: None };
+    Wanted { id, topic: topic.to_owned(), policy: MatchPolicy::Exact, function, attempts: None }
 }
 
 fn event(text: &str) -> Arc<Event> {
-    Arc::new(Event { topic: "t".into(), args: text.into(), kwargs: "{}".into(), details: "{}".into() })
+    deep_event(text, 0)
+}
+
+fn deep_event(text: &str, depth: u32) -> Arc<Event> {
+    let (topic, args) = ("t".into(), text.into());
+    Arc::new(Event { topic, args, kwargs: "{}".into(), details: "{}".into(), depth })
+}
+
+fn queues_of(queue_max: usize, bytes_max: usize, attempts: u32) -> Queues {
+    Queues::new(Bounds { queue_max, bytes_max, attempts, depth_max: 3 })
 }
 
 fn answer(id: i64) -> Answer {
@@ -38,7 +47,7 @@ fn texts(texts: &[&str]) -> Vec<String> {
 #[test]
 fn events_of_a_subscription_are_run_in_their_order_and_one_batch_at_a_time() {
     let now = Instant::now();
-    let mut queues = Queues::new(1_000, 1 << 30, 3);
+    let mut queues = queues_of(1_000, 1 << 30, 3);
     queues.subscribe(&[wanted(1, "a"), wanted(2, "b")]);
     for number in 0..150 {
         assert!(queues.push(1, &event(&number.to_string())));
@@ -61,7 +70,7 @@ fn events_of_a_subscription_are_run_in_their_order_and_one_batch_at_a_time() {
 #[test]
 fn what_fails_is_tried_alone_and_later_and_in_the_end_put_aside() {
     let mut now = Instant::now();
-    let mut queues = Queues::new(1_000, 1 << 30, 2);
+    let mut queues = queues_of(1_000, 1 << 30, 2);
     queues.subscribe(&[wanted(1, "a")]);
     for text in ["a", "b", "c"] {
         queues.push(1, &event(text));
@@ -112,7 +121,7 @@ fn what_fails_is_tried_alone_and_later_and_in_the_end_put_aside() {
 #[test]
 fn queues_are_bounded_in_events_and_bytes() {
     let now = Instant::now();
-    let mut queues = Queues::new(2, 10_000, 2);
+    let mut queues = queues_of(2, 10_000, 2);
     queues.subscribe(&[wanted(1, "a"), wanted(2, "b")]);
     assert!(queues.push(1, &event("1")) && queues.push(1, &event("2")));
     assert!(!queues.push(1, &event("3")), "too many");
@@ -145,6 +154,8 @@ fn calls_are_bounded_until_their_answers_are_noted() {
     assert_eq!((calls.take(), calls.room().0), (None, 0));
     calls.done(1);
     assert_eq!(calls.room(), (1, vec![2]));
+    calls.made();
+    assert_eq!(calls.counts(), (1, 1));
 }
 
 /// A session, and the router's end of it.
@@ -195,4 +206,71 @@ fn a_router_that_lets_nobody_in_is_understood() {
         let error = session.next().unwrap_err();
         assert!(error.contains(text), "{error}");
     }
+}
+
+#[test]
+fn a_subscription_may_be_tried_more_or_less_often_than_others() {
+    let mut now = Instant::now();
+    let mut queues = queues_of(10, 1 << 30, 5);
+    queues.subscribe(&[Wanted { attempts: Some(1), ..wanted(1, "a") }, wanted(2, "a")]);
+    for id in 1..=2 {
+        queues.push(id, &event("x"));
+        assert_eq!(events_of(queues.take(now)), Some((id, texts(&["x"]), None)));
+        queues.failed(id, 1, "no".to_owned(), now);
+    }
+    now = queues.next_due().unwrap();
+    let spent = Failure { attempts: 1, error: "no".to_owned() };
+    assert_eq!(events_of(queues.take(now)), Some((1, texts(&["x"]), Some(spent))));
+    assert_eq!(events_of(queues.take(now)), Some((2, texts(&["x"]), None)), "it is tried again");
+}
+
+#[test]
+fn functions_get_no_event_that_too_many_events_led_to() {
+    let now = Instant::now();
+    let mut queues = queues_of(10, 1 << 30, 5);
+    queues.subscribe(&[wanted(1, "a")]);
+    for (text, depth) in [("a", 0), ("b", 2), ("c", 3), ("d", 1), ("e", u32::MAX)] {
+        queues.push(1, &deep_event(text, depth));
+    }
+    assert_eq!(events_of(queues.take(now)), Some((1, texts(&["a", "b"]), None)));
+    queues.done(1, 2);
+    let (id, refused, why) = events_of(queues.take(now)).unwrap();
+    let Failure { attempts, error } = why.unwrap();
+    assert_eq!((id, refused, attempts), (1, texts(&["c"]), 0), "in its place, and not run at all");
+    assert!(error.starts_with("3 events led to this one") && error.contains("`depth_max` (3)"), "{error}");
+    queues.buried(1);
+    assert_eq!(events_of(queues.take(now)), Some((1, texts(&["d"]), None)));
+    queues.done(1, 1);
+    assert!(events_of(queues.take(now)).unwrap().2.is_some());
+    queues.buried(1);
+    assert!(queues.is_empty());
+    assert_eq!(queues.counts(), Counts { events: 5, dead_letters: 2, ..Counts::default() });
+}
+
+#[test]
+fn what_becomes_of_events_and_answers_is_counted() {
+    let mut now = Instant::now();
+    let mut queues = queues_of(3, 1 << 30, 2);
+    queues.subscribe(&[wanted(1, "a")]);
+    for text in ["a", "b", "c", "d"] {
+        queues.push(1, &event(text));
+    }
+    queues.answer(answer(1));
+    let counts = Counts { events: 3, overflown: 1, waiting: 4, ..Counts::default() };
+    assert_eq!(queues.counts(), counts);
+    let Some(Work::Answer { answer, failure, .. }) = queues.take(now) else { panic!() };
+    queues.answer_failed(answer, failure, "no".to_owned(), now);
+    // All three, then the first alone, then that once more.
+    queues.take(now);
+    queues.failed(1, 3, "together".to_owned(), now);
+    queues.take(now);
+    queues.failed(1, 1, "alone".to_owned(), now);
+    assert_eq!(queues.counts(), Counts { failures: 3, retries: 1, ..counts });
+    now += Duration::from_secs(60);
+    let Some(Work::Answer { spent: false, .. }) = queues.take(now) else { panic!() };
+    queues.answer_buried();
+    assert!(events_of(queues.take(now)).unwrap().2.is_none());
+    queues.done(1, 1);
+    let counts = Counts { failures: 3, retries: 3, dead_letters: 1, waiting: 2, ..counts };
+    assert_eq!(queues.counts(), counts);
 }

@@ -53,6 +53,14 @@ fn next(shared: &Shared) -> Option<Work> {
     }
 }
 
+/// For the log.
+fn why_buried(function: &str, topic: &str, Failure { attempts, error }: &Failure) -> String {
+    match attempts {
+        0 => format!("{function} does not get {topic}: {error}"),
+        _ => format!("{function} failed {attempts} times with {topic}: {error}"),
+    }
+}
+
 /// Whether the connection may be used again.
 fn do_one(shared: &Shared, runner: &mut dyn Runner, work: Work) -> bool {
     match work {
@@ -63,11 +71,11 @@ fn do_one(shared: &Shared, runner: &mut dyn Runner, work: Work) -> bool {
             };
             let (error, is_lost) = match result {
                 Ok(()) => {
-                    shared.queues().done(id, count);
-                    if let (Some(Failure { attempts, error }), Some(event)) = (&spent, events.first()) {
-                        let (function, topic) = (&function.name, &event.topic);
-                        shared
-                            .tell_buried(format!("{function} failed {attempts} times with {topic}: {error}"));
+                    if let (Some(failure), Some(event)) = (&spent, events.first()) {
+                        shared.queues().buried(id);
+                        shared.tell_buried(why_buried(&function.name, &event.topic, failure));
+                    } else {
+                        shared.queues().done(id, count);
                     }
                     // Others may have more of it to do.
                     shared.work.notify_one();
@@ -91,6 +99,7 @@ fn do_one(shared: &Shared, runner: &mut dyn Runner, work: Work) -> bool {
                 Ok(()) => {
                     shared.calls.done(answer.id);
                     if let (Some(Failure { attempts, error }), true) = (failure, spent) {
+                        shared.queues().answer_buried();
                         let (id, procedure) = (answer.id, &answer.procedure);
                         let text = format!("the answer {id} of {procedure} failed {attempts} times: {error}");
                         shared.tell_buried(text);

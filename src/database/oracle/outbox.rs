@@ -343,7 +343,7 @@ fn publication(
         };
         let publish = message(&topic, args.as_deref(), kwargs.as_deref(), options.as_deref());
         check_message(&publish, &topic, limits)?;
-        Ok(DatabasePublication { position, publish: publish.into() })
+        Ok(DatabasePublication { position, depth: 0, publish: publish.into() })
     };
     Ok((position, made()))
 }

@@ -75,7 +75,7 @@ impl Source for Talks {
             thread::sleep(wait.min(Duration::from_millis(1)));
             return Ok(Vec::new());
         }
-        let publication = |position| DatabasePublication { position, publish: "".into() };
+        let publication = |position| DatabasePublication { position, depth: 0, publish: "".into() };
         self.last += 2;
         Ok(vec![publication(self.last - 1), publication(self.last)])
     }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use super::Postgres;
 use super::wire::{self, Connection, Deadline, Event as Reply, Parameter, ResultFormat, Statement};
 use crate::database::Problem;
-use crate::database::inside::{Answer, Event, Failure, Function, Inside, RunError, Runner, Wanted, Watch};
+use crate::database::inside::{
+    Answer, DeclaredSubscription, Event, Failure, Function, Inside, RunError, Runner, Wanted, Watch,
+};
 use crate::wamp::MatchPolicy;
 
 /// How long it may take to connect, and what is not a function's doing.
@@ -27,11 +29,15 @@ pub struct PostgresInside {
     pub driver: Postgres,
     /// How long a function may take.
     pub timeout: Duration,
+    /// Those of the configuration.
+    pub subscriptions: Vec<DeclaredSubscription>,
 }
 
-/// For the transaction alone. Whoever runs is no session, and what it publishes came of something.
-const IDENTITY: &str = "select set_config('wamp.realm', $1, true), set_config('statement_timeout', $2, true),
-    set_config('wamp.details', '{\"depth\": 1}', true)";
+/// For the transaction alone. Whoever runs is no session.
+const IDENTITY: &str = "select set_config('wamp.realm', $1, true), set_config('statement_timeout', $2, true)";
+
+/// How many events led to what is published from here on.
+const DEPTH: &str = "select set_config('wamp.details', $1, true)";
 
 const SUBSCRIPTIONS: &str =
     "select s.id, s.topic, s.match, s.function, format('%I.%I', n.nspname, p.proname), p.pronargs
@@ -46,6 +52,20 @@ const FUNCTION: &str = "select format('%I.%I', n.nspname, p.proname), p.pronargs
 
 const FINISH: &str = "select wamp.finish_call($1, $2::jsonb, $3::jsonb, $4)";
 const BURY: &str = "select wamp.bury($1, $2, $3, $4, $5, $6, $7)";
+
+/// A function of the configuration, by its name alone, where it is the only one, or with the types of its parameters; and whether
+/// an event can call it.
+fn declared_function(with_types: bool) -> String {
+    let of = if with_types { "to_regprocedure" } else { "to_regproc" };
+    format!(
+        "select format('%I.%I', n.nspname, p.proname), p.pronargs,
+                format('%I.%I(%s)', n.nspname, p.proname, array_to_string(p.proargtypes::oid[]::regtype[], ',')),
+                p.prokind = 'f' and p.pronargs between 1 and 3
+                and p.proargtypes::oid[] <@ array['pg_catalog.jsonb'::regtype::oid]
+           from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+          where p.oid = pg_catalog.{of}($1)::oid"
+    )
+}
 
 fn problem(error: &wire::Error) -> Problem {
     Problem(error.to_string())
@@ -74,7 +94,12 @@ impl Inside for PostgresInside {
         let deadline = Deadline::after(PATIENCE);
         wire.simple_query("listen wamp_schema", deadline, |_| {}).map_err(|error| problem(&error))?;
         let subscriptions = wire.prepare(SUBSCRIPTIONS, &[], deadline).map_err(|error| problem(&error))?;
-        Ok(Box::new(Subscriptions { wire, subscriptions, asked: Instant::now() }))
+        let [by_name, with_types] =
+            [false, true].map(|with_types| wire.prepare(&declared_function(with_types), &[], deadline));
+        let functions =
+            (by_name.map_err(|error| problem(&error))?, with_types.map_err(|error| problem(&error))?);
+        let (declared, asked) = (self.subscriptions.clone(), Instant::now());
+        Ok(Box::new(Subscriptions { wire, subscriptions, functions, declared, is_incomplete: false, asked }))
     }
 
     fn runner(&self) -> Result<Box<dyn Runner>, Problem> {
@@ -84,11 +109,50 @@ impl Inside for PostgresInside {
     }
 }
 
-/// What `wamp.subscribe` has noted.
+/// What `wamp.subscribe` has noted, and what the configuration says.
 struct Subscriptions {
     wire: Connection,
     subscriptions: Statement,
+    /// [`declared_function`], by their names and with their types.
+    functions: (Statement, Statement),
+    declared: Vec<DeclaredSubscription>,
+    /// Not all functions of the configuration are there: nobody tells when they are, unless a superuser has installed the schema.
+    is_incomplete: bool,
     asked: Instant,
+}
+
+impl Subscriptions {
+    /// A subscription of the configuration; or what is wrong with its function.
+    fn declared(&mut self, place: usize) -> Result<Result<Wanted, String>, Problem> {
+        let declared = &self.declared[place];
+        let (by_name, with_types) = &self.functions;
+        let statement = if declared.runs.contains('(') { with_types } else { by_name };
+        let parameters = [Parameter::from(declared.runs.as_str())];
+        let mut found: Option<(String, usize, String, bool)> = None;
+        let run = self.wire.execute(statement, &parameters, Deadline::after(PATIENCE), |row| {
+            let text = |column: usize| row.text(column).unwrap_or_default().to_owned();
+            let count = text(1).parse().unwrap_or_default();
+            found = Some((text(0), count, text(2), row.text(3) == Some("t")));
+        });
+        let (topic, runs) = (&declared.topic, &declared.runs);
+        match run {
+            // It is no name at all.
+            Err(wire::Error::Server(server)) => {
+                return Ok(Err(format!("{topic}: {runs}: {}", server.message)));
+            }
+            Err(error) => return Err(problem(&error)),
+            Ok(_) => {}
+        }
+        Ok(match found {
+            Some((sql, count, name, true)) => {
+                Ok(declared.wanted(DeclaredSubscription::id(place), (name, sql), count))
+            }
+            Some((.., name, false)) => {
+                Err(format!("{topic}: {name} does not take 1 to 3 parameters of type jsonb"))
+            }
+            None => Err(format!("{topic}: there is no function {runs}, or there are several of that name")),
+        })
+    }
 }
 
 impl Watch for Subscriptions {
@@ -111,10 +175,20 @@ impl Watch for Subscriptions {
                     .push(format!("{topic} is not subscribed inside: there is no function {name} any more"));
                 return;
             };
-            let function = Function { name, sql: sql.to_owned(), parameters };
-            wanted.push(Wanted { id, topic, policy, function });
+            let function = Function { name, sql: sql.to_owned(), parameters, timeout: None };
+            wanted.push(Wanted { id, topic, policy, function, attempts: None });
         });
         run.map_err(|error| problem(&error))?;
+        self.is_incomplete = false;
+        for place in 0..self.declared.len() {
+            match self.declared(place)? {
+                Ok(declared) => wanted.push(declared),
+                Err(wrong) => {
+                    self.is_incomplete = true;
+                    problems.push(format!("not subscribed, as the configuration says: {wrong}"));
+                }
+            }
+        }
         Ok((wanted, problems))
     }
 
@@ -124,6 +198,7 @@ impl Watch for Subscriptions {
         if heard.is_none() && self.asked.elapsed() >= ASK_AGAIN {
             self.wire.ping(Deadline::after(PATIENCE)).map_err(|error| problem(&error))?;
             self.asked = Instant::now();
+            return Ok(self.is_incomplete);
         }
         Ok(heard.is_some())
     }
@@ -168,10 +243,16 @@ impl Functions {
         Ok(first)
     }
 
-    /// One transaction: what says who runs, then each of these.
-    fn run_group(&mut self, sql: &str, all: &[Vec<&str>]) -> Result<(), wire::Error> {
-        let (identity, statement) = (self.statement(IDENTITY)?, self.statement(sql)?);
-        let timeout_ms = self.timeout.as_millis().to_string();
+    /// One transaction: what says who runs, then each of these, with what its publications are to have as their depth.
+    fn run_group(
+        &mut self,
+        sql: &str,
+        timeout: Duration,
+        all: &[(u32, Vec<&str>)],
+    ) -> Result<(), wire::Error> {
+        let (identity, depths, statement) =
+            (self.statement(IDENTITY)?, self.statement(DEPTH)?, self.statement(sql)?);
+        let timeout_ms = timeout.as_millis().to_string();
         let requests = self.wire.requests();
         requests.bind(
             "",
@@ -180,7 +261,13 @@ impl Functions {
             ResultFormat::Text,
         )?;
         requests.execute("", 0)?;
-        for parameters in all {
+        let mut last = None;
+        for (depth, parameters) in all {
+            if last.replace(depth) != Some(depth) {
+                let details = format!("{{\"depth\": {depth}}}");
+                requests.bind("", &depths.name, &[details.as_str().into()], ResultFormat::Text)?;
+                requests.execute("", 0)?;
+            }
             let parameters: Vec<Parameter<'_>> = parameters.iter().map(|text| (*text).into()).collect();
             requests.bind("", &statement.name, &parameters, ResultFormat::Text)?;
             requests.execute("", 0)?;
@@ -189,7 +276,7 @@ impl Functions {
         self.wire.send()?;
         // Each may take its time.
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX);
-        let deadline = Deadline::after(self.timeout.saturating_mul(count).saturating_add(GRACE));
+        let deadline = Deadline::after(timeout.saturating_mul(count).saturating_add(GRACE));
         let mut refused = None;
         loop {
             match self.wire.next(deadline)? {
@@ -211,7 +298,7 @@ impl Functions {
         let row = self.run_statement(FUNCTION, &[name.into()])?;
         let (Some(Some(sql)), Some(Some(parameters))) = (row.first(), row.get(1)) else { return Ok(None) };
         let parameters = parameters.parse().unwrap_or_default();
-        Ok(Some(Function { name: name.to_owned(), sql: sql.clone(), parameters }))
+        Ok(Some(Function { name: name.to_owned(), sql: sql.clone(), parameters, timeout: None }))
     }
 
     fn note(&mut self, answer: &Answer) -> Result<Option<String>, wire::Error> {
@@ -230,7 +317,8 @@ impl Functions {
         };
         let (id, error) = (answer.id.to_string(), serde_json::json!(answer.error).to_string());
         let all = [id.as_str(), &answer.args, &answer.kwargs, &error];
-        self.run_group(&call_of(&function), &[all[..function.parameters.min(all.len())].to_vec()])
+        let parameters = all[..function.parameters.min(all.len())].to_vec();
+        self.run_group(&call_of(&function), self.timeout, &[(answer.depth, parameters)])
     }
 
     fn transaction(
@@ -263,9 +351,11 @@ impl Runner for Functions {
             all.into_iter().take(function.parameters).map(|text| text.to_string()).collect()
         };
         let texts: Vec<Vec<String>> = events.iter().map(of_event).collect();
-        let all: Vec<Vec<&str>> =
-            texts.iter().map(|texts| texts.iter().map(String::as_str).collect()).collect();
-        self.run_group(&call_of(function), &all).map_err(run_error)
+        let depths = events.iter().map(|event| event.depth.saturating_add(1));
+        let texts = texts.iter().map(|texts| texts.iter().map(String::as_str).collect());
+        let all: Vec<(u32, Vec<&str>)> = depths.zip(texts).collect();
+        let timeout = function.timeout.unwrap_or(self.timeout);
+        self.run_group(&call_of(function), timeout, &all).map_err(run_error)
     }
 
     fn finish(&mut self, answer: &Answer) -> Result<(), RunError> {

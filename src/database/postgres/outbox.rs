@@ -39,12 +39,12 @@ const RESIGN: Duration = Duration::from_secs(2);
 /// How long a statement may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-const CLAIM: &str = "select position, kind, id, uri, args, kwargs, options, session, set_aside
+const CLAIM: &str = "select position, kind, id, uri, args, kwargs, options, session, set_aside, depth
     from wamp.claim($1, $2, $3, $4)";
-const UNSENT: &str = "select position, kind, id, uri, args, kwargs, options, session, null::text
+const UNSENT: &str = "select position, kind, id, uri, args, kwargs, options, session, null::text, depth
     from wamp.unsent($1, $5, $2, $3) where $4::int is not null";
 const FEED: &str = "select wamp.feed($1, $2)";
-const OPEN_CALLS: &str = "select id, procedure, args, kwargs, db_user, left_ms, has_function
+const OPEN_CALLS: &str = "select id, procedure, args, kwargs, db_user, left_ms, has_function, depth
     from wamp.open_calls($1, $2, $3, $4)";
 const MARK: &str = "select wamp.mark($1, $2, $3, $4, $5)";
 
@@ -338,6 +338,7 @@ impl Outbox {
                 db_user: text(4).unwrap_or_default(),
                 left: row.text(5).and_then(|left| left.parse().ok()).map(Duration::from_millis),
                 has_function: row.text(6) == Some("t"),
+                depth: depth(row.text(7)),
             });
             count += 1;
         });
@@ -456,7 +457,13 @@ pub(super) fn read(row: Row<'_>, limits: PublicationLimits) -> Result<Read, (Opt
     };
     let publish = message(topic, text(4), text(5), options.as_deref());
     check_message(&publish, topic, limits).map_err(wrong)?;
-    Ok(Read::Event(DatabasePublication { position, publish: publish.into() }))
+    Ok(Read::Event(DatabasePublication { position, depth: depth(text(9)), publish: publish.into() }))
+}
+
+/// Whoever publishes may have set it to anything.
+fn depth(text: Option<&str>) -> u32 {
+    let depth = text.and_then(|text| text.parse::<i64>().ok()).unwrap_or_default();
+    u32::try_from(depth.max(0)).unwrap_or(u32::MAX)
 }
 
 /// A router that ends says so: publishers would go on to notify one that slept, and their commits to wait for each other.

@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The columns that [`read`] knows, and behind them: up to where there is anything, and whether these rows were not all of it.
 /// One statement sees one moment.
 const REPLAY: &str = "
-    select r.position, 'event', 0, r.uri, r.args, r.kwargs, r.options, r.session, null, p.last, r.is_cut
+    select r.position, 'event', 0, r.uri, r.args, r.kwargs, r.options, r.session, null, r.depth, p.last, r.is_cut
       from wamp.progress() as p
       left join lateral wamp.replay($1::bigint, p.last, $2::text, $3::text, $4::int, $5::bigint) as r on true
      order by r.position";
@@ -61,8 +61,8 @@ impl Replayer for Replays {
         let (mut last, mut last_read) = (0, None);
         let run = self.wire.execute(&self.statement, &parameters, Deadline::after(PATIENCE), |row| {
             let number = |column: usize| row.text(column).and_then(|text| text.parse::<u64>().ok());
-            last = number(9).unwrap_or_default();
-            is_complete &= row.text(10) != Some("t");
+            last = number(10).unwrap_or_default();
+            is_complete &= row.text(11) != Some("t");
             let Some(position) = number(0) else { return };
             last_read = Some(position);
             // What is no publication was set aside when its turn came, or will be.

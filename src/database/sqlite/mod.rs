@@ -4,6 +4,7 @@
 //! write. A call is stopped by `sqlite3_interrupt`, its time is watched by SQLite's progress handler.
 
 mod errors;
+pub mod inside;
 mod outbox;
 mod publish;
 mod values;
@@ -106,6 +107,26 @@ impl Driver for Sqlite {
     }
 
     fn connect(&self, lane: usize) -> Result<Box<dyn Connection>, Problem> {
+        Ok(Box::new(self.open(lane)?))
+    }
+
+    fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
+        let source = self.outbox()?;
+        Ok(source.map(|outbox| Box::new(outbox) as Box<dyn Source>))
+    }
+
+    fn publishes(&self) -> bool {
+        self.publishing.is_some()
+    }
+
+    fn replayer(&self) -> Result<Option<Box<dyn Replayer>>, Problem> {
+        let source = self.outbox()?;
+        Ok(source.map(|outbox| Box::new(outbox) as Box<dyn Replayer>))
+    }
+}
+
+impl Sqlite {
+    fn open(&self, lane: usize) -> Result<Open, Problem> {
         let problem = |error: rusqlite::Error| {
             Problem(format!("the database file {} cannot be opened: {error}", self.path.display()))
         };
@@ -123,7 +144,7 @@ impl Driver for Sqlite {
         }
         set_up(&mut connection, lane, (&caller, &raised), &deadline).map_err(problem)?;
         let interrupt = Arc::new(Interrupt(connection.get_interrupt_handle()));
-        Ok(Box::new(Open {
+        Ok(Open {
             connection,
             caller,
             deadline,
@@ -136,21 +157,7 @@ impl Driver for Sqlite {
             result_bytes_max: self.result_bytes_max,
             numbers: self.numbers,
             schema_version: None,
-        }))
-    }
-
-    fn source(&self) -> Result<Option<Box<dyn Source>>, Problem> {
-        let source = self.outbox()?;
-        Ok(source.map(|outbox| Box::new(outbox) as Box<dyn Source>))
-    }
-
-    fn publishes(&self) -> bool {
-        self.publishing.is_some()
-    }
-
-    fn replayer(&self) -> Result<Option<Box<dyn Replayer>>, Problem> {
-        let source = self.outbox()?;
-        Ok(source.map(|outbox| Box::new(outbox) as Box<dyn Replayer>))
+        })
     }
 }
 

@@ -27,7 +27,7 @@ const LOOKED_AT_MAX: i64 = 5_000;
 /// How often the rows are forgotten whose time is over.
 const PRUNE_EVERY: Duration = Duration::from_secs(10);
 
-/// Columns in their order: what is published, who, when; whether it was offered, or why it never will be.
+/// Columns in their order: what is published, when; whether it was offered, or why it never will be; how many events led to it.
 pub(super) const SCHEMA: &str = "
 create table if not exists wamp_outbox (
     id integer primary key autoincrement,
@@ -37,7 +37,8 @@ create table if not exists wamp_outbox (
     options text,
     at text not null default (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     sent integer not null default 0,
-    error text
+    error text,
+    depth integer not null default 0
 );
 create index if not exists wamp_outbox_unsent on wamp_outbox (id) where sent = 0;
 create table if not exists wamp_outbox_pruned (upto integer not null);
@@ -85,20 +86,23 @@ struct Row {
     args: Option<String>,
     kwargs: Option<String>,
     options: Option<String>,
+    depth: u32,
 }
 
 impl Row {
     fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
         let id: i64 = row.get(0)?;
         let (topic, args, kwargs, options) = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
-        Ok(Self { id: id as u64, topic, args, kwargs, options })
+        // Who writes rows by other programs may put anything there.
+        let depth = row.get_ref(5)?.as_i64().unwrap_or_default().clamp(0, u32::MAX.into()) as u32;
+        Ok(Self { id: id as u64, topic, args, kwargs, options, depth })
     }
 }
 
 fn publication(row: &Row, limits: PublicationLimits) -> Result<DatabasePublication, String> {
     let publish = message(&row.topic, row.args.as_deref(), row.kwargs.as_deref(), row.options.as_deref());
     check_message(&publish, &row.topic, limits)?;
-    Ok(DatabasePublication { position: row.id, publish: publish.into() })
+    Ok(DatabasePublication { position: row.id, depth: row.depth, publish: publish.into() })
 }
 
 impl Outbox {
@@ -124,8 +128,7 @@ impl Outbox {
         bounds: BatchBounds,
         problems: &mut Vec<String>,
     ) -> rusqlite::Result<Vec<DatabasePublication>> {
-        let sql =
-            "select id, topic, args, kwargs, options from wamp_outbox where sent = 0 order by id limit ?1";
+        let sql = "select id, topic, args, kwargs, options, depth from wamp_outbox where sent = 0 order by id limit ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([bounds.publications_max as i64])?;
         let (mut found, mut bytes, mut aside) = (Vec::new(), 0, Vec::new());
@@ -195,7 +198,7 @@ impl Outbox {
         if after < pruned || after > last {
             return Ok(Err(NotRead::NotKept));
         }
-        let sql = "select id, topic, args, kwargs, options from wamp_outbox
+        let sql = "select id, topic, args, kwargs, options, depth from wamp_outbox
                    where id > ?1 and error is null order by id limit ?2";
         let mut statement = transaction.prepare_cached(sql)?;
         let mut rows = statement.query(params![after, LOOKED_AT_MAX])?;

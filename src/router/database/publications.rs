@@ -21,6 +21,8 @@ const LAST_SLOT: u32 = u32::MAX - 16;
 pub struct DatabasePublication {
     /// Its place among all that the database has published: EVENT.Details._event_id.
     pub position: u64,
+    /// How many events led to it, one behind the other: EVENT.Details._depth.
+    pub depth: u32,
     /// PUBLISH as JSON, which [`check_publication`] has taken.
     pub publish: Box<str>,
 }
@@ -112,6 +114,7 @@ impl Router {
             passthru: carried(&options.passthru),
             shard,
             position: publication.position,
+            depth: publication.depth,
             is_counted,
             ..Attributes::default()
         };

@@ -517,6 +517,7 @@ impl Router {
         let attributes = Attributes {
             passthru: carried(&options.passthru),
             position: publication.position,
+            depth: publication.depth,
             ..Attributes::default()
         };
         let database = self.resumptions.publishers[usize::from(line)].database;

@@ -443,6 +443,7 @@ fn details(topic: Option<&str>, attributes: Option<&Attributes>) -> Map<String, 
     put("publisher_authid", details.publisher_authid.as_deref().map(Value::from));
     put("publisher_authrole", details.publisher_authrole.as_deref().map(Value::from));
     put("_event_id", Some(details.event_id).filter(|id| *id > 0).map(Value::from));
+    put("_depth", Some(details.depth).filter(|depth| *depth > 0).map(Value::from));
     put("trustlevel", details.trustlevel.map(Value::from));
     if let Some(texts) = details.passthru.texts() {
         put("ppt_scheme", texts.scheme.as_deref().map(Value::from));

@@ -460,6 +460,7 @@ impl<'a, R: Reader<'a>> Elements<'a, R> {
                 "retained" => details.retained = field.boolean()?,
                 "_lost" => details.lost = u32::try_from(field.unsigned()?).unwrap_or(u32::MAX),
                 "_event_id" => details.event_id = field.unsigned()?,
+                "_depth" => details.depth = u32::try_from(field.unsigned()?).unwrap_or(u32::MAX),
                 _ => passthru_or_skip(&mut details.passthru, key, field)?,
             }
             Ok(())

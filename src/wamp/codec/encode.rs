@@ -351,6 +351,7 @@ impl<W: Writer> Elements<'_, W> {
             dict.flag("retained", details.retained);
             dict.optional_unsigned("_lost", Some(details.lost.into()).filter(|lost| *lost > 0));
             dict.optional_unsigned("_event_id", Some(details.event_id).filter(|id| *id > 0));
+            dict.optional_unsigned("_depth", Some(details.depth.into()).filter(|depth| *depth > 0));
             dict.passthru(&details.passthru);
         });
     }

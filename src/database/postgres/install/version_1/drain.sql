@@ -440,7 +440,7 @@ $$;
 -- so many bytes, but one at least. What an earlier leader made and did not see answered comes again. `left_ms` is how long its
 -- caller still waits; it is over at 0, and null is as long as the router gives it.
 CREATE OR REPLACE FUNCTION wamp.open_calls(epoch bigint, under_way bigint[], rows_max integer, bytes_max bigint)
-RETURNS TABLE (id bigint, procedure text, args json, kwargs json, db_user text, left_ms bigint, has_function boolean)
+RETURNS TABLE (id bigint, procedure text, args json, kwargs json, db_user text, left_ms bigint, has_function boolean, depth integer)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET jit = off SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 #variable_conflict use_column
@@ -451,7 +451,7 @@ BEGIN
            -- `greatest` passes over nulls.
            CASE WHEN o.timeout_ms IS NOT NULL
                 THEN greatest(0, o.timeout_ms - (extract(epoch FROM clock_timestamp() - o.called_at) * 1000)::bigint) END,
-           o.on_result IS NOT NULL
+           o.on_result IS NOT NULL, o.depth
       FROM (SELECT call.*, sum(call.bytes) OVER (ORDER BY call.id) AS bytes_upto, row_number() OVER (ORDER BY call.id) AS place
               FROM wamp.call
              WHERE call.finished_at IS NULL AND call.id <> ALL (under_way)

@@ -175,8 +175,9 @@ BEGIN
         PERFORM wamp.refuse('call', proc, args, kwargs, NULL, NULL);
     END IF;
     number := wamp.enqueue('call', proc, NULL, NULL, NULL);
-    INSERT INTO wamp.call (id, procedure, args, kwargs, bytes, on_result, timeout_ms, db_user, called_at)
-    VALUES (number, proc, args::text::json, kwargs::text::json, size, on_result::text, timeout_ms, session_user, clock_timestamp());
+    INSERT INTO wamp.call (id, procedure, args, kwargs, bytes, on_result, timeout_ms, depth, db_user, called_at)
+    VALUES (number, proc, args::text::json, kwargs::text::json, size, on_result::text, timeout_ms,
+            (SELECT outbox.depth FROM wamp.outbox WHERE outbox.id = number), session_user, clock_timestamp());
     RETURN number;
 END
 $$;

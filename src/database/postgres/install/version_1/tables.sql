@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS wamp.outbox (
     options      json,
     -- Of uri, args, kwargs and options together, so that no bound has to read them.
     bytes        integer NOT NULL,
-    -- The WAMP session on whose behalf the statement ran, and how many calls and events led to it.
+    -- The WAMP session on whose behalf the statement ran, and how many events led to it, one behind the other.
     session      bigint,
     depth        integer NOT NULL,
     db_user      text NOT NULL,
@@ -126,6 +126,8 @@ CREATE TABLE IF NOT EXISTS wamp.call (
     on_result   text,
     -- So long after `called_at` nobody waits any more, and it is not made. Null: as long as the router gives it.
     timeout_ms  integer CHECK (timeout_ms > 0),
+    -- As that of the outbox: what `on_result` publishes has it, too.
+    depth       integer NOT NULL,
     db_user     text NOT NULL,
     called_at   timestamptz NOT NULL,
     finished_at timestamptz,
