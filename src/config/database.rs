@@ -63,6 +63,8 @@ pub struct Database {
     pub refresh: Duration,
     /// `timeout_ms`: how long a call may take; zero is no limit.
     pub timeout: Duration,
+    /// `replay_timeout_ms`: how long who resumes waits for what it has published.
+    pub replay_timeout: Duration,
     /// `int8`: whether large integers are strings to who speaks JSON.
     pub large_as_text: bool,
     /// `numeric`: whether exact numbers are floats, of PostgreSQL and Oracle.
@@ -240,7 +242,8 @@ const SHAPES: &[(&str, Shape)] =
 const NAME_OF_TABLE: Text<String> =
     Text { expects: "the name of a table", parse: |text| Ok(text.to_owned()), print: String::clone };
 
-pub(super) const SQL: Text<String> = Text { expects: "SQL", parse: |text| Ok(text.to_owned()), print: String::clone };
+pub(super) const SQL: Text<String> =
+    Text { expects: "SQL", parse: |text| Ok(text.to_owned()), print: String::clone };
 
 section! {
     Database {
@@ -255,6 +258,7 @@ section! {
         result_bytes_max: Bytes(1 << 10..=64 << 20), 1 << 20;
         refresh ["refresh_ms"]: milliseconds(50..=3_600_000), Duration::from_secs(2);
         timeout ["timeout_ms"]: milliseconds_or_off(1..=86_400_000), Duration::from_secs(60);
+        replay_timeout ["replay_timeout_ms"]: milliseconds(100..=600_000), Duration::from_secs(5);
         large_as_text ["int8"]: Words(INTEGERS), false;
         exact_as_float ["numeric"]: Words(NUMERICS), false;
         publish: Boolean, false;

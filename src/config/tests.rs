@@ -376,6 +376,7 @@ fn databases_of(realm: &str, role: &str) -> Vec<Database> {
         result_bytes_max: 1 << 20,
         refresh: Duration::from_secs(2),
         timeout: Duration::from_secs(60),
+        replay_timeout: Duration::from_secs(5),
         large_as_text: true,
         exact_as_float: false,
         publish: false,

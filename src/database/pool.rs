@@ -35,7 +35,7 @@ use self::counted::Counts;
 pub use self::end::DatabaseEnd;
 use self::overdue::{AtWork, Overdue};
 use self::received::{Counting, Received};
-use self::replaying::Replays;
+use self::replaying::{Asked, Replays};
 use self::sleepers::Sleepers;
 use super::{
     BatchBounds, CallError, Cancel, Connection, Discovered, Driver, Problem, Results, Source, Stopped,
@@ -43,7 +43,7 @@ use super::{
 };
 use crate::router::database::{
     DatabaseBatch, DatabaseEvent, DatabaseIndex, Procedure, Query, QueryNumber, REPLAYS_UNDER_WAY_MAX,
-    Receivers, Replay,
+    Receivers, Replay, ReplayNumber,
 };
 use crate::router::peer::RealmIndex;
 use crate::shard::mesh::CoreWaker;
@@ -74,6 +74,8 @@ pub struct PoolOptions {
     pub queue_bytes_max: usize,
     /// How often the database is asked whether what it offers has changed.
     pub refresh: Duration,
+    /// How long who resumes waits for what the database has published.
+    pub replay_timeout: Duration,
 }
 
 /// What becomes of a pool, for the log.
@@ -487,7 +489,15 @@ impl Pool {
     #[must_use]
     pub fn end(&self, core: usize) -> PoolEnd {
         let (shared, calls, overdue) = (Arc::clone(&self.shared), HashMap::new(), Overdue::default());
-        PoolEnd { shared, core, calls, overdue, batch: (0, 0), counting: Counting::default() }
+        PoolEnd {
+            shared,
+            core,
+            calls,
+            overdue,
+            batch: (0, 0),
+            counting: Counting::default(),
+            asked: HashMap::new(),
+        }
     }
 
     /// Ends the threads: what waits is dropped, what runs is cancelled.
@@ -721,6 +731,8 @@ pub struct PoolEnd {
     batch: (u32, u64),
     /// Who has got what of it.
     counting: Counting,
+    /// Replays. Ends with the answer of each.
+    asked: HashMap<ReplayNumber, Arc<Asked>>,
 }
 
 impl PoolEnd {
@@ -804,18 +816,32 @@ impl PoolEnd {
         }
     }
 
-    fn replay(&self, replay: Replay) -> bool {
+    fn replay(&mut self, replay: Replay) -> bool {
         let shared = &self.shared;
-        !shared.is_away.load(Ordering::Relaxed)
-            && shared.driver.publishes()
-            && shared.replays.push(self.core, replay)
+        if shared.is_away.load(Ordering::Relaxed) || !shared.driver.publishes() {
+            return false;
+        }
+        let (number, asked) = (replay.number, Arc::new(Asked::within(shared.options.replay_timeout)));
+        let is_taken = shared.replays.push(self.core, replay, &asked);
+        if is_taken {
+            self.asked.insert(number, asked);
+            // It looks after them as long as there are any.
+            wake(&shared.timekeeper);
+        }
+        is_taken
     }
 
     fn take(&mut self) -> Option<DatabaseEvent> {
         let event = self.shared.desks.get(self.core)?.events.pop();
-        let event = event.or_else(|| self.overdue.take(&self.shared, &self.calls))?;
-        if let DatabaseEvent::Done(number, _) | DatabaseEvent::Failed(number, ..) = &event {
-            self.calls.remove(number);
+        let event = event.or_else(|| self.overdue.take(&self.shared, &self.calls, &self.asked))?;
+        match &event {
+            DatabaseEvent::Done(number, _) | DatabaseEvent::Failed(number, ..) => {
+                self.calls.remove(number);
+            }
+            DatabaseEvent::Replayed(number, _) => {
+                self.asked.remove(number);
+            }
+            _ => {}
         }
         Some(event)
     }

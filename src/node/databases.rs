@@ -52,6 +52,7 @@ impl Databases {
                 queue_max: database.queue_max,
                 queue_bytes_max: database.queue_bytes_max,
                 refresh: database.refresh,
+                replay_timeout: database.replay_timeout,
             };
             let name = database.name.clone();
             let notify = Arc::new(move |notice: &Notice| log(&name, notice));
@@ -163,6 +164,7 @@ fn driver_of(
             driver.timeout_ms = default_ms;
             driver.numbers = numbers(database);
             driver.result_bytes_max = database.result_bytes_max;
+            driver.replay_timeout = database.replay_timeout;
             driver.publishing = database.publish.then(|| publication_limits(limits));
             driver.exposed = database
                 .exposed

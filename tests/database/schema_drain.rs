@@ -491,3 +491,37 @@ fn the_steps_to_sleep_cannot_be_run_together() {
     router.batch_execute("ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ").unwrap();
     assert_eq!(refusal(&mut router, "SELECT wamp.settled('1')").code, "25000");
 }
+
+/// Events that are left in the log are older than all rows: those wait. Calls, whose order nobody sees, do not.
+#[test]
+fn rows_wait_until_the_log_is_read() {
+    let database = Database::installed();
+    let (mut ann, mut owner) = (database.connect("ann"), database.connect("owner"));
+    database.allow(&mut owner, "ann", "call", "com.shop.", "prefix");
+    let (mut router, epoch) = database.lead();
+    owner.batch_execute("UPDATE wamp.setting SET log_is_on = true, log_ends = true").unwrap();
+    let row = publish(&mut ann, "com.shop.row", "{}");
+    assert_eq!(claim(&mut router, epoch), []);
+    assert!(value::<bool>(&mut router, "SELECT pg_current_xact_id_if_assigned() IS NULL"));
+    let call: i64 = value(&mut ann, "SELECT wamp.call_async('com.shop.call')");
+    assert_eq!(claim(&mut router, epoch).iter().map(|row| row.0).collect::<Vec<_>>(), [call]);
+    let content = r#"{"kind": "event", "uri": "com.shop.log", "kwargs": {}, "bytes": 14, "depth": 0, "db_user": "ann",
+                      "published_at": "2026-11-26"}"#;
+    let messages = format!("[[\"0/10\", 1, {content}]]");
+    router.execute("SELECT wamp.feed($1, $2::text::json)", &[&epoch, &messages]).unwrap();
+    let close = |router: &mut Client| router.execute("SELECT wamp.close_log($1)", &[&epoch]).unwrap();
+    close(&mut router);
+    let ends = "SELECT log_is_on AND log_ends FROM wamp.setting";
+    assert!(value::<bool>(&mut owner, ends), "not while one of the log has no position");
+    let claimed = claim(&mut router, epoch);
+    assert_eq!(
+        claimed.iter().map(|row| (row.1, row.2.as_str())).collect::<Vec<_>>(),
+        [(Some(2), "com.shop.log")]
+    );
+    close(&mut router);
+    assert!(!value::<bool>(&mut owner, "SELECT log_is_on OR log_ends FROM wamp.setting"));
+    assert_eq!(
+        claim(&mut router, epoch).iter().map(|row| (row.0, row.1)).collect::<Vec<_>>(),
+        [(row, Some(3))]
+    );
+}

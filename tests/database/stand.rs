@@ -73,7 +73,8 @@ impl Stand {
     pub(crate) fn with_refresh(driver: impl Driver, refresh: Duration) -> Self {
         let bell = Arc::new(Bell::default());
         let mesh = mesh::connect::<u32>(4, vec![Arc::clone(&bell) as SharedDoorbell]).pop().unwrap();
-        let options = PoolOptions { queue_max: 64, queue_bytes_max: 64 << 20, refresh };
+        let options =
+            PoolOptions { queue_max: 64, queue_bytes_max: 64 << 20, refresh, replay_timeout: PATIENCE };
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&notices);
         let notify = Arc::new(move |notice: &Notice| heard.lock().unwrap().push(notice.clone()));

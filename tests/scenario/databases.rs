@@ -112,6 +112,7 @@ impl Databases {
             | Database::Publishes(..)
             | Database::Replays(_)
             | Database::LosesReplay
+            | Database::IsLate
             | Database::HasNoReplay
             | Database::HasCounted(_)
             | Database::Forgets(_) => None,

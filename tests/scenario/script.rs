@@ -106,6 +106,8 @@ pub(crate) enum Database {
     Replays(Option<usize>),
     /// `loses the replay`: it is away before it has answered that.
     LosesReplay,
+    /// `is late`: it has not answered that in its time.
+    IsLate,
     /// `has no replay`: nobody waits for one.
     HasNoReplay,
     /// `forgets up to 3`: that position is not kept any more, nor those before.
@@ -175,6 +177,7 @@ impl Database {
         match text {
             "replays" => Some(Self::Replays(None)),
             "loses the replay" => Some(Self::LosesReplay),
+            "is late" => Some(Self::IsLate),
             "has no replay" => Some(Self::HasNoReplay),
             "is full" => Some(Self::Full(true)),
             "has room" => Some(Self::Full(false)),

@@ -536,7 +536,11 @@ impl World {
             }
         } else if let Database::Forgets(position) = act {
             self.forgotten = *position;
-        } else if let Database::Replays(_) | Database::LosesReplay | Database::HasNoReplay = act {
+        } else if let Database::Replays(_)
+        | Database::LosesReplay
+        | Database::IsLate
+        | Database::HasNoReplay = act
+        {
             // The outboxes of those that read have been flushed since.
             for core in &mut self.cores {
                 core.router.handle_flushed(&mut core.recorder);
@@ -556,6 +560,7 @@ impl World {
                     let count_max = count_max.unwrap_or(usize::MAX);
                     let result = match act {
                         Database::LosesReplay => Err(NotReplayed::Away),
+                        Database::IsLate => Err(NotReplayed::Late),
                         _ if replay.after < self.forgotten => Err(NotReplayed::NotKept),
                         _ => Ok(replayed(&replay, &self.published, count_max)),
                     };

@@ -67,7 +67,7 @@ impl Databases for DatabaseEnd {
     }
 
     fn replay(&mut self, replay: Replay) -> bool {
-        self.pools.get(usize::from(replay.database.0)).is_some_and(|pool| pool.replay(replay))
+        self.pools.get_mut(usize::from(replay.database.0)).is_some_and(|pool| pool.replay(replay))
     }
 
     fn take(&mut self) -> Option<DatabaseEvent> {

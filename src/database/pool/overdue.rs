@@ -10,7 +10,9 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Call, CallError, DatabaseEvent, QueryNumber, Serializer, Shared, Worker};
+use super::replaying::Asked;
+use super::{Call, CallError, DatabaseEvent, QueryNumber, ReplayNumber, Serializer, Shared, Worker};
+use crate::router::database::NotReplayed;
 
 /// How long after its time a call is answered by this: a busy server may be that late itself.
 const LATE: Duration = Duration::from_secs(1);
@@ -40,8 +42,8 @@ pub(super) fn watch(shared: &Shared) {
         for lane in &shared.lanes {
             lane.threads.iter().for_each(|worker| answer_late(shared, worker, now));
         }
-        // Those that wait for a thread are their cores' to answer.
-        if shared.lanes.iter().any(|lane| !lane.is_empty()) {
+        // Those that wait for a thread are their cores' to answer, and so is who resumes.
+        if shared.lanes.iter().any(|lane| !lane.is_empty()) || shared.replays.are_under_way() {
             shared.overdue.fetch_add(1, Ordering::Relaxed);
             for desk in &shared.desks {
                 desk.waker.wake();
@@ -86,12 +88,14 @@ fn answer_late(shared: &Shared, worker: &Worker, now: Instant) {
 }
 
 /// Queries of one core that wait for a thread although their time is over: the core itself answers them, for all threads are
-/// busy. Whichever takes one of them later finds its time over, and does not begin it.
+/// busy. Whichever takes one of them later finds its time over, and does not begin it. The same of replays, whether they wait for
+/// a reader or for the database.
 #[derive(Default)]
 pub(super) struct Overdue {
     looked: u32,
     /// The last one first.
     found: Vec<QueryNumber>,
+    replays: Vec<ReplayNumber>,
 }
 
 impl Overdue {
@@ -100,6 +104,7 @@ impl Overdue {
         &mut self,
         shared: &Shared,
         calls: &HashMap<QueryNumber, Arc<Call>>,
+        asked: &HashMap<ReplayNumber, Arc<Asked>>,
     ) -> Option<DatabaseEvent> {
         let look = shared.overdue.load(Ordering::Relaxed);
         if self.looked != look {
@@ -109,6 +114,14 @@ impl Overdue {
             let late = calls.iter().filter(|(_, call)| is_late(call));
             self.found.extend(late.map(|(number, _)| *number));
             self.found.sort_unstable_by(|one, other| other.cmp(one));
+            let late = asked.iter().filter(|(_, asked)| asked.is_late(now));
+            self.replays.extend(late.map(|(number, _)| *number));
+            self.replays.sort_unstable_by(|one, other| other.cmp(one));
+        }
+        while let Some(number) = self.replays.pop() {
+            if asked.get(&number).is_some_and(|asked| asked.answer()) {
+                return Some(DatabaseEvent::Replayed(number, Err(NotReplayed::Late)));
+            }
         }
         while let Some(number) = self.found.pop() {
             let Some(call) = calls.get(&number) else { continue };
@@ -121,6 +134,6 @@ impl Overdue {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.found.is_empty()
+        self.found.is_empty() && self.replays.is_empty()
     }
 }

@@ -2,7 +2,7 @@
 //! neither calls nor what is published now waits for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -11,7 +11,9 @@ use crossbeam_queue::ArrayQueue;
 
 use super::{Notice, Notify, Shared};
 use crate::database::{BatchBounds, NotRead, Problem, Replayer};
-use crate::router::database::{DatabaseEvent, NotReplayed, REPLAYS_UNDER_WAY_MAX, Replay, Replayed};
+use crate::router::database::{
+    DatabaseEvent, NotReplayed, REPLAYS_UNDER_WAY_MAX, Replay, ReplayNumber, Replayed,
+};
 
 /// How many read at a time.
 const READERS: usize = 2;
@@ -22,9 +24,33 @@ const CHUNK: BatchBounds = BatchBounds { publications_max: 500, bytes_max: 1 << 
 /// A connection that is not used for so long is closed.
 const IDLE: Duration = Duration::from_secs(60);
 
+/// One that a core waits for.
+pub(super) struct Asked {
+    until: Instant,
+    /// The first who answers is heard: who reads, or, when its time is over, the core itself.
+    is_answered: AtomicBool,
+}
+
+impl Asked {
+    pub(super) fn within(time: Duration) -> Self {
+        Self { until: Instant::now() + time, is_answered: AtomicBool::new(false) }
+    }
+
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        now >= self.until
+    }
+
+    /// Whether nobody has answered before.
+    pub(super) fn answer(&self) -> bool {
+        !self.is_answered.swap(true, Ordering::AcqRel)
+    }
+}
+
 /// What waits to be read, and who reads.
 pub(super) struct Replays {
-    waiting: ArrayQueue<(usize, Replay)>,
+    waiting: ArrayQueue<(usize, Replay, Arc<Asked>)>,
+    /// Those that were asked for and that no reader is done with.
+    under_way: AtomicUsize,
     readers: [OnceLock<Thread>; READERS],
 }
 
@@ -33,14 +59,25 @@ impl Replays {
 
     /// For so many cores.
     pub(super) fn new(cores: usize) -> Self {
-        Self { waiting: ArrayQueue::new((cores * REPLAYS_UNDER_WAY_MAX).max(1)), readers: Default::default() }
+        // As many again may have been answered before a reader came to them.
+        let waiting = ArrayQueue::new((2 * cores * REPLAYS_UNDER_WAY_MAX).max(1));
+        Self { waiting, under_way: AtomicUsize::new(0), readers: Default::default() }
     }
 
-    /// Whether there was room for it: cores ask for no more than there is.
-    pub(super) fn push(&self, core: usize, replay: Replay) -> bool {
-        let has_room = self.waiting.push((core, replay)).is_ok();
+    /// Whether there was room for it.
+    pub(super) fn push(&self, core: usize, replay: Replay, asked: &Arc<Asked>) -> bool {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        let has_room = self.waiting.push((core, replay, Arc::clone(asked))).is_ok();
+        if !has_room {
+            self.under_way.fetch_sub(1, Ordering::Relaxed);
+        }
         self.wake();
         has_room
+    }
+
+    /// Whether somebody waits, or has until a moment ago.
+    pub(super) fn are_under_way(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn wake(&self) {
@@ -61,7 +98,7 @@ pub(super) fn read(shared: &Arc<Shared>, own: usize, notify: &Notify) {
         }
     };
     while !shared.is_stopping() {
-        let Some((core, replay)) = shared.replays.waiting.pop() else {
+        let Some((core, replay, asked)) = shared.replays.waiting.pop() else {
             let waited = Instant::now();
             thread::park_timeout(if replayer.is_some() { IDLE } else { Duration::from_secs(3600) });
             if waited.elapsed() >= IDLE {
@@ -70,10 +107,28 @@ pub(super) fn read(shared: &Arc<Shared>, own: usize, notify: &Notify) {
             continue;
         };
         let number = replay.number;
+        if asked.is_late(Instant::now()) {
+            // Who waits for it would be told the same a moment later.
+            shared.replayed((core, number), &asked, Err(NotReplayed::Late));
+            continue;
+        }
         // As with calls: a driver that panics does not take the thread along, and who resumes is told.
         let read = catch_unwind(AssertUnwindSafe(|| read_one(shared, &mut replayer, &replay, &mut say)));
-        let result = read.unwrap_or(Err(NotReplayed::Away));
-        shared.say(core, DatabaseEvent::Replayed(number, result));
+        shared.replayed((core, number), &asked, read.unwrap_or(Err(NotReplayed::Away)));
+    }
+}
+
+impl Shared {
+    fn replayed(
+        &self,
+        (core, number): (usize, ReplayNumber),
+        asked: &Asked,
+        result: Result<Replayed, NotReplayed>,
+    ) {
+        if asked.answer() {
+            self.say(core, DatabaseEvent::Replayed(number, result));
+        }
+        self.replays.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -15,6 +15,9 @@ use crate::wamp::error::uri;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Longer than anything but a server that says nothing.
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(2);
+
 const BACKLOG: Backlog = Backlog { events: 3, oldest_ms: 9 };
 
 /// A core that sleeps until it is rung.
@@ -48,6 +51,9 @@ struct Server {
     silent: AtomicUsize,
     /// It says something again.
     speaks: AtomicBool,
+    /// Who reads what was published waits, and how many do.
+    replays_are_silent: AtomicBool,
+    silent_replays: AtomicUsize,
     /// It publishes, up to this position; what of that was marked, and how many got it.
     talks: AtomicBool,
     talks_until: AtomicU64,
@@ -197,6 +203,11 @@ impl Replayer for FakeReplayer {
         if self.0.is_down.load(Ordering::SeqCst) {
             return Err(NotRead::Lost(Problem("the server is gone".to_owned())));
         }
+        self.0.silent_replays.fetch_add(1, Ordering::SeqCst);
+        while self.0.replays_are_silent.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.0.silent_replays.fetch_sub(1, Ordering::SeqCst);
         if replay.after < 5 {
             return Err(NotRead::NotKept);
         }
@@ -324,7 +335,8 @@ impl Stand {
         let wakers = (0..cores).map(|core| meshes[0].waker(core)).collect();
         let driver = Arc::new(Fake { server: Arc::clone(&server), threads });
         let refresh = Duration::from_millis(20);
-        let options = PoolOptions { queue_max, queue_bytes_max: 1 << 20, refresh };
+        let options =
+            PoolOptions { queue_max, queue_bytes_max: 1 << 20, refresh, replay_timeout: REPLAY_TIMEOUT };
         let notices = Arc::new(Mutex::new(Vec::new()));
         let heard = Arc::clone(&notices);
         let notify = Arc::new(move |notice: &Notice| heard.lock().unwrap().push(notice.clone()));
@@ -792,4 +804,36 @@ fn how_many_got_what_is_known_when_it_is_marked() {
         }
         assert_eq!(std::mem::take(&mut *server.received.lock().unwrap()), HashMap::from([(first, 7)]));
     }
+}
+
+#[test]
+fn who_resumes_waits_no_longer_for_a_server_that_says_nothing_than_it_may() {
+    let mut stand = Stand::new(2, 1, 8);
+    stand.until(|_| stand.pool.shared.is_publishing.load(Ordering::SeqCst));
+    stand.server.replays_are_silent.store(true, Ordering::SeqCst);
+    let replay = |number| {
+        let (number, topic, policy) = (ReplayNumber(number), "com.t".into(), MatchPolicy::Exact);
+        Replay { number, database: DatabaseIndex(0), after: 5, topic, policy }
+    };
+    // Both readers wait, and more than they.
+    for number in 1..=5 {
+        assert!(stand.ends[number as usize % 2].1.replay(replay(number)));
+    }
+    stand.until(|server| server.silent_replays.load(Ordering::SeqCst) == 2);
+    for (core, numbers) in [(1, &[1, 3, 5][..]), (0, &[2, 4])] {
+        for number in numbers {
+            let event = stand.next(core);
+            let is_late =
+                matches!(&event, DatabaseEvent::Replayed(of, Err(NotReplayed::Late)) if of.0 == *number);
+            assert!(is_late, "{event:?} instead of {number}");
+        }
+    }
+    assert_eq!(stand.server.silent_replays.load(Ordering::SeqCst), 2, "the readers still wait");
+    stand.server.replays_are_silent.store(false, Ordering::SeqCst);
+    // Nobody hears once more of what was answered.
+    assert!(stand.ends[0].1.replay(replay(6)));
+    let event = stand.next(0);
+    assert!(matches!(&event, DatabaseEvent::Replayed(of, Ok(_)) if of.0 == 6), "{event:?}");
+    stand.until(|_| !stand.pool.shared.replays.are_under_way());
+    assert!(stand.ends.iter().all(|(_, end)| end.asked.is_empty() && end.is_empty()));
 }

@@ -21,7 +21,7 @@ const LOOK_AT_ROWS: Duration = Duration::from_millis(100);
 const SAY: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Whether events are to be rows again is looked for this often.
+/// Whether events are to be rows again is looked for this often, if nobody says so; and while what is left is read.
 const LOOK_FOR_END: Duration = Duration::from_secs(5);
 
 /// What the slot of this database is called, and whether there is one that keeps anything.
@@ -29,10 +29,15 @@ const SLOT: &str =
     "select 'wamp_' || oid, exists (select from pg_replication_slots where slot_name = 'wamp_' || oid
     and wal_status is distinct from 'lost') from pg_database where datname = current_database()";
 
+/// What was read is looked for again after this time until others see it, and then after twice that, up to [`LISTEN`].
+const UNSEEN: Duration = Duration::from_millis(1);
+
 /// A message in the order of the commits.
 struct Logged {
     commit: u64,
     place: u64,
+    /// The lower half of the number of its transaction.
+    transaction: u32,
     /// A row of the outbox as JSON.
     row: String,
 }
@@ -41,8 +46,8 @@ struct Logged {
 #[derive(Debug, Default)]
 struct Reading {
     prefix: Vec<u8>,
-    /// Of the transaction that is being read: its commit, and the messages so far.
-    transaction: Option<(u64, u64)>,
+    /// Of the transaction that is being read: its commit, its number, and the messages so far.
+    transaction: Option<(u64, u32, u64)>,
     /// Behind the last transaction that was read to its end.
     behind: u64,
     /// All up to here was sent, as the server says from time to time: what other transactions write moves it on as well.
@@ -54,7 +59,11 @@ impl Reading {
     fn take(&mut self, data: &[u8]) -> Option<Logged> {
         let number = |from: usize| Some(u64::from_be_bytes(data.get(from..from + 8)?.try_into().ok()?));
         match *data.first()? {
-            b'B' => self.transaction = Some((number(1)?, 0)),
+            // Its commit, when that was, its number.
+            b'B' => {
+                let transaction = u32::from_be_bytes(data.get(17..21)?.try_into().ok()?);
+                self.transaction = Some((number(1)?, transaction, 0));
+            }
             b'C' => {
                 self.behind = number(10)?;
                 self.transaction = None;
@@ -65,13 +74,13 @@ impl Reading {
                 let rest = data.get(10..)?;
                 let zero = rest.iter().position(|byte| *byte == 0)?;
                 let content = rest.get(zero + 5..)?;
-                let (commit, place) = self.transaction.as_mut().filter(|_| is_transactional)?;
+                let (commit, transaction, place) = self.transaction.as_mut().filter(|_| is_transactional)?;
                 if rest[..zero] != *self.prefix {
                     return None;
                 }
                 *place += 1;
                 let row = std::str::from_utf8(content).ok()?.to_owned();
-                return Some(Logged { commit: *commit, place: *place, row });
+                return Some(Logged { commit: *commit, place: *place, transaction: *transaction, row });
             }
             _ => {}
         }
@@ -91,11 +100,16 @@ pub(super) struct Log {
     stream: Option<Replication>,
     slot: String,
     reading: Reading,
+    /// What was read and is not in the outbox, because others do not see it yet; and for how long that is waited for the next time.
+    unfed: Vec<Logged>,
+    unseen: Duration,
+    /// All up to here is in the outbox.
+    fed: u64,
     /// Nothing more is to come, and all is read once this is.
     ends_at: Option<u64>,
     said: Instant,
     looked: Option<Instant>,
-    looked_for_end: Instant,
+    looked_for_end: Option<Instant>,
 }
 
 impl Log {
@@ -122,25 +136,35 @@ impl Log {
         });
         looked.map_err(|error| problem(&error))?;
         let (slot, is_there) = slot;
-        if !is_there && ends {
-            outbox.close_log(&slot)?;
-            return Err(rows_again());
-        }
-        if !is_there {
+        if !is_there && !ends {
             return Err(Problem(format!(
                 "its events are written into the log, and the slot {slot} that keeps it is gone, or was not read for \
                  longer than the server keeps it: run `crosspoint db install --log yes` again; what was written since is lost"
             )));
         }
-        let stream = Self::begin(&driver.settings, &slot).map_err(|error| {
-            Problem(format!(
-                "the log of the server cannot be read: {error}; the role of the router needs REPLICATION"
-            ))
-        })?;
+        let begin = || {
+            Self::begin(&driver.settings, &slot).map_err(|error| {
+                let hint = "the role of the router needs REPLICATION";
+                Problem(format!("the log of the server cannot be read: {error}; {hint}"))
+            })
+        };
+        let stream = if is_there { Some(begin()?) } else { None };
+        // Where there is nothing to read it has been read.
+        let ends_at = stream.is_none().then_some(0);
         let reading = Reading { prefix: prefix.as_bytes().to_vec(), ..Reading::default() };
-        let (ends_at, now, looked) = (None, Instant::now(), None);
-        let stream = Some(stream);
-        Ok(Self { outbox, stream, slot, reading, ends_at, said: now, looked, looked_for_end: now })
+        Ok(Self {
+            outbox,
+            stream,
+            slot,
+            reading,
+            unfed: Vec::new(),
+            unseen: UNSEEN,
+            fed: 0,
+            ends_at,
+            said: Instant::now(),
+            looked: None,
+            looked_for_end: None,
+        })
     }
 
     fn begin(settings: &Settings, slot: &str) -> Result<Replication, Error> {
@@ -158,7 +182,10 @@ impl Log {
     /// Reads the log until nothing comes, or there is as much as is offered at a time; but not for long, since what others write
     /// into the log may never end, and nothing else is done meanwhile.
     fn read(&mut self, bounds: BatchBounds, problems: &mut Vec<String>) -> Result<Vec<Logged>, Problem> {
-        let Some(stream) = self.stream.as_mut() else { return Ok(Vec::new()) };
+        let Some(stream) = self.stream.as_mut() else {
+            std::thread::sleep(LISTEN);
+            return Ok(Vec::new());
+        };
         let lost = |error: &Error| Problem(format!("the log of the server cannot be read: {error}"));
         let (mut found, mut bytes, mut wait) = (Vec::new(), 0, LISTEN);
         let until = Instant::now() + LISTEN;
@@ -192,30 +219,50 @@ impl Log {
         Ok(found)
     }
 
-    /// Puts what was read into the outbox, and tells the server.
-    fn feed(&mut self, found: &[Logged]) -> Result<(), Problem> {
-        if !found.is_empty() {
+    /// Puts what was read into the outbox, as soon as others see it, and tells the server; whether anything is there now.
+    fn feed(&mut self) -> Result<bool, Problem> {
+        let count = self.visible()?;
+        if count > 0 {
             let mut messages = String::from("[");
-            for (number, Logged { commit, place, row }) in found.iter().enumerate() {
+            for (number, Logged { commit, place, row, .. }) in self.unfed[..count].iter().enumerate() {
                 let comma = if number > 0 { "," } else { "" };
                 let (high, low) = (commit >> 32, commit & 0xffff_ffff);
                 messages.push_str(&format!("{comma}[\"{high:X}/{low:X}\",{place},{row}]"));
             }
             messages.push(']');
             self.outbox.feed(&messages)?;
+            self.unfed.drain(..count);
         }
-        if self.said.elapsed() >= SAY || !found.is_empty() {
+        if self.unfed.is_empty() {
+            (self.fed, self.unseen) = (self.reading.done(), UNSEEN);
+        } else {
+            std::thread::sleep(self.unseen);
+            self.unseen = (self.unseen * 2).min(LISTEN);
+        }
+        if self.said.elapsed() >= SAY || count > 0 {
             self.said = Instant::now();
-            let done = self.reading.done();
+            let done = self.fed;
             if let Some(stream) = self.stream.as_mut() {
                 let said = stream.send_status(done, done, done, 0, false);
                 said.map_err(|error| Problem(format!("the log of the server cannot be read: {error}")))?;
             }
         }
-        Ok(())
+        Ok(count > 0)
     }
 
-    /// Whether the log is still to be read; where it is not, and all of it was, the slot goes.
+    /// How much of what was read others see, up to the first transaction that they do not.
+    fn visible(&mut self) -> Result<usize, Problem> {
+        let mut transactions: Vec<_> = self.unfed.iter().map(|logged| logged.transaction).collect();
+        transactions.dedup();
+        if transactions.is_empty() {
+            return Ok(0);
+        }
+        let count = self.outbox.visible(&transactions)?;
+        let Some(first) = transactions.get(count) else { return Ok(self.unfed.len()) };
+        Ok(self.unfed.iter().position(|logged| logged.transaction == *first).unwrap_or_default())
+    }
+
+    /// Whether the log is still to be read; where it is not, and all of it was and has its position, the slot goes.
     fn look_for_end(&mut self) -> Result<(), Problem> {
         match (Self::prefix(&mut self.outbox)?, self.ends_at) {
             (Some((_, true)), None) => {
@@ -225,7 +272,7 @@ impl Log {
                     .simple_value("select pg_current_wal_insert_lsn() - '0/0'", Deadline::after(PATIENCE));
                 self.ends_at = now.map_err(|error| problem(&error))?.and_then(|text| text.parse().ok());
             }
-            (Some((_, true)), Some(ends_at)) if self.reading.done() >= ends_at => {
+            (Some((_, true)), Some(ends_at)) if self.fed >= ends_at => {
                 // The slot is in use as long as the stream is.
                 if let Some(stream) = self.stream.take() {
                     let finished = stream.finish(Deadline::after(PATIENCE));
@@ -255,14 +302,11 @@ impl Source for Log {
     ) -> Result<Vec<DatabasePublication>, Problem> {
         let until = Instant::now() + wait;
         loop {
-            let found = self.read(bounds, problems)?;
-            let is_due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AT_ROWS);
-            self.feed(&found)?;
-            if self.looked_for_end.elapsed() >= LOOK_FOR_END {
-                self.looked_for_end = Instant::now();
-                self.look_for_end()?;
+            if self.unfed.is_empty() {
+                self.unfed = self.read(bounds, problems)?;
             }
-            if !found.is_empty() || is_due {
+            let is_due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_AT_ROWS);
+            if self.feed()? || is_due {
                 self.looked = Some(Instant::now());
                 let found = self.outbox.look(bounds, problems)?;
                 if !found.is_empty() || !problems.is_empty() {
@@ -271,6 +315,16 @@ impl Source for Log {
                     return Ok(found);
                 }
                 self.outbox.prune()?;
+                // Behind a look that found nothing: what was read has its position.
+                let is_told = self.outbox.take_notifications();
+                let is_over = self.ends_at.is_some_and(|ends_at| self.fed >= ends_at);
+                if is_told
+                    || is_over
+                    || self.looked_for_end.is_none_or(|looked| looked.elapsed() >= LOOK_FOR_END)
+                {
+                    self.looked_for_end = Some(Instant::now());
+                    self.look_for_end()?;
+                }
             }
             if Instant::now() >= until {
                 return Ok(Vec::new());

@@ -73,6 +73,8 @@ pub struct Postgres {
     pub numbers: Numbers,
     /// The longest result, or part of one, in bytes.
     pub result_bytes_max: usize,
+    /// How long who resumes waits; a connection that has not answered by then is given up.
+    pub replay_timeout: Duration,
     /// That it publishes by its schema `wamp`, and the bounds of that; `None`: it does not.
     pub publishing: Option<PublicationLimits>,
     /// Who makes the calls of its statements; `None`: nobody does.
@@ -118,6 +120,7 @@ impl Postgres {
             timeout_ms: 0,
             numbers: Numbers::default(),
             result_bytes_max: 1 << 20,
+            replay_timeout: replay::PATIENCE,
             publishing: None,
             calls: None,
             feedback: false,
@@ -173,7 +176,7 @@ impl Driver for Postgres {
 
     fn replayer(&self) -> Result<Option<Box<dyn Replayer>>, Problem> {
         let Some(limits) = self.publishing else { return Ok(None) };
-        Ok(Some(Box::new(replay::Replays::open(self, limits)?)))
+        Ok(Some(Box::new(replay::Replays::open(self, limits, self.replay_timeout)?)))
     }
 }
 

@@ -39,11 +39,21 @@ const RESIGN: Duration = Duration::from_secs(2);
 /// How long a statement may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is notified, on the channel of those who publish, when events go into the log of the server from now on, or are rows again.
+const LOG: &str = "log";
+
 const CLAIM: &str = "select position, kind, id, uri, args, kwargs, options, session, set_aside, depth
     from wamp.claim($1, $2, $3, $4)";
 const UNSENT: &str = "select position, kind, id, uri, args, kwargs, options, session, null::text, depth
     from wamp.unsent($1, $5, $2, $3) where $4::int is not null";
 const FEED: &str = "select wamp.feed($1, $2)";
+/// Of transactions by the lower half of their numbers: what is more than half a round ahead of all is of the round before.
+const VISIBLE: &str = "select coalesce(min(place) filter (where not pg_visible_in_snapshot(
+        (case when number > next + 2147483648 then number - 4294967296
+              when number < next - 2147483648 then number + 4294967296 else number end)::text::xid8, moment)) - 1, count(*))
+    from (select moment, pg_snapshot_xmax(moment)::text::bigint as next from pg_current_snapshot() as moment) as now,
+         lateral (select (next & ~4294967295::bigint) | low as number, place
+                    from unnest($1::bigint[]) with ordinality as list (low, place)) as numbers";
 const OPEN_CALLS: &str = "select id, procedure, args, kwargs, db_user, left_ms, has_function, depth
     from wamp.open_calls($1, $2, $3, $4)";
 const MARK: &str = "select wamp.mark($1, $2, $3, $4, $5)";
@@ -66,6 +76,7 @@ pub(super) struct Outbox {
     unsent: Statement,
     mark: Statement,
     feed: Option<Statement>,
+    visible: Option<Statement>,
     /// Where to read what other routers have published since this one did, behind a position and up to another.
     missed: Option<(Replays, u64, u64)>,
     /// What an earlier leader left, behind this position.
@@ -134,7 +145,7 @@ impl Outbox {
         let offered = driver.offered.load(Ordering::Acquire);
         let sent_by_all = sent.and_then(|sent: i64| u64::try_from(sent).ok()).unwrap_or_default();
         let missed = if offered > 0 && sent_by_all > offered {
-            Some((Replays::open(driver, limits)?, offered, sent_by_all))
+            Some((Replays::open(driver, limits, PATIENCE)?, offered, sent_by_all))
         } else {
             None
         };
@@ -146,6 +157,7 @@ impl Outbox {
             unsent,
             mark,
             feed: None,
+            visible: None,
             missed,
             left_behind: Some(sent.unwrap_or_default()),
             state,
@@ -244,6 +256,15 @@ impl Outbox {
         Ok(found)
     }
 
+    /// Takes what was notified; whether events may be elsewhere from now on.
+    pub(super) fn take_notifications(&mut self) -> bool {
+        let mut is_elsewhere = false;
+        while let Some(notification) = self.wire.take_notification() {
+            is_elsewhere |= notification.payload == LOG;
+        }
+        is_elsewhere
+    }
+
     /// The connection, between two statements.
     pub(super) fn wire(&mut self) -> &mut Connection {
         &mut self.wire
@@ -261,6 +282,27 @@ impl Outbox {
         let parameters: [Parameter<'_>; 2] = [self.epoch.as_str().into(), messages.into()];
         let fed = self.wire.execute(feed, &parameters, Deadline::after(PATIENCE), |_| {});
         fed.map(|_| ()).map_err(|error| problem(&error))
+    }
+
+    /// How many of these transactions others see, up to the first that they do not. The server sends them when they are in its
+    /// log, and others see them a moment later, or, with synchronous replication, when a standby has them. Nothing gets a position
+    /// that who reads it does not see.
+    pub(super) fn visible(&mut self, transactions: &[u32]) -> Result<usize, Problem> {
+        let visible = match &self.visible {
+            Some(visible) => visible,
+            None => {
+                let visible = self.wire.prepare(VISIBLE, &[], Deadline::after(PATIENCE));
+                self.visible.insert(visible.map_err(|error| problem(&error))?)
+            }
+        };
+        let numbers: Vec<_> = transactions.iter().map(u32::to_string).collect();
+        let (numbers, mut count) = (format!("{{{}}}", numbers.join(",")), 0);
+        let looked =
+            self.wire.execute(visible, &[numbers.as_str().into()], Deadline::after(PATIENCE), |row| {
+                count = row.text(0).and_then(|count| count.parse().ok()).unwrap_or_default();
+            });
+        looked.map_err(|error| problem(&error))?;
+        Ok(count)
     }
 
     /// There is nothing left in the log, and the slot goes; unless somebody wants events in it again.
@@ -403,12 +445,21 @@ impl Outbox {
         Ok(())
     }
 
-    /// Also finds out that from now on events are elsewhere.
+    /// Also finds out that from now on events are elsewhere: at once, where somebody says so.
     fn prune_and_look_for_log(&mut self) -> Result<(), Problem> {
-        if self.prune()? && Log::prefix(self)?.is_some() {
-            return Err(Problem("its events are written into the log of the server from now on".to_owned()));
+        if self.take_notifications() | self.prune()? {
+            self.look_for_log()?;
         }
         Ok(())
+    }
+
+    fn look_for_log(&mut self) -> Result<(), Problem> {
+        match Log::prefix(self)? {
+            Some(_) => {
+                Err(Problem("its events are written into the log of the server from now on".to_owned()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether it was time to.
@@ -510,8 +561,10 @@ impl Source for Outbox {
                 State::Asleep(looked) => {
                     let left = until.saturating_duration_since(Instant::now());
                     let notified = self.wire.wait_notification(Deadline::after(left));
-                    if notified.map_err(|error| problem(&error))?.is_some() {
-                        while self.wire.take_notification().is_some() {}
+                    if let Some(notification) = notified.map_err(|error| problem(&error))? {
+                        if self.take_notifications() | (notification.payload == LOG) {
+                            self.look_for_log()?;
+                        }
                         self.wake_up()?;
                     } else if looked.elapsed() >= LOOK_ASLEEP {
                         // Also finds out whether the server still answers, and whether this one still leads.

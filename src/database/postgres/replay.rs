@@ -9,8 +9,8 @@ use crate::database::publishing::PublicationLimits;
 use crate::database::{BatchBounds, NotRead, Problem, Replayer};
 use crate::router::database::{Replay, Replayed};
 
-/// How long a statement may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the drainer waits for what other routers have published.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The columns that [`read`] knows, and behind them: up to where there is anything, and whether these rows were not all of it.
 /// One statement sees one moment.
@@ -28,6 +28,8 @@ pub(super) struct Replays {
     wire: Connection,
     limits: PublicationLimits,
     statement: Statement,
+    /// How long it may take to connect, and a statement.
+    patience: Duration,
 }
 
 fn lost(error: &Error) -> Problem {
@@ -35,12 +37,16 @@ fn lost(error: &Error) -> Problem {
 }
 
 impl Replays {
-    pub(super) fn open(driver: &Postgres, limits: PublicationLimits) -> Result<Self, Problem> {
-        let deadline = Deadline::after(PATIENCE);
+    pub(super) fn open(
+        driver: &Postgres,
+        limits: PublicationLimits,
+        patience: Duration,
+    ) -> Result<Self, Problem> {
+        let deadline = Deadline::after(patience);
         let mut wire = Connection::connect(&driver.settings, deadline).map_err(|error| lost(&error))?;
         look_for_schema(&mut wire, deadline)?;
         let statement = wire.prepare(REPLAY, &[], deadline).map_err(|error| lost(&error))?;
-        Ok(Self { wire, limits, statement })
+        Ok(Self { wire, limits, statement, patience })
     }
 }
 
@@ -59,7 +65,7 @@ impl Replayer for Replays {
         let limits = self.limits;
         let (mut publications, mut is_complete) = (Vec::new(), true);
         let (mut last, mut last_read) = (0, None);
-        let run = self.wire.execute(&self.statement, &parameters, Deadline::after(PATIENCE), |row| {
+        let run = self.wire.execute(&self.statement, &parameters, Deadline::after(self.patience), |row| {
             let number = |column: usize| row.text(column).and_then(|text| text.parse::<u64>().ok());
             last = number(10).unwrap_or_default();
             is_complete &= row.text(11) != Some("t");

@@ -77,6 +77,8 @@ pub enum NotReplayed {
     NotKept,
     /// It is not there.
     Away,
+    /// It has said nothing in the time that it has for that.
+    Late,
 }
 
 /// A subscriber that resumes, or has resumed and not yet seen that.
@@ -382,7 +384,7 @@ impl Router {
         let Place { key, entry, line, .. } = place;
         let Some((id, ..)) = self.realm_and_session(key).0.broker.subscription(entry) else { return };
         match (problem, request) {
-            (NotReplayed::Away, None) => {
+            (NotReplayed::Away | NotReplayed::Late, None) => {
                 let again_us = self.now.monotonic_us + ASK_AGAIN_US;
                 let of_line = &mut self.resumptions.lines[usize::from(line)];
                 of_line.waiting.push_front(place);
@@ -403,8 +405,16 @@ impl Router {
                     NotReplayed::Away => {
                         (uri::UNAVAILABLE, "the database that publishes these events is away")
                     }
+                    NotReplayed::Late => (
+                        uri::UNAVAILABLE,
+                        "the database that publishes these events has not answered within its replay_timeout_ms: try again",
+                    ),
                 };
                 self.refuse(key, MessageType::Subscribe, request, error, text, effects);
+                if problem == NotReplayed::Late {
+                    // Those in line would wait as long, one after the other.
+                    self.refuse_unconfirmed(line, effects);
+                }
             }
             // A subscriber that has read so slowly that what it had not read is forgotten.
             (NotReplayed::NotKept, None) => {

@@ -10,14 +10,16 @@ BEGIN
         RAISE EXCEPTION 'the slot of the log was dropped meanwhile' USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Run the same command again.';
     END IF;
-    IF (SELECT log_prefix IS NULL FROM wamp.setting) THEN
-        UPDATE wamp.setting SET log_prefix = 'wamp ' || pg_catalog.gen_random_uuid();
-    END IF;
     IF pg_catalog.current_setting('wamp.slot_is_new', true) = 'on' THEN
         -- Nothing of it has been read. The log may be that of another server, whose places begin anew: by way of a backup.
         UPDATE wamp.drain SET log_commit = '0/0', log_place = 0;
+    ELSIF (SELECT log_ends FROM wamp.setting) THEN
+        RAISE EXCEPTION 'rows that were published since wait until the router has read what is left in the log'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Start the router, or give it a moment, and run the same command again.';
     END IF;
-    UPDATE wamp.setting SET log_ends = false;
+    UPDATE wamp.setting SET log_is_on = true, log_ends = false;
+    PERFORM pg_catalog.pg_notify('wamp', 'log');
 END
 $log$;
 

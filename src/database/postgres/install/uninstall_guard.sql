@@ -10,7 +10,7 @@ BEGIN
         RAISE EXCEPTION '% events have not been sent', waiting
             USING ERRCODE = 'object_in_use', HINT = 'Start the router, or force it and lose them.';
     END IF;
-    IF (SELECT log_prefix IS NOT NULL FROM wamp.setting) THEN
+    IF (SELECT log_is_on FROM wamp.setting) THEN
         RAISE EXCEPTION 'events are written into the log of the server, and there may be some in it'
             USING ERRCODE = 'object_in_use',
                   HINT = 'Run `crosspoint db install --log no` and let the router read what is left, or force it and lose them.';

@@ -135,7 +135,8 @@ BEGIN
     END IF;
     -- A look that finds nothing must not write: it would wait for the disk.
     IF NOT EXISTS (SELECT FROM wamp.outbox
-                    WHERE outbox.position IS NULL AND outbox.set_aside IS NULL AND outbox.id > progress.floor) THEN
+                    WHERE outbox.position IS NULL AND outbox.set_aside IS NULL AND outbox.id > progress.floor
+                      AND (outbox.logged OR outbox.kind <> 'event' OR NOT (SELECT setting.log_ends FROM wamp.setting))) THEN
         RETURN;
     END IF;
     IF pg_current_xact_id_if_assigned() IS NOT NULL THEN
@@ -165,6 +166,9 @@ BEGIN
         SELECT outbox.id, outbox.bytes, outbox.bytes > row_bytes_max AS too_long
           FROM wamp.outbox
          WHERE outbox.position IS NULL AND outbox.set_aside IS NULL AND outbox.id > progress.floor
+           -- What is left in the log comes before all that was written as a row: when events became rows again nobody had written
+           -- into it that had not ended. It has to be the same statement that sees the row and this.
+           AND (outbox.logged OR outbox.kind <> 'event' OR NOT (SELECT setting.log_ends FROM wamp.setting))
          ORDER BY outbox.id
          LIMIT rows_max
            FOR UPDATE SKIP LOCKED
@@ -332,7 +336,7 @@ $$;
 -- whether no more are to come.
 CREATE OR REPLACE FUNCTION wamp.log(OUT prefix text, OUT ends boolean)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    SELECT log_prefix, log_ends FROM wamp.setting
+    SELECT CASE WHEN log_is_on THEN log_prefix END, log_ends FROM wamp.setting
 $$;
 
 -- Puts events of the log into the outbox, in the order of their commits: [[commit, place, row], ...], `place` being that within
@@ -353,8 +357,8 @@ BEGIN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
     PERFORM set_config('wamp.feeding', 'on', true);
-    INSERT INTO wamp.outbox (kind, uri, args, kwargs, options, bytes, session, depth, db_user, published_at)
-    SELECT content ->> 'kind', content ->> 'uri',
+    INSERT INTO wamp.outbox (logged, kind, uri, args, kwargs, options, bytes, session, depth, db_user, published_at)
+    SELECT true, content ->> 'kind', content ->> 'uri',
            (content ->> 'args')::json, (content ->> 'kwargs')::json, (content ->> 'options')::json,
            (content ->> 'bytes')::integer, (content ->> 'session')::bigint, (content ->> 'depth')::integer,
            content ->> 'db_user', (content ->> 'published_at')::timestamptz
@@ -371,13 +375,15 @@ BEGIN
 END
 $$;
 
--- All that was in the log is in the outbox, and nothing more is to come. The slot is dropped in the same transaction: whoever
--- wants events in the log again waits for the end of that.
+-- All that was in the log is in the outbox, and nothing more is to come: from here on rows have their turn. Not while one of those
+-- that came by the log waits for its position. The slot is dropped in the same transaction: whoever wants events in the log again
+-- waits for the end of that.
 CREATE OR REPLACE FUNCTION wamp.close_log(epoch bigint) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM wamp.require_leader(close_log.epoch);
-    UPDATE wamp.setting SET log_prefix = NULL, log_ends = false WHERE log_ends;
+    UPDATE wamp.setting SET log_is_on = false, log_ends = false
+     WHERE log_ends AND NOT EXISTS (SELECT FROM wamp.outbox WHERE position IS NULL AND set_aside IS NULL AND logged);
 END
 $$;
 

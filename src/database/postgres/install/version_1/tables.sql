@@ -26,7 +26,9 @@ CREATE TABLE IF NOT EXISTS wamp.outbox (
     receivers    bigint,
     error        text,
     -- Why the drainer will not touch this row again.
-    set_aside    text
+    set_aside    text,
+    -- Whether it came by the log of the server; null is no.
+    logged       boolean
 ) WITH (autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 10000);
 
 CREATE INDEX IF NOT EXISTS outbox_waiting ON wamp.outbox (id) WHERE position IS NULL AND set_aside IS NULL;
@@ -64,10 +66,14 @@ CREATE TABLE IF NOT EXISTS wamp.setting (
     one             boolean PRIMARY KEY DEFAULT true CHECK (one),
     -- Below 4 KiB nobody asks, so that a small event costs no look here.
     event_bytes_max integer NOT NULL DEFAULT 1048576 CHECK (event_bytes_max BETWEEN 4096 AND 16777216),
-    -- Events are written into the log of the server, with this prefix: nobody else knows it, so nobody else can write one.
-    log_prefix      text,
-    -- Not any more, but there may be some in it.
-    log_ends        boolean NOT NULL DEFAULT false
+    -- What events bear in the log of the server: nobody else knows it, so nobody else can write one. It never changes, for a
+    -- transaction that sees the database as it was long ago writes with it, too.
+    log_prefix      text NOT NULL DEFAULT 'wamp ' || pg_catalog.gen_random_uuid(),
+    -- Events are written into the log.
+    log_is_on       boolean NOT NULL DEFAULT false,
+    -- Not any more, but there may be some in it: rows wait until those are in the outbox.
+    log_ends        boolean NOT NULL DEFAULT false,
+    CHECK (log_is_on OR NOT log_ends)
 );
 INSERT INTO wamp.setting DEFAULT VALUES ON CONFLICT DO NOTHING;
 
