@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread;
 
 use crate::harness::{Client, Router, Start, wait_until};
-use crate::server::Server;
+use crate::server::{Server, Setup};
 
 pub(super) const CONFIG: &str = r#"
 [[realm]]
@@ -63,11 +63,20 @@ pub(super) struct Shop {
 
 impl Shop {
     pub(super) fn new() -> Self {
-        let server = Server::start();
+        Self::on(Server::start(), "no")
+    }
+
+    /// Events go through the log of the server.
+    fn through_the_log() -> Self {
+        Self::on(Setup::default().setting("wal_level", "logical").start(), "yes")
+    }
+
+    fn on(server: Server, log: &str) -> Self {
         let url = server.url("postgres");
         let mut command = Command::new(env!("CARGO_BIN_EXE_crosspoint"));
         let words = ["db", "install", "--router", "postgres", "--everybody-publishes", "yes", "--url", &url];
-        assert!(command.args(words).output().unwrap().status.success());
+        let output = command.args(words).args(["--log", log]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
         server.psql(API);
         Self { server, url }
     }
@@ -362,10 +371,10 @@ fn a_circle_of_events_and_functions_ends() {
 fn what_an_answer_brings_about_is_as_deep_as_its_call() {
     let shop = Shop::new();
     shop.ask(
-        "create function public.on_news(args jsonb) returns void language sql as
-             $$ select wamp.call_async('com.nobody', args, on_result => 'public.on_answer(jsonb)') $$;
-         create function public.on_answer(id jsonb) returns void language sql as
+        "create function public.on_answer(id jsonb) returns void language sql as
              $$ select wamp.publish('com.answer', jsonb_build_array(id)) $$;
+         create function public.on_news(args jsonb) returns void language sql as
+             $$ select wamp.call_async('com.nobody', args, on_result => 'public.on_answer(jsonb)') $$;
          select wamp.subscribe('com.news', 'public.on_news(jsonb)')",
     );
     let router = shop.router(CONFIG);
@@ -388,7 +397,13 @@ fn what_happens_inside_is_counted() {
         client.send(16, &format!("{{}},\"com.news\",[{args}]"));
         // One after the other, so that none is run together with another one.
         let seen = "select (select count(*) from public.seen) + (select count(*) from wamp.dead_letter)";
-        let count = if args == "1" { "1" } else if args == "2" { "3" } else { "2" };
+        let count = if args == "1" {
+            "1"
+        } else if args == "2" {
+            "3"
+        } else {
+            "2"
+        };
         shop.wait_for(seen, count);
     }
     shop.ask("select wamp.call_async('com.nobody')");
@@ -401,6 +416,64 @@ fn what_happens_inside_is_counted() {
         router.wait_for_log("of this database:");
         router.log().contains(counts)
     });
+    router.stop();
+}
+
+#[test]
+fn through_the_log_of_the_server_all_of_it_works_too() {
+    let shop = Shop::through_the_log();
+    let mut router = shop.router(&CONFIG.replace("attempts = 2", "attempts = 2\nown_events = true"));
+    let mut party = Party::join(&router);
+    // Statements call, and get the answer, in all three ways.
+    assert!(party.ask(64, "{},\"com.add\"").starts_with("[65,"));
+    let answer = shop.while_waiting("call wamp.call_wait('com.add', '[1, 2]', null, null, 60000)", || {
+        let (request, rest) = invoked(&mut party.client);
+        assert!(rest.ends_with(",[1, 2]]"), "{rest}");
+        party.client.send(&format!("[70,{request},{{}},[3]]"));
+    });
+    assert_eq!(answer.trim(), r#"{"args": [3], "kwargs": {}}"#);
+    let id = shop.ask(
+        "select wamp.call_async('com.add', '[\"a\"]', null, 'public.on_result(jsonb,jsonb,jsonb,jsonb)')",
+    );
+    let (request, _) = invoked(&mut party.client);
+    party.client.send(&format!("[70,{request},{{}},[\"b\"]]"));
+    shop.wait_for("select args, more from public.seen where what = 'result'", "[\"b\"]|null");
+    assert_eq!(shop.ask(&format!("select wamp.call_result({id}) -> 'args'")), "[\"b\"]");
+    // With its transaction, or not at all.
+    shop.ask(
+        "begin; select wamp.call_async('com.add', '[1]'); rollback; select wamp.call_async('com.add', '[2]')",
+    );
+    assert!(invoked(&mut party.client).1.ends_with(",[2]]"));
+
+    // Functions are registered.
+    shop.ask("select wamp.register('com.twice', 'api.double')");
+    wait_until("the procedure", || party.ask(48, "{},\"com.twice\",[21]").ends_with(",[42]]"));
+
+    // Events call functions: those of clients, and those of the log; what came of one, through the log again, is deeper.
+    shop.ask("select wamp.subscribe('com.said', 'public.on_echo(jsonb)')");
+    shop.ask("select wamp.subscribe('com.echo', 'public.on_event(jsonb,jsonb,jsonb)')");
+    party.wait_for_subscription("com.said", true);
+    party.wait_for_subscription("com.echo", true);
+    party.send(16, "{},\"com.said\",[1]");
+    let seen = "select string_agg(concat_ws(' ', args, more ->> '_depth'), ', ' order by number) from public.seen where what = 'com.echo'";
+    shop.wait_for(seen, "[1] 1");
+    shop.ask("select wamp.publish('com.said', '[2]')");
+    shop.wait_for(seen, "[1] 1, [2] 1");
+    shop.ask("select wamp.publish('com.echo', '[\"poison\"]')");
+    shop.wait_for("select topic, attempts from wamp.dead_letter", "com.echo|2");
+    assert_eq!(shop.ask("select bool_and(logged) from wamp.outbox where kind = 'event'"), "t");
+
+    // What nobody had answered when the router died is called by the next one, once more.
+    shop.ask("select wamp.call_async('com.work', '[3]', timeout_ms => 600000)");
+    assert!(party.ask(64, "{},\"com.work.more\"").starts_with("[65,"));
+    shop.ask("select wamp.call_async('com.work.more', '[4]')");
+    assert!(invoked(&mut party.client).1.ends_with(",[4]]"));
+    router.kill();
+    shop.ask("select wamp.publish('com.said', '[5]')");
+    let router = shop.router(CONFIG);
+    shop.wait_for("select count(*) from wamp.call where finished_at is null", "0");
+    // What was published meanwhile is published now.
+    shop.wait_for("select count(*) from wamp.outbox where uri = 'com.said' and position is not null", "2");
     router.stop();
 }
 
