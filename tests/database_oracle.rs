@@ -50,6 +50,8 @@ column IN_OUT VARCHAR2 9
 column DATA_PRECISION NUMBER 9
 column DATA_SCALE NUMBER 9
 column TYPE_NAME VARCHAR2 128
+column TYPE_OWNER VARCHAR2 128
+column TYPE_SUBNAME VARCHAR2 128
 "
     .to_owned();
     for row in rows {
@@ -352,12 +354,7 @@ fn errors_are_what_the_table_says() {
             "crosspoint.error.sql.ora_00001",
             "ORA-00001: unique constraint (SHOP.PK) violated",
         ),
-        (
-            20_001,
-            "sold out\\nORA-06512: at \"SHOP.PKG\", line 7",
-            "crosspoint.error.application",
-            "ORA-20001: sold out",
-        ),
+        (20_001, "sold out\\nORA-06512: at \"SHOP.PKG\", line 7", "crosspoint.error.application", "sold out"),
         (1031, "insufficient privileges", "wamp.error.not_authorized", "ORA-01031: insufficient privileges"),
         (
             942,
@@ -604,6 +601,9 @@ fn roles_run_as_users_of_the_database() {
 #[test]
 fn sql_of_the_configuration() {
     let answers = "
+entry columns
+match dbms_sql
+out w_columns 2 ID\\n119 J\\n
 entry items
 match from item
 column ID NUMBER 9
@@ -617,9 +617,23 @@ entry block
 match begin
 out out_total 17
 cursor cursor_items items
+entry json_texts
+match json_serialize(q.\"J\"
+column ID NUMBER 9
+column J CLOB
+row 1|{\"a\":[1,\"x\"]}
+row 2|~
 entry json
 match json_table
+column ID NUMBER 9
 column J JSON
+entry documents
+match from documents
+column DOC CLOB
+column LAST_DOC VARCHAR2 100
+column TEXT VARCHAR2 100
+row [1.50]|{\"k\":null}|[1]
+row no json|~|x
 ";
     let script = Script::new(answers);
     let mut driver = script.driver();
@@ -634,8 +648,11 @@ column J JSON
         declared("nothing", Shape::Nothing, "select id from item"),
         declared("insert", Shape::Rows, "insert into item select :id, :name from dual"),
         declared("block", Shape::Rows, "begin shop.do(:p_item, :out_total, :cursor_items); end;"),
-        declared("json", Shape::Rows, "select j from json_table"),
+        declared("json", Shape::Rows, "select id, j from json_table where id < :most"),
+        declared("json_value", Shape::Row, "select id, j from json_table"),
+        declared("documents", Shape::Rows, "select doc, last_doc, text from documents"),
     ];
+    driver.json_columns = vec!["doc".to_owned(), "last_*".to_owned()];
     let mut stand = Stand::new(driver);
     let rows = json!([[{"id": 1, "name": "nail"}, {"id": 2, "name": null}]]);
     assert_eq!(stand.result("row", json!([])), json!([{"id": 1, "name": "nail"}]));
@@ -652,8 +669,26 @@ column J JSON
     assert_eq!(text, "argument 3: there are fewer parameters");
     let (_, text) = stand.error("value", json!([]), json!({"x": 1}));
     assert_eq!(text, "there is no parameter `x`");
-    let (_, text) = stand.error("json", json!([]), json!({}));
-    assert!(text.contains("JSON"), "{text}");
+    // Columns of type JSON come as texts; that they have to is found out once.
+    let values = json!([{"id": 1, "j": {"a": [1, "x"]}}, {"id": 2, "j": null}]);
+    for _ in 0..2 {
+        assert_eq!(stand.result("json", json!([7])), json!([values]));
+    }
+    assert_eq!(script.executed("dbms_sql").len(), 1);
+    let read = script.executed("json_serialize");
+    assert!(
+        read[0].sql.ends_with("from (\nselect id, j from json_table where id < :most\n) q"),
+        "{}",
+        read[0].sql
+    );
+    assert_eq!((read.len(), read[0].bound("most"), read[1].bound("most")), (2, "7", "7"));
+    assert_eq!(stand.result("json_value", json!([])), json!([values[0]]));
+    // And those whose texts are JSON as values, where the configuration says which they are.
+    let documents = json!([
+        {"doc": [1.50], "last_doc": {"k": null}, "text": "[1]"},
+        {"doc": "no json", "last_doc": null, "text": "x"},
+    ]);
+    assert_eq!(stand.result("documents", json!([])), json!([documents]));
     let long = "y".repeat(5_000);
     assert_eq!(stand.call("insert", json!([null, long]), json!({})), End::Result(json!([3]), Value::Null));
     let insert = script.executed("insert into item").pop().unwrap();
@@ -722,4 +757,85 @@ fn sessions_are_set_up_and_counted() {
     }
     drop(stand);
     assert_eq!(script.record("LOGOFF").len(), 1);
+}
+
+#[test]
+fn objects_and_collections_are_objects_and_lists() {
+    let rows = [
+        "PACKAGE|PKG|STORE|1|NO|~|0|VARRAY|N|OUT|~|~|T_NAMES|SHOP|~",
+        "PACKAGE|PKG|STORE|1|NO|P_ITEM|1|OBJECT|N|IN|~|~|T_ITEM|SHOP|~",
+        "PACKAGE|PKG|STORE|1|NO|P_ALL|2|TABLE|N|IN/OUT|~|~|T_ITEMS|SHOP|~",
+        "PACKAGE|PKG|STORE|1|NO|P_LAST|3|OBJECT|N|OUT|~|~|T_ITEM|SHOP|~",
+    ];
+    let answers = "
+entry store
+match \"STORE\"
+out r [[\"NAIL\",\"x\"]]
+out a1 [[{\"ID\":1,\"PRICE\":0.50,\"Note\":\"A\"},null]]
+out a2 [null]
+";
+    let script = Script::new(&format!("{}{answers}", catalogue(&rows)));
+    let mut stand = Stand::new(driver(&script));
+    for serializer in Serializer::ALL {
+        stand.serializer = serializer;
+        let given = json!({"p_all": [{"id": 1}], "p_item": {"id": 7, "name": "nail"}});
+        let result = stand.call("com.shop.store", json!([]), given);
+        let all = json!([{"id": 1, "price": 0.50, "Note": "A"}, null]);
+        assert_eq!(
+            result,
+            End::Result(json!([["NAIL", "x"]]), json!({"p_all": all, "p_last": null})),
+            "{serializer:?}"
+        );
+    }
+    let call = script.executed("STORE").remove(0);
+    assert_eq!((call.bound("a0"), call.bound("a1")), ("{\"id\":7,\"name\":\"nail\"}", "[{\"id\":1}]"));
+    assert!(call.sql.contains("json_value(:a0, '$' returning \"SHOP\".\"T_ITEM\" error on error) into o0"));
+    let (uri, text) = stand.error("com.shop.store", json!([7]), json!({"p_all": null}));
+    assert_eq!(
+        (&*uri, &*text),
+        ("wamp.error.invalid_argument", "the argument `1`: expected an object or a list, found an integer")
+    );
+    // Null is null, and no object of nulls.
+    stand.serializer = Serializer::Json;
+    stand.call("com.shop.store", json!([null]), json!({"p_all": null}));
+    let call = script.executed("STORE").pop().unwrap();
+    assert_eq!((call.bound("a0"), call.bound("a1")), ("NULL", "NULL"));
+}
+
+#[test]
+fn json_in_cursors_comes_where_its_text_does() {
+    let columns = |kind: &str| {
+        format!(
+            "{}\nentry items\nmatch \"ITEMS\"\ncursor r rows\nentry rows\ncolumn DOC {kind}\nrow {{\"k\":1.50}}",
+            catalogue(&CURSOR)
+        )
+    };
+    let script = Script::new(&columns("CLOB"));
+    let mut driver = driver(&script);
+    driver.json_columns = vec!["*oc".to_owned()];
+    let mut stand = Stand::new(driver);
+    assert_eq!(stand.result("com.shop.items", json!([])), json!([[{"doc": {"k": 1.50}}]]));
+    script.write(&columns("JSON"));
+    let (uri, text) = stand.error("com.shop.items", json!([]), json!({}));
+    assert_eq!(uri, "crosspoint.error.sql");
+    assert!(text.contains("open it for json_serialize"), "{text}");
+}
+
+#[test]
+fn a_query_that_fails_is_looked_at_once_more() {
+    let columns = "entry columns\nmatch dbms_sql\nout w_columns 119 J\\n\n";
+    let query =
+        "entry texts\nmatch json_serialize\ncolumn J CLOB\nrow 1\nentry plain\nmatch from t\ncolumn J JSON\n";
+    let script = Script::new(&format!("{columns}{query}"));
+    let mut driver = script.driver();
+    driver.procedures = vec![declared("j", Shape::Value, "select j from t")];
+    let mut stand = Stand::new(driver);
+    for _ in 0..2 {
+        assert_eq!(stand.result("j", json!([])), json!([1]));
+    }
+    let other = "entry other\nmatch json_serialize\ntimes 1\nerror 904 \"J\": invalid identifier\n";
+    script.write(&format!("{other}{columns}{query}"));
+    assert_eq!(stand.error("j", json!([]), json!({})).0, "crosspoint.error.sql.ora_00904");
+    assert_eq!(stand.result("j", json!([])), json!([1]));
+    assert_eq!(script.executed("dbms_sql").len(), 2);
 }

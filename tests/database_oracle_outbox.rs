@@ -80,6 +80,7 @@ fn rows(name: &str, part: &str, times: &str, rows: &[&str]) -> String {
     for name in ["ARGS", "KWARGS", "OPTIONS"] {
         text.push_str(&format!("column {name} VARCHAR2 4000\ncolumn {name}_LOB CLOB\n"));
     }
+    text.push_str("column KIND VARCHAR2 5\ncolumn ID NUMBER 18\ncolumn DEPTH NUMBER 9\n");
     for row in rows {
         text.push_str(&format!("row {row}\n"));
     }
@@ -87,6 +88,52 @@ fn rows(name: &str, part: &str, times: &str, rows: &[&str]) -> String {
 }
 
 const UNSENT: &str = "sent_at is null";
+
+/// Rows that say that there is a call, among others.
+#[test]
+fn calls_that_nobody_makes_are_answered_and_hold_nothing_up() {
+    let script = Script::new(
+        &[
+            "entry claimed\nmatch wamp_drain.claim\ntimes 2\nout r 2\n",
+            "entry finish\nmatch wamp_drain.finish_call\n",
+            &rows("none", UNSENT, "times 1", &[]),
+            // Two calls alone, and then one behind an event.
+            &rows(
+                "calls",
+                UNSENT,
+                "times 1",
+                &["5|com.add|~|~|~|~|~|~|~|call|41", "6|com.add|~|~|~|~|~|~|~|call|42"],
+            ),
+            &rows("none_again", UNSENT, "times 1", &[]),
+            &rows(
+                "both",
+                UNSENT,
+                "times 1",
+                &["7|com.shop.a|~|[1]|~|~|~|~|~|event|43", "8|com.add|~|~|~|~|~|~|~|call|44"],
+            ),
+            &rows("no_more", UNSENT, "", &[]),
+            NOTHING,
+            INSTALLED,
+        ]
+        .concat(),
+    );
+    let mut stand = Stand::new(driver(&script));
+    assert_eq!(stand.publications(1), [(7, "[16,1,{},\"com.shop.a\",[1]]".to_owned())]);
+    let begin = Instant::now();
+    while script.executed("wamp_drain.mark").len() < 2 {
+        assert!(begin.elapsed() < stand::PATIENCE);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // What is behind the event is marked with it.
+    let marks: Vec<_> =
+        script.executed("wamp_drain.mark").iter().map(|it| it.bound("upto").to_owned()).collect();
+    assert_eq!(marks, ["6", "8"]);
+    let answers = script.executed("wamp_drain.finish_call");
+    let answers: Vec<_> = answers.iter().map(|it| (it.bound("id"), it.bound("error"))).collect();
+    let error = "wamp.error.feature_not_supported";
+    assert_eq!(answers, [("41", error), ("42", error), ("44", error)]);
+    assert!(script.executed("wamp_call").is_empty());
+}
 
 #[test]
 fn positions_are_assigned_then_sent_then_marked() {
@@ -221,6 +268,16 @@ fn it_sleeps_when_nothing_comes_and_is_woken() {
     assert_eq!(asleep(&script)[..3], ["0", "1", "0"]);
 }
 
+#[test]
+fn what_was_not_offered_yet_is_counted_when_somebody_asks() {
+    let behind =
+        "entry behind\nmatch min(published_at)\ncolumn C NUMBER 18\ncolumn M NUMBER 18\nrow 3|1500\n";
+    let script = Script::new(&[behind, &rows("no_more", UNSENT, "", &[]), NOTHING, INSTALLED].concat());
+    let stand = Stand::new(driver(&script));
+    let counted = stand.counted_with_backlog(3);
+    assert_eq!(counted.backlog.map(|backlog| backlog.oldest_ms), Some(1500));
+}
+
 /// What is said of a source that cannot be opened.
 fn says(script: &Script) -> String {
     match driver(script).source() {
@@ -308,8 +365,9 @@ match all_procedures
     catalogue
         .push_str("column IN_OUT VARCHAR2 9\ncolumn DATA_PRECISION NUMBER 9\ncolumn DATA_SCALE NUMBER 9\n");
     catalogue.push_str(
-        "column TYPE_NAME VARCHAR2 128\nrow PACKAGE|PKG_VOTE|VOTE|1|NO|P_ITEM|1|VARCHAR2|N|IN|~|~|~\n",
+        "column TYPE_NAME VARCHAR2 128\ncolumn TYPE_OWNER VARCHAR2 128\ncolumn TYPE_SUBNAME VARCHAR2 128\n",
     );
+    catalogue.push_str("row PACKAGE|PKG_VOTE|VOTE|1|NO|P_ITEM|1|VARCHAR2|N|IN|~|~|~\n");
     catalogue.push_str("row PACKAGE|PKG_VOTE|OTHER|2|NO|~|~|~|~|~|~|~|~\n");
     let script = Script::new(&catalogue);
     let mut driver = driver(&script);

@@ -9,7 +9,8 @@ use std::process::{Command, Output};
 #[path = "database/oracle.rs"]
 mod oracle;
 
-use oracle::Script;
+use crosspoint::database::oracle::install::Plan;
+use oracle::{Script, plsql};
 
 /// Runs it, with a configuration that has this database.
 fn db(script: &Script, words: &[&str]) -> Output {
@@ -97,11 +98,18 @@ fn what_does_not_compile_is_said() {
 #[test]
 fn status_and_removal() {
     let state = "entry state\nmatch from wamp_state\ncolumn L VARCHAR2 99\ncolumn S VARCHAR2 9\ncolumn O VARCHAR2 9\n\
-                 column W VARCHAR2 9\ncolumn A VARCHAR2 9\ncolumn E VARCHAR2 9\nrow crosspoint 7|12|15|3|1|0\n";
+                 column W VARCHAR2 9\ncolumn A VARCHAR2 9\ncolumn C VARCHAR2 9\ncolumn D VARCHAR2 9\ncolumn E VARCHAR2 9\n\
+                 row crosspoint 7|12|15|3|1|6|2|0\n";
     let script = Script::new(&format!("{state}{INSTALLED}{ANYTHING}"));
     let text = said(&db(&script, &["status"]));
     assert!(text.starts_with("shop: the packages have version 1\n"), "{text}");
-    for line in ["router                crosspoint 7", "waiting               3", "set aside             1"] {
+    for line in [
+        "router                  crosspoint 7",
+        "waiting                 3",
+        "set aside               1",
+        "calls without an answer 6",
+        "dead letters            2",
+    ] {
         assert!(text.contains(line), "{text}");
     }
     assert!(said(&db(&Script::new(EMPTY), &["status"])).contains("`crosspoint db install` makes them"));
@@ -111,4 +119,32 @@ fn status_and_removal() {
     assert_eq!(script.executed("drop table wamp_outbox").len(), 1);
     assert_eq!(script.executed("events wait and would be lost").len(), 1);
     assert!(said(&db(&script, &["install", "--log", "yes"])).contains("--log is of PostgreSQL alone"));
+}
+
+/// What can be said of the scripts without a server.
+#[test]
+fn scripts_are_well_formed_and_call_what_they_define() {
+    let (installed, removed) = (oracle::installation(), Plan::uninstall(false));
+    let mut calls = 0;
+    for statement in installed.statements().iter().chain(removed.statements()) {
+        let mut wrong = plsql::wrong_with(&statement.sql);
+        let (count, of_calls) = oracle::library().wrong_calls(&statement.sql);
+        calls += count;
+        wrong.extend(of_calls);
+        wrong.extend(plsql::private_functions_in_sql(&statement.sql, oracle::library()));
+        assert_eq!(wrong, Vec::<String>::new(), "{}", statement.sql);
+        let tokens = plsql::tokens(&statement.sql).unwrap();
+        assert_eq!(plsql::is_block(&tokens), statement.is_block, "{}", statement.sql);
+    }
+    assert!(calls > 10, "{calls}");
+    // What is made is removed.
+    let removed = removed.to_string();
+    for statement in installed.statements() {
+        for (made, kind) in [("create table ", "table"), ("create or replace view ", "view")] {
+            for part in statement.sql.split(made).skip(1) {
+                let name: String = part.chars().take_while(|it| it.is_alphanumeric() || *it == '_').collect();
+                assert!(removed.contains(&format!("drop {kind} {name}")), "{name}");
+            }
+        }
+    }
 }

@@ -49,6 +49,8 @@ pub struct Database {
     pub connection_class: Option<String>,
     /// `wamp_schema`: who owns the package `wamp`, of Oracle. `None`: who connects.
     pub wamp_schema: Option<String>,
+    /// `json_columns`: columns whose texts are JSON, with `*` for anything, of Oracle.
+    pub json_columns: Vec<String>,
     /// `path` of the file, of SQLite.
     pub path: Option<PathBuf>,
     /// `readers`: connections that read, of SQLite.
@@ -73,9 +75,9 @@ pub struct Database {
     pub publish: bool,
     /// `feedback`: whether it is noted in each row of the outbox that it was sent, and to how many, of PostgreSQL.
     pub feedback: bool,
-    /// `[database.inside]`: what it does in the realm by itself, of PostgreSQL and SQLite; `None` is nothing but publishing.
+    /// `[database.inside]`: what it does in the realm by itself; `None` is nothing but publishing.
     pub inside: Option<DatabaseInside>,
-    /// `[[database.subscription]]`: events that run something in it, of PostgreSQL and SQLite.
+    /// `[[database.subscription]]`: events that run something in it.
     pub subscriptions: Vec<DatabaseSubscription>,
     /// `[[database.procedure]]`
     pub procedures: Vec<DatabaseProcedure>,
@@ -272,6 +274,7 @@ section! {
         client_path: Optional(FILE), None;
         connection_class: Optional(IDENTIFIER), None;
         wamp_schema: Optional(IDENTIFIER), None;
+        json_columns: PATTERNS, Vec::new();
         ..url;
     }
 }
@@ -334,6 +337,7 @@ impl Section for Database {
                 ("client_path", self.client_path.is_some()),
                 ("connection_class", self.connection_class.is_some()),
                 ("wamp_schema", self.wamp_schema.is_some()),
+                ("json_columns", !self.json_columns.is_empty()),
             ] {
                 if is_there && fields.is_sound(key) {
                     fields.problem(key, "it is of databases of type \"oracle\" alone", "take the line out");
@@ -390,18 +394,20 @@ impl Database {
     }
 
     fn check_inside(&self, fields: &mut Fields<'_, '_>) {
-        let is_another = self.kind != DatabaseKind::Postgresql && fields.has("type");
+        let has_type = fields.has("type");
         for (key, is_there) in [("inside", self.inside.is_some()), ("feedback", self.feedback)] {
             if !is_there || !fields.is_sound(key) {
                 continue;
             }
-            if key == "inside" && self.kind == DatabaseKind::Sqlite && is_another {
+            if key == "inside" && self.kind == DatabaseKind::Sqlite && has_type {
                 // Its statements are run by events, whether it publishes or not.
-            } else if is_another {
-                let kinds = if key == "inside" { "\"postgresql\" and \"sqlite\"" } else { "\"postgresql\"" };
-                fields.problem(key, format!("only databases of type {kinds} have it"), "leave it out");
+            } else if key == "feedback" && self.kind == DatabaseKind::Sqlite && has_type {
+                fields.problem(key, "databases of type \"sqlite\" do not have it", "leave it out");
+            } else if key == "feedback" && self.kind == DatabaseKind::Oracle && has_type {
+                let problem = "rows of a database of type \"oracle\" say in any case when they were sent";
+                fields.problem(key, problem, "leave it out");
             } else if !self.publish && fields.is_sound("publish") {
-                let hint = "add `publish = true`: it is by its schema `wamp`, too";
+                let hint = "add `publish = true`: it is by what `crosspoint db install` makes, too";
                 fields.problem(key, "the database does not publish", hint);
             }
         }

@@ -66,7 +66,7 @@ pub struct DatabaseSubscription {
     pub topic: String,
     /// `match`
     pub match_policy: MatchPolicy,
-    /// `function` that is called, of PostgreSQL.
+    /// `function` that is called, of PostgreSQL and Oracle.
     pub function: Option<String>,
     /// `sql` that is run, of SQLite.
     pub sql: Option<String>,
@@ -95,10 +95,6 @@ impl Database {
         if self.subscriptions.is_empty() || !fields.has("type") {
             return;
         }
-        if self.kind == DatabaseKind::Oracle {
-            let problem = "only databases of type \"postgresql\" and \"sqlite\" have it";
-            return fields.problem("subscription", problem, "leave it out");
-        }
         if self.inside.is_none() && fields.is_sound("inside") {
             let hint = "add `[database.inside]` with the `role` of the realm in which it subscribes";
             fields.problem("subscription", "the database has no place in the realm", hint);
@@ -113,9 +109,11 @@ impl Database {
                 _ => subscription.function.is_some(),
             };
             if is_there(other) && fields.reader.is_sound(&path.key(other)) {
-                let (kind, hint) = match wanted {
-                    "sql" => ("sqlite", "write `sql`, the statements that an event runs"),
-                    _ => ("postgresql", "write `function`, which is called with args, kwargs and details"),
+                let function = "write `function`, which is called with args, kwargs and details";
+                let (kind, hint) = match self.kind {
+                    DatabaseKind::Sqlite => ("sqlite", "write `sql`, the statements that an event runs"),
+                    DatabaseKind::Postgresql => ("postgresql", function),
+                    DatabaseKind::Oracle => ("oracle", function),
                 };
                 let problem = format!("databases of type \"{kind}\" do not have it");
                 fields.reader.key_problem(&path.key(other), problem, Some(hint.to_owned()));

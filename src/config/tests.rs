@@ -369,6 +369,7 @@ fn databases_of(realm: &str, role: &str) -> Vec<Database> {
         client_path: None,
         connection_class: None,
         wamp_schema: None,
+        json_columns: Vec::new(),
         path: Some("a.db".into()),
         readers: 4,
         queue_max: 1_024,

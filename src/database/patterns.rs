@@ -7,7 +7,7 @@ pub(super) fn offers(name: &str, allow: &[String], deny: &[String]) -> bool {
 }
 
 /// Whether a name is like a pattern, in which `*` stands for anything.
-fn is_like(name: &str, pattern: &str) -> bool {
+pub(super) fn is_like(name: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let parts: Vec<_> = parts.collect();

@@ -65,7 +65,8 @@ impl Databases {
             let driver = driver_of(database, &config.limits, parts).ok_or_else(missing)?;
             let pool = Pool::start(driver, names, options, wakers.to_vec(), notify)?;
             if let (Some(inside), Some(entrance), Some(calls)) = (&database.inside, entrance, calls) {
-                let (driver, options) = inside_of(database, inside, sqlite).ok_or_else(missing)?;
+                let (driver, options) =
+                    inside_of(database, inside, (&config.limits, sqlite)).ok_or_else(missing)?;
                 let (name, kind) = (database.name.clone(), database.kind);
                 let tell = Arc::new(move |news: &News| log_inside(&name, kind, news));
                 let ways = (Arc::clone(entrance), calls);
@@ -180,7 +181,7 @@ fn driver_of(
             driver.roles = roles(database);
             Arc::new(driver)
         }
-        DatabaseKind::Oracle => return oracle(database, limits),
+        DatabaseKind::Oracle => return oracle(database, limits, calls),
     })
 }
 
@@ -194,7 +195,14 @@ fn roles(database: &Database) -> Option<HashMap<String, String>> {
 }
 
 #[cfg(feature = "oracle")]
-fn oracle(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
+fn oracle(database: &Database, limits: &Limits, calls: Option<Arc<Calls>>) -> Option<Arc<dyn Driver>> {
+    let mut driver = oracle_driver(database, limits)?;
+    driver.calls = calls;
+    Some(Arc::new(driver))
+}
+
+#[cfg(feature = "oracle")]
+fn oracle_driver(database: &Database, limits: &Limits) -> Option<crate::database::oracle::Oracle> {
     use crate::database::oracle::{Exposed, Oracle};
 
     let settings = database.url.oracle.as_deref().cloned();
@@ -219,12 +227,32 @@ fn oracle(database: &Database, limits: &Limits) -> Option<Arc<dyn Driver>> {
     driver.exposed = exposed.collect();
     driver.procedures = declared(database);
     driver.roles = roles(database);
-    Some(Arc::new(driver))
+    driver.json_columns.clone_from(&database.json_columns);
+    Some(driver)
 }
 
 /// The configuration has refused it before.
 #[cfg(not(feature = "oracle"))]
-fn oracle(_database: &Database, _limits: &Limits) -> Option<Arc<dyn Driver>> {
+fn oracle(_database: &Database, _limits: &Limits, _calls: Option<Arc<Calls>>) -> Option<Arc<dyn Driver>> {
+    None
+}
+
+#[cfg(feature = "oracle")]
+fn oracle_inside(
+    database: &Database,
+    limits: &Limits,
+    (timeout, subscriptions): (Duration, Vec<DeclaredSubscription>),
+) -> Option<Arc<dyn Inside>> {
+    let driver = oracle_driver(database, limits)?;
+    Some(Arc::new(crate::database::oracle::inside::OracleInside { driver, timeout, subscriptions }))
+}
+
+#[cfg(not(feature = "oracle"))]
+fn oracle_inside(
+    _database: &Database,
+    _limits: &Limits,
+    _rest: (Duration, Vec<DeclaredSubscription>),
+) -> Option<Arc<dyn Inside>> {
     None
 }
 
@@ -232,7 +260,7 @@ fn oracle(_database: &Database, _limits: &Limits) -> Option<Arc<dyn Driver>> {
 fn inside_of(
     database: &Database,
     inside: &DatabaseInside,
-    sqlite: Option<Sqlite>,
+    (limits, sqlite): (&Limits, Option<Sqlite>),
 ) -> Option<(Arc<dyn Inside>, InsideOptions)> {
     let of = |it: &DatabaseSubscription| DeclaredSubscription {
         topic: it.topic.clone(),
@@ -246,6 +274,9 @@ fn inside_of(
     let connections = if sqlite.is_some() { 1 } else { inside.connections };
     let driver: Arc<dyn Inside> = match sqlite {
         Some(driver) => Arc::new(SqliteInside { driver, timeout, subscriptions }),
+        None if database.kind == DatabaseKind::Oracle => {
+            oracle_inside(database, limits, (timeout, subscriptions))?
+        }
         None => {
             let driver = Postgres::new(database.url.settings.as_deref().cloned()?, &database.realm);
             Arc::new(PostgresInside { driver, timeout, subscriptions })
@@ -290,6 +321,9 @@ fn log_inside(name: &str, kind: DatabaseKind, news: &News) {
         }
         News::Buried(count, last) if kind == DatabaseKind::Postgresql => {
             warn!(database = name, count, "in wamp.dead_letter, and not tried any more: {last}");
+        }
+        News::Buried(count, last) if kind == DatabaseKind::Oracle => {
+            warn!(database = name, count, "in wamp_dead_letter, and not tried any more: {last}");
         }
         News::Buried(count, last) => warn!(database = name, count, "not tried any more: {last}"),
     }

@@ -137,13 +137,24 @@ mod compiled {
         let sql = "select nvl(leader, 'none'), to_char(sent), to_char(last),
             (select to_char(count(*)) from wamp_outbox where position is null and error is null),
             (select to_char(count(*)) from wamp_outbox where error is not null),
+            (select to_char(count(*)) from wamp_call where finished_at is null),
+            (select to_char(count(*)) from wamp_dead_letter),
             (select to_char(count(*)) from user_errors where name in ('WAMP', 'WAMP_CTX', 'WAMP_DRAIN', 'CROSSBAR', 'WAMP_WATCH'))
             from wamp_state";
         let row = administrator.texts(sql)?;
-        let titles = ["router", "events sent", "of", "waiting", "set aside", "errors of compilation"];
+        let titles = [
+            "router",
+            "events sent",
+            "of",
+            "waiting",
+            "set aside",
+            "calls without an answer",
+            "dead letters",
+            "errors of compilation",
+        ];
         text.push('\n');
         for (title, value) in titles.iter().zip(&row) {
-            text.push_str(&format!("  {title:<22}{value}\n"));
+            text.push_str(&format!("  {title:<24}{value}\n"));
         }
         Ok(text)
     }

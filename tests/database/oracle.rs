@@ -8,7 +8,13 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crosspoint::database::oracle::Oracle;
+use crosspoint::database::oracle::install::{Options, Plan};
 use crosspoint::database::oracle::settings::Settings;
+
+#[path = "plsql.rs"]
+pub(crate) mod plsql;
+
+use plsql::Library;
 
 /// The folder with `libclntsh.so`, made of `tests/oracle/*.c`.
 pub(crate) fn client() -> PathBuf {
@@ -30,6 +36,19 @@ pub(crate) fn client() -> PathBuf {
         folder
     };
     BUILT.get_or_init(build).clone()
+}
+
+/// All that is installed, in order.
+pub(crate) fn installation() -> Plan {
+    let options =
+        Options { router: Some("crosspoint".to_owned()), everybody_publishes: Some(true), crossbar: true };
+    Plan::upgrade(None, &options).unwrap()
+}
+
+/// What that has for others to call.
+pub(crate) fn library() -> &'static Library {
+    static LIBRARY: OnceLock<Library> = OnceLock::new();
+    LIBRARY.get_or_init(|| Library::of(installation().statements().iter().map(|statement| &*statement.sql)))
 }
 
 /// A script, and the record of what was asked; both go with it.
@@ -99,6 +118,14 @@ impl Script {
 
 impl Drop for Script {
     fn drop(&mut self) {
+        // What a test has had the driver say is well formed, and calls nothing that is not installed.
+        if !std::thread::panicking() {
+            for it in self.executed("") {
+                let (_, mut wrong) = library().wrong_calls(&it.sql);
+                wrong.extend(plsql::wrong_with(&it.sql));
+                assert!(wrong.is_empty(), "{wrong:?}: {}", it.sql);
+            }
+        }
         let _ = std::fs::remove_file(&self.path);
         let _ = std::fs::remove_file(self.path.with_extension("record"));
     }

@@ -656,8 +656,8 @@ int OCIServerRelease2(void *handle, void *error, char *text, uint32_t room, uint
                       uint32_t mode)
 {
     (void)handle, (void)error, (void)kind, (void)mode;
-    if (text) snprintf(text, room, "A script 18.3");
-    *version = 18u << 24 | 3u << 16;
+    if (text) snprintf(text, room, "A script 19.3");
+    *version = 19u << 24 | 3u << 16;
     return SUCCESS;
 }
 

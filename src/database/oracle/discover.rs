@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Target;
 use super::driver::Oracle;
 use super::errors::problem;
+use super::readable::Known;
 use super::statements::Open;
 use super::subprograms::{self, FINGERPRINT, Row, SUBPROGRAMS, Subprogram, quoted};
 use crate::database::patterns::offers;
@@ -15,8 +16,11 @@ use crate::router::database::Procedure;
 /// As many registrations are looked at.
 const REGISTRATIONS_MAX: usize = 10_000;
 
+/// The first version of the server that makes JSON of object types and collections, and them of JSON.
+const OBJECTS_SINCE: i32 = 19;
+
 /// What changes when one of them does.
-const REGISTERED: &str = "count(*) || ' ' || \
+pub(super) const REGISTERED: &str = "count(*) || ' ' || \
     sum(ora_hash(uri || ' ' || schema_name || ' ' || package_name || ' ' || procedure_name))";
 
 impl Open {
@@ -51,16 +55,18 @@ impl Open {
     pub(super) fn look_for_procedures(&mut self) -> Result<Discovered, Problem> {
         self.fingerprint = Some(self.read_fingerprint()?);
         let connection = self.base()?;
+        let (version, _) = connection.server_version().map_err(|error| problem(&error))?;
+        let takes_objects = version.major() >= OBJECTS_SINCE;
         let mut discovered = Discovered::default();
         let mut found = Vec::with_capacity(self.driver().exposed.len());
         for exposed in &self.driver().exposed {
             let rows = read_rows(&connection, &exposed.schema, exposed.package.as_ref());
             let rows = rows.map_err(|error| problem(&error))?;
-            found.push(subprograms::read(&exposed.schema, rows, &mut discovered.problems));
+            found.push(subprograms::read(&exposed.schema, rows, takes_objects, &mut discovered.problems));
         }
         self.driver().offered(found, &mut discovered);
         if self.has_identity()? {
-            self.look_for_registrations(&connection, &mut discovered)?;
+            self.look_for_registrations(&connection, takes_objects, &mut discovered)?;
         }
         Ok(discovered)
     }
@@ -69,6 +75,7 @@ impl Open {
     fn look_for_registrations(
         &self,
         connection: &oracle::Connection,
+        takes_objects: bool,
         discovered: &mut Discovered,
     ) -> Result<(), Problem> {
         let owner = quoted(&self.driver().owner);
@@ -93,7 +100,7 @@ impl Open {
             // What the router's user may not execute is not there for it.
             let object = package.as_ref().unwrap_or(&name);
             let rows = read_rows(connection, &schema, Some(object)).map_err(|error| problem(&error))?;
-            let mut found = subprograms::read(&schema, rows, &mut discovered.problems);
+            let mut found = subprograms::read(&schema, rows, takes_objects, &mut discovered.problems);
             found.retain(|subprogram| subprogram.name == name && subprogram.package == package);
             if found.is_empty() {
                 let what = format!("{schema}.{object}");
@@ -108,7 +115,7 @@ impl Open {
     }
 }
 
-fn read_rows(
+pub(super) fn read_rows(
     connection: &oracle::Connection,
     schema: &String,
     package: Option<&String>,
@@ -133,6 +140,8 @@ fn read_rows(
             precision: number(10)?,
             scale: number(11)?,
             type_name: text(12)?,
+            type_owner: text(13)?,
+            type_subname: text(14)?,
         });
     }
     Ok(rows)
@@ -163,7 +172,7 @@ impl Oracle {
             self.offer(uri, Target::Subprograms(subprograms), (self.timeout_ms, 0), discovered);
         }
         for declared in &self.procedures {
-            let target = Target::Sql(declared.sql.clone(), declared.shape);
+            let target = Target::Sql(declared.sql.clone(), declared.shape, Known::default());
             let bounds = (declared.timeout_ms, declared.concurrency);
             self.offer(declared.uri.clone(), target, bounds, discovered);
         }

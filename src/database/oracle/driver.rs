@@ -12,9 +12,11 @@ use oracle::{Connector, InitParams};
 
 use super::errors::problem;
 use super::outbox::Outbox;
+use super::readable::Known;
 use super::settings::Settings;
 use super::statements::Open;
 use super::subprograms::Subprogram;
+use crate::database::inside::Calls;
 use crate::database::{
     Connection, Declared, Driver, Numbers, Problem, PublicationLimits, Replayer, Shape, Source,
 };
@@ -81,6 +83,10 @@ pub struct Oracle {
     pub numbers: Numbers,
     /// That it publishes by its package `wamp`, and the bounds of that; `None`: it does not.
     pub publishing: Option<PublicationLimits>,
+    /// Columns of rows whose texts are JSON, with `*` for anything.
+    pub json_columns: Vec<String>,
+    /// Who makes the calls of its statements; `None`: nobody does.
+    pub calls: Option<Arc<Calls>>,
     /// Whether there is a `wamp_ctx` to be told who calls, as all connections know.
     pub(super) identity: Arc<AtomicU8>,
     /// The last position that was offered here; 0 is none.
@@ -99,8 +105,8 @@ pub(super) mod identity {
 pub(super) enum Target {
     /// Functions and procedures of one name.
     Subprograms(Vec<Subprogram>),
-    /// SQL of the configuration.
-    Sql(String, Shape),
+    /// SQL of the configuration; and what is known of it.
+    Sql(String, Shape, Known),
 }
 
 impl fmt::Debug for Oracle {
@@ -128,6 +134,8 @@ impl Oracle {
             result_bytes_max: 1 << 20,
             numbers: Numbers::default(),
             publishing: None,
+            json_columns: Vec::new(),
+            calls: None,
             identity: Arc::default(),
             offered: Arc::default(),
         }

@@ -68,6 +68,11 @@ pub(super) fn is_discarded(error: &oracle::Error) -> bool {
     matches!(code(error), Some(4061 | 4065 | 4068))
 }
 
+/// The library of this program reads no column of type JSON.
+pub(super) fn is_json_column(error: &oracle::Error) -> bool {
+    error.kind() == oracle::ErrorKind::InternalError && error.to_string().contains("Oracle type JSON")
+}
+
 pub(super) fn is_break(error: &oracle::Error) -> bool {
     code(error) == Some(1013)
 }
@@ -109,10 +114,14 @@ pub(super) fn call_error(failure: &Failure, query: &Query, results: &Results<'_>
     }
     let Some(code) = code(error) else {
         // The library of this program: values that do not go where they should, and sessions that are gone.
+        if is_json_column(error) {
+            let text = "a column of type JSON does not come out of a cursor: open it for json_serialize(column returning clob)";
+            return CallError::new(serializer, "crosspoint.error.sql", text);
+        }
         let error_uri = if is_lost(error) { uri::UNAVAILABLE } else { "crosspoint.error.sql" };
         return CallError::new(serializer, error_uri, &error.to_string());
     };
-    let text = text(error);
+    let mut text = text(error);
     if is_break(error) {
         return if results.is_cancelled() {
             CallError::cancelled(serializer)
@@ -122,6 +131,12 @@ pub(super) fn call_error(failure: &Failure, query: &Query, results: &Results<'_>
     }
     if code == 20_999 {
         return raised(&text, serializer);
+    }
+    // What the application says is said as it stands; its number is beside it.
+    if (20_000..=20_998).contains(&code)
+        && let Some((_, said)) = text.split_once(": ")
+    {
+        text = said.to_owned();
     }
     let error_uri: Cow<'_, str> = match code {
         _ if is_lost(error) => uri::UNAVAILABLE.into(),

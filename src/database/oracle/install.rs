@@ -132,6 +132,8 @@ impl Options {
                 "read on wamp_outbox",
                 "read on wamp_state",
                 "read on wamp_registration",
+                "read on wamp_subscription",
+                "read on wamp_call",
                 "read on wamp_version",
             ] {
                 plain("the router's user may drain", format!("grant {grant} to {router}"));

@@ -13,9 +13,13 @@ mod discover;
 #[cfg(feature = "oracle")]
 mod errors;
 #[cfg(feature = "oracle")]
+pub mod inside;
+#[cfg(feature = "oracle")]
 pub mod install;
 #[cfg(feature = "oracle")]
 mod outbox;
+#[cfg(feature = "oracle")]
+mod readable;
 #[cfg(feature = "oracle")]
 mod results;
 #[cfg(feature = "oracle")]

@@ -2,7 +2,10 @@
 //!
 //! While it is awake it looks every few milliseconds; when nothing has come for a while it says that it sleeps, and publishers
 //! wake it. Those that had looked before that may not: for them it goes on looking for a while, and then every second.
+//!
+//! A call that a statement makes is a row as well, which only says that there is one: what is called is in `wamp_call`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,9 +16,10 @@ use super::driver::{LOOK, Oracle};
 use super::errors::{code, problem};
 use super::install;
 use super::subprograms::quoted;
-use super::values::Cell;
+use super::values::{Cell, long_text};
+use crate::database::inside::{Calls, DatabaseCall};
 use crate::database::publishing::{PublicationLimits, check_message, excluding, message};
-use crate::database::{BatchBounds, NotRead, Problem, Replayer, Source};
+use crate::database::{Backlog, BatchBounds, NotRead, Problem, Replayer, Source};
 use crate::router::database::{DatabaseIndex, DatabasePublication, Replay, ReplayNumber, Replayed};
 use crate::wamp::options::MatchPolicy;
 use crate::wamp::uri::matches;
@@ -33,6 +37,9 @@ const PRUNE_EVERY: Duration = Duration::from_secs(5);
 const PRUNE_MAX: i64 = 5_000;
 /// How many rows are looked at for those who resume, before others have their turn.
 const LOOKED_AT_MAX: u64 = 5_000;
+/// Calls that are read at a time, and about how many bytes.
+const CALLS_MAX: usize = 100;
+const CALLS_BYTES_MAX: usize = 1 << 20;
 /// How long the end of it may take.
 const RELEASE: Duration = Duration::from_secs(2);
 
@@ -43,7 +50,30 @@ const COLUMNS: &str = "position, topic, session_id,
     case when dbms_lob.getlength(kwargs) <= 1000 then to_char(kwargs) end,
     case when dbms_lob.getlength(kwargs) > 1000 then kwargs end,
     case when dbms_lob.getlength(options) <= 1000 then to_char(options) end,
-    case when dbms_lob.getlength(options) > 1000 then options end";
+    case when dbms_lob.getlength(options) > 1000 then options end, kind, id, depth";
+
+/// The same of a call; and how long its caller still waits.
+const CALL_COLUMNS: &str = "uri, db_user, on_procedure,
+    case when dbms_lob.getlength(args) <= 1000 then to_char(args) end,
+    case when dbms_lob.getlength(args) > 1000 then args end,
+    case when dbms_lob.getlength(kwargs) <= 1000 then to_char(kwargs) end,
+    case when dbms_lob.getlength(kwargs) > 1000 then kwargs end,
+    cast(timeout_ms - extract(day from (systimestamp - called_at)) * 86400000
+        - extract(hour from (systimestamp - called_at)) * 3600000
+        - extract(minute from (systimestamp - called_at)) * 60000
+        - extract(second from (systimestamp - called_at)) * 1000 as number(18)), depth";
+
+/// What was not offered yet, and how old the oldest of it is in milliseconds.
+const BACKLOG: &str = "cast(count(*) as number(18)),
+    cast(nvl(extract(day from (systimestamp - min(published_at))) * 86400000
+        + extract(hour from (systimestamp - min(published_at))) * 3600000
+        + extract(minute from (systimestamp - min(published_at))) * 60000
+        + extract(second from (systimestamp - min(published_at))) * 1000, 0) as number(18))";
+/// No more of it is counted.
+const BACKLOG_MAX: u32 = 1_000_000;
+
+/// What is not answered.
+const IS_OPEN: &str = "case when finished_at is null then id end";
 
 /// How deep it sleeps.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +100,12 @@ pub(super) struct Outbox {
     missed: Option<(u64, u64)>,
     /// The last position that was offered here, by any drainer of this router.
     offered: Arc<AtomicU64>,
+    /// Who makes calls, if anybody does.
+    calls: Option<Arc<Calls>>,
+    /// There may be some that nobody was given.
+    has_calls: bool,
+    /// The last position that is a call's.
+    last_call: u64,
 }
 
 /// What is wrong with the session or with what is installed.
@@ -78,36 +114,71 @@ fn away(error: &oracle::Error) -> Problem {
     Problem(format!("wamp_outbox cannot be read: {text}"))
 }
 
+/// Whether the packages are there, and those that this router knows.
+pub(super) fn look_for_packages(connection: &oracle::Connection, owner: &str) -> Result<(), Problem> {
+    let owner = quoted(owner);
+    let sql = format!("select max(version) from {owner}.wamp_version");
+    let installed = match connection.query_row_as::<Option<i64>>(&sql, &[]) {
+        Err(error) if code(&error) == Some(942) => None,
+        other => other.map_err(|error| away(&error))?,
+    };
+    let known = install::VERSIONS.last().map_or(0, |version| i64::from(version.number));
+    match installed {
+        None => Err(Problem(format!(
+            "there is no package wamp in the schema {owner} to publish by: run `crosspoint db install`, \
+             or say whose it is with `wamp_schema`"
+        ))),
+        Some(version) if version != known => Err(Problem(format!(
+            "its package wamp has version {version}, and this router knows version {known}: \
+             run `crosspoint db upgrade`, or another router"
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+/// How much was not offered yet.
+pub(super) fn backlog(connection: &oracle::Connection, owner: &str) -> Result<Backlog, Problem> {
+    let owner = quoted(owner);
+    let sql = format!(
+        "select {BACKLOG} from
+        (select published_at from {owner}.wamp_outbox
+          where case when position is null and error is null then id end is not null
+            and kind = 'event' and rownum <= {BACKLOG_MAX}
+         union all
+         select published_at from {owner}.wamp_outbox
+          where position > (select sent from {owner}.wamp_state)
+            and error is null and kind = 'event' and rownum <= {BACKLOG_MAX})"
+    );
+    let (events, oldest_ms) =
+        connection.query_row_as::<(i64, i64)>(&sql, &[]).map_err(|error| away(&error))?;
+    Ok(Backlog { events: events.max(0).unsigned_abs(), oldest_ms: oldest_ms.max(0).unsigned_abs() })
+}
+
 impl Outbox {
     /// To read again what was published.
     pub(super) fn open(driver: &Oracle, limits: PublicationLimits) -> Result<Self, Problem> {
         let connection = driver.open("")?;
+        look_for_packages(&connection, &driver.owner)?;
         let owner = quoted(&driver.owner);
-        let sql = format!("select max(version) from {owner}.wamp_version");
-        let installed = match connection.query_row_as::<Option<i64>>(&sql, &[]) {
-            Err(error) if code(&error) == Some(942) => None,
-            other => other.map_err(|error| away(&error))?,
-        };
-        let known = install::VERSIONS.last().map_or(0, |version| i64::from(version.number));
-        match installed {
-            None => {
-                return Err(Problem(format!(
-                    "there is no package wamp in the schema {owner} to publish by: run `crosspoint db install`, \
-                     or say whose it is with `wamp_schema`"
-                )));
-            }
-            Some(version) if version != known => {
-                return Err(Problem(format!(
-                    "its package wamp has version {version}, and this router knows version {known}: \
-                     run `crosspoint db upgrade`, or another router"
-                )));
-            }
-            Some(_) => {}
-        }
         let state = State::Awake(Instant::now());
         let (epoch, after, pruned, missed) = (None, 0, None, None);
         let offered = Arc::clone(&driver.offered);
-        Ok(Self { connection, owner, limits, epoch, after, state, pruned, missed, offered })
+        // Of an earlier router.
+        let (calls, has_calls, last_call) = (driver.calls.clone(), true, 0);
+        Ok(Self {
+            connection,
+            owner,
+            limits,
+            epoch,
+            after,
+            state,
+            pruned,
+            missed,
+            offered,
+            calls,
+            has_calls,
+            last_call,
+        })
     }
 
     /// To drain: as the only one.
@@ -216,7 +287,9 @@ impl Outbox {
         if self.count("claim", bounds.publications_max as i64)? == 0 {
             return Ok(found);
         }
-        self.read(bounds, problems)
+        let found = self.read(bounds, problems)?;
+        self.read_calls()?;
+        Ok(found)
     }
 
     fn read(
@@ -230,14 +303,19 @@ impl Outbox {
              order by position fetch first {} rows only",
             self.owner, bounds.publications_max
         );
-        let (mut found, mut bytes, mut aside) = (Vec::new(), 0, Vec::new());
+        let (mut found, mut bytes, mut aside, mut calls) = (Vec::new(), 0, Vec::new(), Vec::new());
         let mut read = || -> oracle::Result<u64> {
             self.connection.set_call_timeout(Some(LOOK))?;
             let mut after = self.after;
             let mut statement = self.connection.statement(&sql).lob_locator().build()?;
             for row in statement.query_named(&[("after", &(self.after as i64))])? {
-                let (position, publication) = publication(&row?, self.limits)?;
+                let row = row?;
+                let (position, publication) = publication(&row, self.limits)?;
                 after = position;
+                if row.get::<_, Option<String>>(9)?.as_deref() == Some("call") {
+                    calls.push((position, row.get::<_, i64>(10)?));
+                    continue;
+                }
                 match publication {
                     Ok(publication) => {
                         bytes += publication.publish.len();
@@ -258,7 +336,92 @@ impl Outbox {
             self.run("set_aside(:epoch, :position, :error)", &parameters)?;
             problems.push(format!("position {position} of wamp_outbox: {problem}"));
         }
+        if let Some((last, _)) = calls.last() {
+            (self.last_call, self.has_calls) = (*last, true);
+            if self.calls.is_none() {
+                calls.iter().try_for_each(|(_, id)| self.refuse(*id)).map_err(|error| away(&error))?;
+            }
+            // What has nothing before it to be offered is done with.
+            if found.is_empty() {
+                self.mark(*last)?;
+            }
+        }
         Ok(found)
+    }
+
+    /// Answers a call that nobody makes.
+    fn refuse(&self, id: i64) -> oracle::Result<()> {
+        let sql = format!(
+            "declare\n    l_schema varchar2(128);\n    l_package varchar2(128);\n    l_procedure varchar2(128);\nbegin
+    {}.wamp_drain.finish_call(:id, :args, :kwargs, :error, l_schema, l_package, l_procedure);\n    commit;\nend;",
+            self.owner
+        );
+        let (args, kwargs) = (long_text("[\"this router makes no calls of a database\"]"), long_text("{}"));
+        let error = long_text("wamp.error.feature_not_supported");
+        let parameters: [(&str, &dyn oracle::sql_type::ToSql); 4] =
+            [("id", &id), ("args", &args), ("kwargs", &kwargs), ("error", &error)];
+        self.connection.execute_named(&sql, &parameters)?;
+        Ok(())
+    }
+
+    /// Gives away calls that nobody was given, as many as may be under way.
+    fn read_calls(&mut self) -> Result<(), Problem> {
+        let Some(calls) = self.calls.clone().filter(|_| self.has_calls) else {
+            self.has_calls = false;
+            return Ok(());
+        };
+        let (room, under_way) = calls.room();
+        if room == 0 {
+            // It is looked again when some are answered.
+            return Ok(());
+        }
+        let given = self.give_calls(&calls, room.min(CALLS_MAX), &under_way);
+        self.has_calls = given.map_err(|error| away(&error))? > 0;
+        Ok(())
+    }
+
+    fn give_calls(&self, calls: &Calls, room: usize, under_way: &[i64]) -> oracle::Result<usize> {
+        self.connection.set_call_timeout(Some(LOOK))?;
+        let owner = &self.owner;
+        let sql = format!(
+            "select id from {owner}.wamp_call
+             where {IS_OPEN} is not null and exists (select 1 from {owner}.wamp_state where epoch = :epoch)
+             order by {IS_OPEN} fetch first {} rows only",
+            room + under_way.len()
+        );
+        let open = self.connection.query_as_named::<i64>(&sql, &[("epoch", &self.epoch())])?;
+        let under_way: HashSet<i64> = under_way.iter().copied().collect();
+        let mut open: Vec<i64> = open.collect::<oracle::Result<_>>()?;
+        open.retain(|id| !under_way.contains(id));
+        open.truncate(room);
+        let sql = format!("select {CALL_COLUMNS} from {owner}.wamp_call where id = :id");
+        let (mut given, mut bytes) = (0, 0);
+        for id in open {
+            if bytes >= CALLS_BYTES_MAX {
+                break;
+            }
+            let mut statement = self.connection.statement(&sql).lob_locator().build()?;
+            let row = match statement.query_row_named(&[("id", &id)]) {
+                // Somebody has removed it meanwhile.
+                Err(error) if error.kind() == oracle::ErrorKind::NoDataFound => continue,
+                row => row?,
+            };
+            let (args, kwargs) = (text_of(&row, 3)?, text_of(&row, 5)?);
+            let left = row.get::<_, Option<i64>>(7)?;
+            bytes += args.as_ref().map_or(0, String::len) + kwargs.as_ref().map_or(0, String::len);
+            given += 1;
+            calls.give(DatabaseCall {
+                id,
+                procedure: row.get(0)?,
+                args,
+                kwargs,
+                db_user: row.get(1)?,
+                left: left.map(|left| Duration::from_millis(left.max(0).unsigned_abs())),
+                has_function: row.get::<_, Option<String>>(2)?.is_some(),
+                depth: depth_of(&row, 8)?,
+            });
+        }
+        Ok(given)
     }
 
     fn prune(&mut self) -> Result<(), Problem> {
@@ -287,7 +450,7 @@ impl Outbox {
             return Ok(Err(NotRead::NotKept));
         }
         let sql = format!(
-            "select {COLUMNS} from {}.wamp_outbox where position > :after and error is null
+            "select {COLUMNS} from {}.wamp_outbox where position > :after and error is null and kind = 'event'
              order by position fetch first {LOOKED_AT_MAX} rows only",
             self.owner
         );
@@ -317,6 +480,23 @@ impl Outbox {
     }
 }
 
+/// How many events led to it.
+fn depth_of(row: &Row, column: usize) -> oracle::Result<u32> {
+    let depth = row.get::<_, Option<i64>>(column)?.unwrap_or_default();
+    Ok(u32::try_from(depth.max(0)).unwrap_or(u32::MAX))
+}
+
+/// A text that is in its row, or in a LOB behind that.
+fn text_of(row: &Row, short: usize) -> oracle::Result<Option<String>> {
+    match row.get::<_, Option<String>>(short)? {
+        Some(text) => Ok(Some(text)),
+        None => match row.get::<_, Cell>(short + 1)? {
+            Cell::Clob(lob) => super::values::read_clob(lob).map(Some),
+            _ => Ok(None),
+        },
+    }
+}
+
 /// Its position; and what it publishes, or why that cannot be.
 fn publication(
     row: &Row,
@@ -325,16 +505,8 @@ fn publication(
     let position = row.get::<_, i64>(0)? as u64;
     let topic: String = row.get(1)?;
     let session: Option<String> = row.get(2)?;
-    let text = |short: usize| -> oracle::Result<Option<String>> {
-        match row.get::<_, Option<String>>(short)? {
-            Some(text) => Ok(Some(text)),
-            None => match row.get::<_, Cell>(short + 1)? {
-                Cell::Clob(lob) => super::values::read_clob(lob).map(Some),
-                _ => Ok(None),
-            },
-        }
-    };
-    let (args, kwargs, options) = (text(3)?, text(5)?, text(7)?);
+    let (args, kwargs, options) = (text_of(row, 3)?, text_of(row, 5)?, text_of(row, 7)?);
+    let depth = depth_of(row, 11)?;
     let made = || -> Result<DatabasePublication, String> {
         let session = session.and_then(|session| session.parse::<u64>().ok());
         let options = match session {
@@ -343,7 +515,7 @@ fn publication(
         };
         let publish = message(&topic, args.as_deref(), kwargs.as_deref(), options.as_deref());
         check_message(&publish, &topic, limits)?;
-        Ok(DatabasePublication { position, depth: 0, publish: publish.into() })
+        Ok(DatabasePublication { position, depth, publish: publish.into() })
     };
     Ok((position, made()))
 }
@@ -357,20 +529,25 @@ impl Source for Outbox {
     ) -> Result<Vec<DatabasePublication>, Problem> {
         let until = Instant::now() + wait;
         loop {
+            self.read_calls()?;
             if matches!(self.state, State::Asleep) {
                 self.run("wait(:seconds)", &[("seconds", &SLEEP_SECONDS)])?;
             }
+            let last_call = self.last_call;
             let found = self.look(bounds, problems)?;
-            if !found.is_empty() || !problems.is_empty() {
+            let is_something = !found.is_empty() || !problems.is_empty();
+            if is_something || self.last_call > last_call {
                 if !matches!(self.state, State::Awake(_)) {
                     self.say_sleeps(false)?;
                 }
                 self.state = State::Awake(Instant::now());
+            }
+            if is_something {
                 return Ok(found);
             }
             self.prune()?;
             match self.state {
-                State::Awake(since) if since.elapsed() >= AWAKE => {
+                State::Awake(since) if since.elapsed() >= AWAKE && !self.has_calls => {
                     self.say_sleeps(true)?;
                     self.state = State::Dozing(Instant::now());
                 }
@@ -387,7 +564,9 @@ impl Source for Outbox {
 
     fn mark(&mut self, last: u64) -> Result<(), Problem> {
         self.offered.fetch_max(last, Ordering::AcqRel);
-        self.run("mark(:epoch, :upto)", &[("epoch", &self.epoch()), ("upto", &(last as i64))])?;
+        // Calls behind the last publication are not offered to anybody.
+        let upto = last.max(self.last_call) as i64;
+        self.run("mark(:epoch, :upto)", &[("epoch", &self.epoch()), ("upto", &upto)])?;
         self.prune()
     }
 }

@@ -6,6 +6,7 @@ use oracle::{ResultSet, Row};
 use super::errors::Failure;
 use super::subprograms::Kind;
 use super::values::{Cell, write};
+use crate::database::patterns::is_like;
 use crate::database::rows::Rows;
 use crate::database::{Numbers, Results, Shape, Stopped};
 use crate::router::database::Query;
@@ -16,6 +17,8 @@ pub(super) struct Writer<'q> {
     query: &'q Query,
     numbers: Numbers,
     bytes_max: usize,
+    /// Columns whose texts are JSON: names that the configuration has, with `*` for anything, and those that are known.
+    json: [&'q [String]; 2],
 }
 
 /// What came out of a block beside what the function returned.
@@ -26,8 +29,16 @@ pub(super) struct Output {
 }
 
 impl<'q> Writer<'q> {
-    pub(super) fn new(query: &'q Query, numbers: Numbers, bytes_max: usize) -> Self {
-        Self { query, numbers, bytes_max }
+    pub(super) fn new(query: &'q Query, numbers: Numbers, bytes_max: usize, json: [&'q [String]; 2]) -> Self {
+        Self { query, numbers, bytes_max, json }
+    }
+
+    /// What a column is where its type does not say it.
+    fn kind_of(&self, column: &str) -> Option<Kind> {
+        let [named, known] = self.json;
+        let is_json = known.iter().any(|name| name == column)
+            || named.iter().any(|pattern| is_like(&name_of(column), pattern));
+        is_json.then_some(Kind::Json)
     }
 
     pub(super) fn nothing(&self) -> OwnedPayload {
@@ -51,7 +62,8 @@ impl<'q> Writer<'q> {
         out.open_map();
         for (column, value) in row.column_info().iter().zip(row.sql_values()) {
             out.key(&name_of(column.name()));
-            write(out, value.get()?, None, (self.numbers, self.bytes_max))?;
+            let kind = self.kind_of(column.name());
+            write(out, value.get()?, kind, (self.numbers, self.bytes_max))?;
         }
         out.close();
         self.check(out)
@@ -85,8 +97,11 @@ impl<'q> Writer<'q> {
         match first {
             None => args.null(),
             Some(row) if shape == Shape::Row => self.row(&mut args, &row)?,
-            Some(row) => match row.sql_values().first() {
-                Some(value) => write(&mut args, value.get()?, None, (self.numbers, self.bytes_max))?,
+            Some(row) => match row.column_info().iter().zip(row.sql_values()).next() {
+                Some((column, value)) => {
+                    let kind = self.kind_of(column.name());
+                    write(&mut args, value.get()?, kind, (self.numbers, self.bytes_max))?;
+                }
                 None => args.null(),
             },
         }

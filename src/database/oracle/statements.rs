@@ -9,12 +9,15 @@ use oracle::{Statement, StatementType};
 
 use super::driver::identity;
 use super::errors::{self, Failure, call_error, problem};
+use super::readable::{Known, Readable};
 use super::results::{Output, Writer, name_of};
 use super::subprograms::{Block, Given, IDENTITY, Kind, Parameter, Subprogram, quoted};
 use super::values::{self, Bound, Cell};
 use super::{CALL_MIN, LOOK, Oracle, Target};
 use crate::database::arguments::{self, Named};
-use crate::database::{CallError, Cancel, Connection, Discovered, Problem, Results, Shape, Stopped, own};
+use crate::database::{
+    Backlog, CallError, Cancel, Connection, Discovered, Problem, Results, Shape, Stopped, own,
+};
 use crate::router::database::Query;
 use crate::wamp::codec::{Datum, OwnedPayload};
 
@@ -244,7 +247,7 @@ impl Call<'_> {
     fn attempt(&self, target: &Target, results: &mut Results<'_>) -> Result<OwnedPayload, Failure> {
         match target {
             Target::Subprograms(subprograms) => self.call_subprogram(subprograms, results),
-            Target::Sql(sql, shape) => self.run_sql(sql, *shape, results),
+            Target::Sql(sql, shape, known) => self.run_sql(sql, *shape, known, results),
         }
     }
 
@@ -366,10 +369,16 @@ impl Call<'_> {
         cursors: Vec<RefCursor>,
         results: &mut Results<'_>,
     ) -> Result<OwnedPayload, Failure> {
-        let writer = Writer::new(self.query, self.driver.numbers, self.driver.result_bytes_max);
+        let writer = self.writer(&[]);
         let mut rows = 0;
         writer
             .outputs(returned, outputs, cursors, results, &mut |results| self.before_row(results, &mut rows))
+    }
+
+    /// `json`: columns whose texts are JSON, beside those that the configuration names.
+    fn writer<'w>(&'w self, json: &'w [String]) -> Writer<'w> {
+        let (numbers, bytes_max) = (self.driver.numbers, self.driver.result_bytes_max);
+        Writer::new(self.query, numbers, bytes_max, [&self.driver.json_columns, json])
     }
 
     /// The server is asked every so many rows.
@@ -384,8 +393,16 @@ impl Call<'_> {
     }
 
     /// SQL or PL/SQL of the configuration.
-    fn run_sql(&self, sql: &str, shape: Shape, results: &mut Results<'_>) -> Result<OwnedPayload, Failure> {
-        let mut statement = self.build(sql)?;
+    fn run_sql(
+        &self,
+        sql: &str,
+        shape: Shape,
+        known: &Known,
+        results: &mut Results<'_>,
+    ) -> Result<OwnedPayload, Failure> {
+        let readable = known.get();
+        let (text, json) = readable.as_ref().map_or((sql, &[][..]), |it| (&*it.sql, &*it.json));
+        let mut statement = self.build(text)?;
         let outs = self.bind_sql(&mut statement)?;
         if let Some(owner) = self.identity {
             // What stands in the configuration is run as it stands there: who calls is said before it.
@@ -396,15 +413,13 @@ impl Call<'_> {
             before.execute(&[])?;
         }
         self.limit(results)?;
-        let writer = Writer::new(self.query, self.driver.numbers, self.driver.result_bytes_max);
+        let writer = self.writer(&[]);
         let payload = if statement.is_query() {
-            let mut rows = statement.query(&[])?;
-            let mut count = 0;
-            match shape {
-                Shape::Rows => {
-                    writer.rows(&mut rows, results, &mut |results| self.before_row(results, &mut count))?
+            match self.query(&mut statement, json, shape, results) {
+                Err(Failure::Oracle(error)) if errors::is_json_column(&error) => {
+                    self.query_readable(sql, shape, known, results)?
                 }
-                shape => writer.first(&mut rows, shape)?,
+                ended => ended.inspect_err(|_| known.forget())?,
             }
         } else {
             statement.execute(&[])?;
@@ -425,6 +440,42 @@ impl Call<'_> {
         };
         self.limit(results)?;
         self.session.commit()?;
+        Ok(payload)
+    }
+
+    fn query(
+        &self,
+        statement: &mut Statement,
+        json: &[String],
+        shape: Shape,
+        results: &mut Results<'_>,
+    ) -> Result<OwnedPayload, Failure> {
+        let writer = self.writer(json);
+        let mut rows = statement.query(&[])?;
+        let mut count = 0;
+        match shape {
+            Shape::Rows => {
+                writer.rows(&mut rows, results, &mut |results| self.before_row(results, &mut count))
+            }
+            shape => writer.first(&mut rows, shape),
+        }
+    }
+
+    /// A query with columns of type JSON, which only then are known to be there.
+    fn query_readable(
+        &self,
+        sql: &str,
+        shape: Shape,
+        known: &Known,
+        results: &mut Results<'_>,
+    ) -> Result<OwnedPayload, Failure> {
+        self.limit(results)?;
+        let readable = Arc::new(Readable::ask(self.session, sql)?);
+        let mut statement = self.build(&readable.sql)?;
+        self.bind_sql(&mut statement)?;
+        self.limit(results)?;
+        let payload = self.query(&mut statement, &readable.json, shape, results)?;
+        known.set(readable);
         Ok(payload)
     }
 
@@ -523,5 +574,13 @@ impl Connection for Open {
     fn has_changed(&mut self) -> Result<bool, Problem> {
         let fingerprint = self.read_fingerprint()?;
         Ok(self.fingerprint.as_deref() != Some(&fingerprint))
+    }
+
+    fn backlog(&mut self) -> Result<Option<Backlog>, Problem> {
+        if self.driver.publishing.is_none() {
+            return Ok(None);
+        }
+        let connection = self.base()?;
+        super::outbox::backlog(&connection, &self.driver.owner).map(Some)
     }
 }

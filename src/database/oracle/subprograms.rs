@@ -7,7 +7,8 @@ use crate::wamp::codec::Datum;
 /// What it returns stands in position 0. The rows of an argument of a composite type that tell of its parts are left out.
 pub(super) const SUBPROGRAMS: &str = "
 select p.object_type, p.object_name, p.procedure_name, p.subprogram_id, p.pipelined,
-       a.argument_name, a.position, a.data_type, a.defaulted, a.in_out, a.data_precision, a.data_scale, a.type_name
+       a.argument_name, a.position, a.data_type, a.defaulted, a.in_out, a.data_precision, a.data_scale,
+       a.type_name, a.type_owner, a.type_subname
 from all_procedures p left join all_arguments a
   on a.object_id = p.object_id and a.subprogram_id = p.subprogram_id and a.data_level = 0
 where p.owner = :owner and (:package is null or p.object_name = :package)
@@ -39,6 +40,8 @@ pub(super) enum Kind {
     Blob,
     Boolean,
     Json,
+    /// Of an object type, or a collection: one that SQL knows.
+    Object,
     Cursor,
 }
 
@@ -83,7 +86,10 @@ impl Kind {
 
     /// Whether it is read from the server behind the call, which must not have ended its transaction by then.
     pub(super) fn is_read_later(self) -> bool {
-        matches!(self, Self::Cursor | Self::Clob | Self::NationalClob | Self::Blob | Self::Json)
+        matches!(
+            self,
+            Self::Cursor | Self::Clob | Self::NationalClob | Self::Blob | Self::Json | Self::Object
+        )
     }
 }
 
@@ -91,6 +97,8 @@ impl Kind {
 pub(super) struct Parameter {
     pub(super) name: String,
     pub(super) kind: Kind,
+    /// Its type, as SQL names it.
+    pub(super) object: Option<String>,
     pub(super) is_in: bool,
     pub(super) is_out: bool,
     pub(super) has_default: bool,
@@ -104,6 +112,8 @@ pub(super) struct Subprogram {
     pub(super) name: String,
     pub(super) parameters: Vec<Parameter>,
     pub(super) returns: Option<Kind>,
+    /// The type of what it returns, as SQL names it.
+    pub(super) returned_object: Option<String>,
 }
 
 /// A row of [`SUBPROGRAMS`].
@@ -122,10 +132,27 @@ pub(super) struct Row {
     pub(super) precision: Option<i64>,
     pub(super) scale: Option<i64>,
     pub(super) type_name: Option<String>,
+    pub(super) type_owner: Option<String>,
+    pub(super) type_subname: Option<String>,
 }
 
-/// Puts rows together, in their order; what is not offered, and why, goes to `problems`.
-pub(super) fn read(schema: &str, rows: Vec<Row>, problems: &mut Vec<String>) -> Vec<Subprogram> {
+impl Row {
+    /// The name of an object type or collection. Types that are declared in packages are unknown to SQL.
+    fn object(&self) -> Option<String> {
+        let is_one = matches!(self.data_type.as_deref(), Some("OBJECT" | "TABLE" | "VARRAY"));
+        let (owner, name) = self.type_owner.as_ref().zip(self.type_name.as_ref())?;
+        (is_one && self.type_subname.is_none()).then(|| format!("{}.{}", quoted(owner), quoted(name)))
+    }
+}
+
+/// Puts rows together, in their order; what is not offered, and why, goes to `problems`. `takes_objects`: the server makes JSON of
+/// objects and objects of JSON.
+pub(super) fn read(
+    schema: &str,
+    rows: Vec<Row>,
+    takes_objects: bool,
+    problems: &mut Vec<String>,
+) -> Vec<Subprogram> {
     let mut all: Vec<(Subprogram, (String, i64), Option<String>)> = Vec::new();
     for row in rows {
         let key = (row.object.clone(), row.subprogram);
@@ -140,6 +167,7 @@ pub(super) fn read(schema: &str, rows: Vec<Row>, problems: &mut Vec<String>) -> 
                 name,
                 parameters: Vec::new(),
                 returns: None,
+                returned_object: None,
             };
             let wrong =
                 row.is_pipelined.then(|| "it is pipelined: select from it in SQL of your own".to_owned());
@@ -148,7 +176,12 @@ pub(super) fn read(schema: &str, rows: Vec<Row>, problems: &mut Vec<String>) -> 
         let Some((subprogram, _, wrong)) = all.last_mut() else { continue };
         // Without arguments there is no row, or one that says nothing.
         let Some(data_type) = &row.data_type else { continue };
-        let Some(kind) = Kind::read(data_type, row.precision, row.scale) else {
+        let object = row.object().filter(|_| takes_objects);
+        let kind = match &object {
+            Some(_) => Some(Kind::Object),
+            None => Kind::read(data_type, row.precision, row.scale),
+        };
+        let Some(kind) = kind else {
             let what = row.argument.clone().unwrap_or_else(|| "its result".to_owned());
             let of = row.type_name.as_ref().unwrap_or(data_type);
             let text =
@@ -159,14 +192,16 @@ pub(super) fn read(schema: &str, rows: Vec<Row>, problems: &mut Vec<String>) -> 
         let in_out = row.in_out.as_deref().unwrap_or("IN");
         let (is_in, is_out) = (in_out != "OUT", in_out != "IN");
         match row.argument {
-            None if row.position == Some(0) => subprogram.returns = Some(kind),
+            None if row.position == Some(0) => {
+                (subprogram.returns, subprogram.returned_object) = (Some(kind), object);
+            }
             None => {}
             Some(name) => {
                 if kind == Kind::Cursor && is_in {
                     wrong.get_or_insert(format!("{name} takes a cursor, and calls have none to give"));
                 }
                 let has_default = row.is_defaulted;
-                subprogram.parameters.push(Parameter { name, kind, is_in, is_out, has_default });
+                subprogram.parameters.push(Parameter { name, kind, object, is_in, is_out, has_default });
             }
         }
     }
@@ -217,6 +252,12 @@ impl Subprogram {
         let names: Vec<_> = self.parameters.iter().map(|parameter| parameter.name.to_lowercase()).collect();
         let package = self.package.iter().map(|package| format!("{}.", package.to_lowercase()));
         format!("{}{}({})", package.collect::<String>(), self.name.to_lowercase(), names.join(", "))
+    }
+
+    /// As PL/SQL names it.
+    pub(super) fn path(&self) -> String {
+        let package = self.package.iter().map(|package| format!("{}.", quoted(package)));
+        format!("{}.{}{}", quoted(&self.schema), package.collect::<String>(), quoted(&self.name))
     }
 
     /// What stands behind the prefix of its URI.
@@ -273,7 +314,7 @@ impl Subprogram {
                 matches!(kind, Kind::Text | Kind::NationalText | Kind::Clob | Kind::NationalClob)
             }
             Datum::Bytes(_) => matches!(kind, Kind::Raw | Kind::Blob),
-            Datum::List(_) | Datum::Map(_) => kind == Kind::Json,
+            Datum::List(_) | Datum::Map(_) => matches!(kind, Kind::Json | Kind::Object),
             Datum::Null => false,
         };
         let pairs = self.parameters.iter().zip(given);
@@ -297,14 +338,21 @@ impl Subprogram {
     ) -> Block {
         let (mut binds, mut list, mut variables) = (Vec::new(), Vec::new(), Vec::new());
         let (mut before, mut after) = (String::new(), String::new());
-        // JSON goes in and out as text: the client knows no other way.
-        let mut json_variable = |name: &str, bind: &Bind, after: &mut String| {
-            variables.push(format!("{name} json;"));
+        // JSON goes in and out as text: the client knows no other way. So do objects and collections: as a list of one, where null
+        // has its place.
+        let mut variable = |name: &str, object: Option<&String>, bind: &Bind, after: &mut String| {
+            let written = match object {
+                Some(object) => {
+                    variables.push(format!("{name} {object};"));
+                    format!("json_array({name} null on null returning clob)")
+                }
+                None => {
+                    variables.push(format!("{name} json;"));
+                    format!("json_serialize({name} returning clob)")
+                }
+            };
             if bind.is_out {
-                let place = bind.placeholder();
-                after.push_str(&format!(
-                    "select json_serialize({name} returning clob) into :{place} from dual;\n"
-                ));
+                after.push_str(&format!("select {written} into :{} from dual;\n", bind.placeholder()));
             }
         };
         for (index, (parameter, given)) in self.parameters.iter().zip(given).enumerate() {
@@ -319,9 +367,20 @@ impl Subprogram {
                 (Kind::Json, false) => format!("json(:{place})"),
                 (Kind::Json, true) => {
                     let name = format!("j{index}");
-                    json_variable(&name, &bind, &mut after);
+                    variable(&name, None, &bind, &mut after);
                     if given.is_some() {
                         before.push_str(&format!("{name} := json(:{place});\n"));
+                    }
+                    name
+                }
+                (Kind::Object, _) => {
+                    let (name, object) = (format!("o{index}"), parameter.object.as_ref());
+                    variable(&name, object, &bind, &mut after);
+                    if let (Some(_), Some(object)) = (given, object) {
+                        before.push_str(&format!(
+                            "if :{place} is not null then\nselect json_value(:{place}, '$' returning {object} \
+                             error on error) into {name} from dual;\nend if;\n"
+                        ));
                     }
                     name
                 }
@@ -335,20 +394,25 @@ impl Subprogram {
         let mut result = String::new();
         if let Some(kind) = self.returns {
             let bind = Bind { parameter: None, kind, is_out: true };
-            result = if kind == Kind::Json {
-                json_variable("jr", &bind, &mut after);
-                "jr := ".to_owned()
-            } else {
-                ":r := ".to_owned()
-            };
+            result = match kind {
+                Kind::Json => {
+                    variable("jr", None, &bind, &mut after);
+                    "jr := "
+                }
+                Kind::Object => {
+                    variable("o_r", self.returned_object.as_ref(), &bind, &mut after);
+                    "o_r := "
+                }
+                _ => ":r := ",
+            }
+            .to_owned();
             binds.insert(0, bind);
         }
         let commits = !binds.iter().any(|bind| bind.is_out && bind.kind.is_read_later());
         let declare =
             if variables.is_empty() { String::new() } else { format!("declare {}\n", variables.join(" ")) };
         let identity = identity.map(|owner| format!("{}.wamp_ctx.set({IDENTITY});\n", quoted(owner)));
-        let package = self.package.iter().map(|package| format!("{}.", quoted(package)));
-        let name = format!("{}.{}{}", quoted(&self.schema), package.collect::<String>(), quoted(&self.name));
+        let name = self.path();
         let list = if list.is_empty() { String::new() } else { format!("({})", list.join(", ")) };
         let commit = if commits { "commit;\n" } else { "" };
         let sql = format!(
@@ -399,6 +463,7 @@ mod tests {
                 row(3, Some("P_ALL"), 1, "PL/SQL RECORD", "IN"),
                 Row { is_pipelined: true, ..row(4, None, 0, "TABLE", "OUT") },
             ],
+            true,
             &mut problems,
         );
         assert_eq!(found.len(), 2);
@@ -442,6 +507,7 @@ mod tests {
         let parameter = |name: &str, kind, is_in, is_out| Parameter {
             name: name.to_owned(),
             kind,
+            object: None,
             is_in,
             is_out,
             has_default: false,
@@ -452,6 +518,7 @@ mod tests {
             name: "f".to_owned(),
             parameters: vec![parameter("A", Kind::Json, true, false), parameter("B", Kind::Json, true, true)],
             returns: Some(Kind::Json),
+            returned_object: None,
         };
         let block = subprogram.block(&[Some(Given::Arg(0)), Some(Given::Arg(1))], Some("WAMP"), |_| false);
         assert_eq!(
@@ -464,5 +531,48 @@ mod tests {
         );
         assert!(!block.commits);
         assert_eq!(subprogram.uri_name(false), "f");
+    }
+
+    #[test]
+    fn objects_and_collections_go_as_json() {
+        let of_type = |row: Row, owner: &str, name: &str, subname: Option<&str>| Row {
+            type_owner: Some(owner.to_owned()),
+            type_name: Some(name.to_owned()),
+            type_subname: subname.map(str::to_owned),
+            ..row
+        };
+        let rows = || {
+            vec![
+                of_type(row(1, None, 0, "VARRAY", "OUT"), "SHOP", "T_NAMES", None),
+                of_type(row(1, Some("P_ITEM"), 1, "OBJECT", "IN"), "SHOP", "T_ITEM", None),
+                of_type(row(1, Some("P_ALL"), 2, "TABLE", "IN OUT"), "SHOP", "T_ITEMS", None),
+                of_type(row(2, Some("P_ALL"), 1, "TABLE", "IN"), "SHOP", "PKG", Some("T_OWN")),
+            ]
+        };
+        let mut problems = Vec::new();
+        let found = read("SHOP", rows(), true, &mut problems);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            problems,
+            [
+                "pkg.f() is not offered: P_ALL is of the type PKG, which calls cannot carry: use JSON or a REF CURSOR"
+            ]
+        );
+        let block = found[0].block(&[Some(Given::Arg(0)), Some(Given::Arg(1))], None, |_| false);
+        assert_eq!(
+            block.sql,
+            "declare o0 \"SHOP\".\"T_ITEM\"; o1 \"SHOP\".\"T_ITEMS\"; o_r \"SHOP\".\"T_NAMES\";\nbegin\n\
+             if :a0 is not null then\n\
+             select json_value(:a0, '$' returning \"SHOP\".\"T_ITEM\" error on error) into o0 from dual;\nend if;\n\
+             if :a1 is not null then\n\
+             select json_value(:a1, '$' returning \"SHOP\".\"T_ITEMS\" error on error) into o1 from dual;\nend if;\n\
+             o_r := \"SHOP\".\"PKG\".\"F\"(\"P_ITEM\" => o0, \"P_ALL\" => o1);\n\
+             select json_array(o1 null on null returning clob) into :a1 from dual;\n\
+             select json_array(o_r null on null returning clob) into :r from dual;\nend;"
+        );
+        assert!(!block.commits);
+        // A server that makes no JSON of them does not have them offered.
+        let mut problems = Vec::new();
+        assert!(read("SHOP", rows(), false, &mut problems).is_empty() && problems.len() == 2, "{problems:?}");
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn room(kind: Kind) -> Bound {
         Kind::DaySecond => DAY_SECOND,
         Kind::YearMonth => YEAR_MONTH,
         Kind::Raw => OracleType::Raw(RAW_BYTES_MAX as u32),
-        Kind::Clob | Kind::Json => OracleType::CLOB,
+        Kind::Clob | Kind::Json | Kind::Object => OracleType::CLOB,
         Kind::NationalClob => OracleType::NCLOB,
         Kind::Blob => OracleType::BLOB,
         Kind::Boolean => OracleType::Boolean,
@@ -97,11 +97,9 @@ pub(super) fn room(kind: Kind) -> Bound {
 /// What is wrong with it, for who calls.
 pub(super) fn bound(datum: &Datum<'_>, kind: Kind, is_out: bool) -> Result<Bound, String> {
     if *datum == Datum::Null {
-        return Ok(if is_out || !matches!(kind, Kind::Clob | Kind::NationalClob | Kind::Blob | Kind::Json) {
-            room(kind)
-        } else {
-            Bound::Null(OracleType::Varchar2(1))
-        });
+        let is_long =
+            matches!(kind, Kind::Clob | Kind::NationalClob | Kind::Blob | Kind::Json | Kind::Object);
+        return Ok(if is_out || !is_long { room(kind) } else { Bound::Null(OracleType::Varchar2(1)) });
     }
     let expected = |what: &str| format!("expected {what}, found {}", datum.describe());
     Ok(match kind {
@@ -109,6 +107,10 @@ pub(super) fn bound(datum: &Datum<'_>, kind: Kind, is_out: bool) -> Result<Bound
             text(text_of(datum)?, kind, is_out)
         }
         Kind::Json => text(json_of(datum)?, Kind::Clob, is_out),
+        Kind::Object => match datum {
+            Datum::List(_) | Datum::Map(_) => text(json_of(datum)?, Kind::Clob, is_out),
+            _ => return Err(expected("an object or a list")),
+        },
         Kind::Number | Kind::Integer => number(number_of(datum)?),
         Kind::Double => {
             let number = match datum {
@@ -213,6 +215,11 @@ fn text(text: String, kind: Kind, is_out: bool) -> Bound {
         _ => OracleType::Varchar2(if is_out { TEXT_CHARS_MAX } else { chars.max(1) as u32 }),
     };
     Bound::Text(text, oracle_type)
+}
+
+/// A text of any length, for PL/SQL that takes a CLOB or a VARCHAR2.
+pub(super) fn long_text(text: &str) -> Bound {
+    self::text(text.to_owned(), Kind::Clob, false)
 }
 
 fn text_of(datum: &Datum<'_>) -> Result<String, String> {
@@ -337,14 +344,12 @@ pub(super) fn write(
         },
         Cell::Double(number) if number.is_finite() => out.float(number),
         Cell::Double(_) => out.null(),
-        Cell::Text(text) => out.text(&text),
+        Cell::Text(text) => write_text(out, &text, kind),
         Cell::Bytes(bytes) => out.bytes(&bytes),
         Cell::Boolean(truth) => out.boolean(truth),
         Cell::Clob(mut lob) => {
             let text = read_text(lob.size()?, &mut lob, bytes_max)?;
-            if kind != Some(Kind::Json) || out.json(&text).is_err() {
-                out.text(&text);
-            }
+            write_text(out, &text, kind);
         }
         Cell::NationalClob(mut lob) => out.text(&read_text(lob.size()?, &mut lob, bytes_max)?),
         Cell::Blob(mut lob) => {
@@ -359,6 +364,50 @@ pub(super) fn write(
         Cell::Cursor(_) => return Err(Failure::Arguments("a cursor within a row cannot be read".to_owned())),
     }
     Ok(())
+}
+
+/// A text, or the value that it is in JSON.
+fn write_text(out: &mut Composer, text: &str, kind: Option<Kind>) {
+    let is_written = match kind {
+        Some(Kind::Json) => out.json(text).is_ok(),
+        // A list of the one value, which has an object's or a list's JSON, or null.
+        Some(Kind::Object) => {
+            let inner = text.trim().strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+            inner.is_some_and(|inner| out.json(&in_small_letters(inner)).is_ok())
+        }
+        _ => false,
+    };
+    if !is_written {
+        out.text(text);
+    }
+}
+
+/// JSON whose keys are in small letters where they are in capitals, as attributes of object types are that nobody has quoted.
+fn in_small_letters(json: &str) -> String {
+    let mut written = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(begin) = rest.find('"') {
+        written.push_str(&rest[..=begin]);
+        rest = &rest[begin + 1..];
+        let mut is_escaped = false;
+        let end = rest.find(|character| {
+            let is_end = character == '"' && !is_escaped;
+            is_escaped = character == '\\' && !is_escaped;
+            is_end
+        });
+        let (text, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        let is_key = behind.get(1..).is_some_and(|behind| behind.trim_start().starts_with(':'));
+        if is_key && !text.contains('\\') {
+            written.push_str(&super::results::name_of(text));
+        } else {
+            written.push_str(text);
+        }
+        let (quote, behind) = behind.split_at(behind.len().min(1));
+        written.push_str(quote);
+        rest = behind;
+    }
+    written.push_str(rest);
+    written
 }
 
 /// All of a text of the outbox, whose length is bounded by what may be published.
@@ -403,6 +452,21 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_objects_are_in_small_letters() {
+        for (json, small) in [
+            (
+                r#"{"ID":1,"NAME":"A:\"B\"","Mixed":[{"X" : null}]}"#,
+                r#"{"id":1,"name":"A:\"B\"","Mixed":[{"x" : null}]}"#,
+            ),
+            (r#"["ID","a\\",{"A\u0041":"B"}]"#, r#"["ID","a\\",{"A\u0041":"B"}]"#),
+            ("12.50", "12.50"),
+            ("\"open", "\"open"),
+        ] {
+            assert_eq!(in_small_letters(json), small);
+        }
+    }
+
+    #[test]
     fn values_that_do_not_fit_are_refused() {
         for (datum, kind, problem) in [
             (Datum::Text("x".into()), Kind::Number, "`x` is no number of Oracle"),
@@ -414,6 +478,7 @@ mod tests {
             (Datum::Text("x".into()), Kind::Raw, "expected bytes, found"),
             (Datum::Bytes(vec![1].into()), Kind::Text, "found bytes"),
             (Datum::Bytes(vec![1].into()), Kind::Json, "JSON has no bytes"),
+            (Datum::Unsigned(1), Kind::Object, "expected an object or a list, found"),
         ] {
             let error = bound(&datum, kind, false).unwrap_err();
             assert!(error.contains(problem), "{error}");

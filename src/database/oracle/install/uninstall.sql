@@ -22,6 +22,10 @@ begin
     remove('drop package wamp');
     remove('drop context wamp_ctx');
     remove('drop package wamp_ctx');
+    remove('drop view wamp_publication');
+    remove('drop table wamp_dead_letter purge');
+    remove('drop table wamp_call purge');
+    remove('drop table wamp_subscription purge');
     remove('drop table wamp_registration purge');
     remove('drop table wamp_rule purge');
     remove('drop table wamp_wake purge');

@@ -17,8 +17,17 @@ create or replace package wamp_drain authid definer as
     procedure sleeps(p_epoch number, p_asleep number);
     -- Waits until somebody wakes it, but no longer than so many seconds. Commits.
     procedure wait(p_seconds number);
-    -- Forgets rows that were sent more than 10 minutes ago, or when 100,000 came after them; how many. Commits.
+    -- Forgets rows that were sent more than 10 minutes ago, or when 100,000 came after them; how many. Forgets what was set aside
+    -- or put into `wamp_dead_letter` 7 days ago, and calls of yesterday. Commits.
     function prune(p_epoch number, p_max number) return number;
+
+    -- The answer to a call that a statement has made; who wants it, once: a call may be answered twice when it was made again.
+    -- Commits nothing: what that procedure does is of the same transaction.
+    procedure finish_call(p_id number, p_args clob, p_kwargs clob, p_error varchar2,
+                          p_on_schema out varchar2, p_on_package out varchar2, p_on_procedure out varchar2);
+    -- Keeps an event or answer whose procedure has failed for good. Commits nothing.
+    procedure bury(p_procedure varchar2, p_topic varchar2, p_args clob, p_kwargs clob, p_details clob, p_error varchar2,
+                   p_attempts number);
 end;
 /
 create or replace package body wamp_drain as
@@ -146,8 +155,30 @@ create or replace package body wamp_drain as
         delete from wamp_outbox where position <= l_upto and error is null;
         l_count := sql%rowcount;
         update wamp_state set pruned = greatest(pruned, l_upto) where l_upto is not null;
+        delete from wamp_outbox
+         where case when error is not null then id end is not null
+           and published_at < systimestamp - interval '7' day and rownum <= p_max;
+        delete from wamp_dead_letter where buried_at < systimestamp - interval '7' day and rownum <= p_max;
+        delete from wamp_call where called_at < systimestamp - interval '1' day and rownum <= p_max;
         commit;
         return l_count;
+    end;
+
+    procedure finish_call(p_id number, p_args clob, p_kwargs clob, p_error varchar2,
+                          p_on_schema out varchar2, p_on_package out varchar2, p_on_procedure out varchar2) is
+    begin
+        update wamp_call
+           set finished_at = systimestamp, args = null, kwargs = null, answer_error = substrb(p_error, 1, 1024),
+               answer_args = nvl(p_args, to_clob('[]')), answer_kwargs = nvl(p_kwargs, to_clob('{}'))
+         where id = p_id and finished_at is null
+        returning on_schema, on_package, on_procedure into p_on_schema, p_on_package, p_on_procedure;
+    end;
+
+    procedure bury(p_procedure varchar2, p_topic varchar2, p_args clob, p_kwargs clob, p_details clob, p_error varchar2,
+                   p_attempts number) is
+    begin
+        insert into wamp_dead_letter (procedure_name, topic, args, kwargs, details, error, attempts, buried_at)
+        values (p_procedure, p_topic, p_args, p_kwargs, p_details, substrb(p_error, 1, 2000), p_attempts, systimestamp);
     end;
 end;
 /

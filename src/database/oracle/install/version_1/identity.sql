@@ -4,6 +4,8 @@
 -- set it, and only routers may execute that.
 create or replace package wamp_ctx authid definer as
     procedure set(p_realm varchar2, p_session varchar2, p_authid varchar2, p_authrole varchar2, p_details varchar2);
+    -- Nobody's call: procedures that get events and answers, which so many events led to.
+    procedure inside(p_realm varchar2, p_depth number);
 end;
 /
 create or replace package body wamp_ctx as
@@ -20,8 +22,15 @@ create or replace package body wamp_ctx as
         put('AUTHROLE', p_authrole);
         -- A value of a context has room for no more.
         put('DETAILS', case when lengthb(p_details) <= 4000 then p_details end);
+        put('DEPTH', null);
         -- What packages remember of one call is not for the next: it is forgotten when this call is over.
         dbms_session.modify_package_state(dbms_session.reinitialize);
+    end;
+
+    procedure inside(p_realm varchar2, p_depth number) is
+    begin
+        wamp_ctx.set(p_realm, null, null, null, null);
+        put('DEPTH', to_char(p_depth));
     end;
 end;
 /
