@@ -22,6 +22,16 @@ pub(crate) trait Backend {
     /// Its lines of `[[database]]`.
     fn section(&self) -> String;
 
+    /// What databases have in common, as this one says it.
+    fn render(&self, sql: &str) -> String {
+        sql.to_owned()
+    }
+
+    /// Whether this one only takes note of what a case would run: a script, and the SQL of procedures.
+    fn keeps(&self, _script: &str, _procedures: &[String]) -> bool {
+        false
+    }
+
     /// So many connections, for calls that read.
     fn connections(&self, count: usize) -> String;
 
@@ -61,6 +71,9 @@ pub(crate) trait Backend {
     /// A call that publishes this and fails then.
     fn publish_and_fail(&self, topic: &str) -> String;
 
+    /// A call that publishes this and then takes very long.
+    fn publish_and_hang(&self, topic: &str) -> String;
+
     /// Calls with two arguments that put them into a table `log`, publish them, and then do nothing, or fail.
     fn put_and_publish(&self, topic: &str) -> [String; 2];
 
@@ -82,6 +95,9 @@ pub(crate) trait Backend {
     /// The URIs of a unique key and of a foreign key that was violated.
     fn constraint_uris(&self) -> [&'static str; 2];
 }
+
+/// Why a case that only takes note of what it would run goes no further.
+pub(crate) struct OnlyRendered;
 
 /// A transaction that is open.
 pub(crate) trait Held {
@@ -203,6 +219,10 @@ impl Backend for Sqlite {
 
     fn publish_and_fail(&self, topic: &str) -> String {
         format!("select publish('{topic}'); select wamp_error('com.error.wanted', 'it fails')")
+    }
+
+    fn publish_and_hang(&self, topic: &str) -> String {
+        format!("select publish('{topic}'); {}", self.endless_write("t"))
     }
 
     fn put_and_publish(&self, topic: &str) -> [String; 2] {
@@ -390,6 +410,10 @@ impl Backend for Postgres {
 
     fn publish_and_fail(&self, topic: &str) -> String {
         format!("select wamp.publish('{topic}'), wamp.error('com.error.wanted', 'it fails')::text")
+    }
+
+    fn publish_and_hang(&self, topic: &str) -> String {
+        format!("with p as materialized (select wamp.publish('{topic}')) select pg_sleep(1000) from p")
     }
 
     fn put_and_publish(&self, topic: &str) -> [String; 2] {

@@ -311,6 +311,12 @@ impl Session {
         }
     }
 
+    /// Calls what gives back whatever it gives.
+    pub(crate) fn done(&mut self, uri: &str, args: Value) {
+        let answer = self.call(uri, args);
+        assert!(matches!(answer, Answer::Result(..)), "{uri}: {answer:?}");
+    }
+
     pub(crate) fn failure(&mut self, uri: &str, args: Value) -> Failure {
         self.call(uri, args).failure()
     }

@@ -16,7 +16,7 @@ pub(crate) fn speaker(database: &Shared) -> Setup {
 }
 
 pub(crate) fn say(session: &mut Session, topic: &str, args: &str) {
-    session.value("com.say", json!([topic, args, null, null]));
+    session.done("com.say", json!([topic, args, null, null]));
 }
 
 /// Who hears all of `com.`.
@@ -33,7 +33,7 @@ fn topics(events: &[Event]) -> Vec<&str> {
 pub(crate) fn an_event_comes_with_the_commit(database: &Shared) {
     let stage = speaker(database).start();
     let (mut listener, mut session) = (listener(&stage), stage.session());
-    session.value("com.say", json!(["com.a", "[1, \"x\", null]", "{\"k\": [true]}", null]));
+    session.done("com.say", json!(["com.a", "[1, \"x\", null]", "{\"k\": [true]}", null]));
     let event = listener.event();
     assert_eq!(
         (&*event.topic, event.args, event.kwargs),
@@ -41,7 +41,7 @@ pub(crate) fn an_event_comes_with_the_commit(database: &Shared) {
     );
     assert!(event.id.is_some());
     // Without arguments.
-    session.value("com.say", json!(["com.b", null, null, null]));
+    session.done("com.say", json!(["com.b", null, null, null]));
     assert_eq!(listener.event().args, json!([]));
 }
 
@@ -58,15 +58,9 @@ pub(crate) fn what_fails_publishes_nothing(database: &Shared) {
 }
 
 pub(crate) fn what_is_cancelled_publishes_nothing(database: &Shared) {
-    let lost = database.publish("'com.lost'", "null", "null", "null");
-    let sql = match database.endless_write("t") {
-        // One statement after the other, or both in one.
-        write if write.contains(';') => format!("select {lost}; {write}"),
-        _ => format!("with p as materialized (select {lost}) select pg_sleep(1000) from p"),
-    };
     let stage = speaker(database)
         .script("create table t (n integer);")
-        .procedure_with("com.slow", "nothing", &sql, "timeout_ms = 200")
+        .procedure_with("com.slow", "nothing", &database.publish_and_hang("com.lost"), "timeout_ms = 200")
         .start();
     let (mut listener, mut session) = (listener(&stage), stage.session());
     session.failure("com.slow", json!([])).is("wamp.error.timeout");
@@ -91,7 +85,7 @@ pub(crate) fn events_of_one_writer_come_in_order(database: &Shared) {
         .map(|number| {
             // The next when the one before is over: calls have no order between them.
             session
-                .value("com.say", json!([format!("com.t{}", number % 3), format!("[{number}]"), null, null]))
+                .done("com.say", json!([format!("com.t{}", number % 3), format!("[{number}]"), null, null]))
         })
         .collect();
     assert_eq!(calls.len(), 100);
@@ -204,7 +198,7 @@ pub(crate) fn who_calls_does_not_hear_itself_unless_it_wants_to(database: &Share
     let stage = speaker(database).start();
     let (mut other, mut own) = (listener(&stage), listener(&stage));
     say(&mut own, "com.a", "[]");
-    own.value("com.say", json!(["com.b", null, null, "{\"exclude_me\": false}"]));
+    own.done("com.say", json!(["com.b", null, null, "{\"exclude_me\": false}"]));
     assert_eq!(topics(&other.events(2)), ["com.a", "com.b"]);
     assert_eq!(own.event().topic, "com.b");
     own.expect_no_event();
@@ -214,7 +208,7 @@ pub(crate) fn events_go_to_whom_they_are_meant_for(database: &Shared) {
     let stage = speaker(database).start();
     let (mut one, mut other, mut session) = (listener(&stage), listener(&stage), stage.session());
     let mut say_to = |topic: &str, options: String| {
-        session.value("com.say", json!([topic, null, null, options]));
+        session.done("com.say", json!([topic, null, null, options]));
     };
     say_to("com.a", format!("{{\"exclude\": [{}]}}", one.id));
     say_to("com.b", format!("{{\"eligible\": [{}]}}", one.id));

@@ -150,9 +150,9 @@ pub(crate) fn a_router_that_is_killed_again_and_again_costs_no_event(database: &
 pub(crate) fn what_is_resumed_again_is_the_same(database: &Shared) {
     let stage = speaker(database).start();
     let (mut first, mut session) = (listener(&stage), stage.session());
-    session.value("com.say", json!(["com.t", "[1, \"ü\", null]", "{\"k\": [1.5]}", null]));
+    session.done("com.say", json!(["com.t", "[1, \"ü\", null]", "{\"k\": [1.5]}", null]));
     let text = "x".repeat((1 << 20) - 200);
-    session.value("com.say", json!(["com.t", format!("[\"{text}\"]"), null, "{}"]));
+    session.done("com.say", json!(["com.t", format!("[\"{text}\"]"), null, "{}"]));
     let live = first.events(2);
     for serializer in crosspoint::wamp::codec::Serializer::ALL {
         let login = Login { serializer: Some(serializer), ..Login::default() };
@@ -166,7 +166,7 @@ pub(crate) fn what_is_resumed_again_is_the_same(database: &Shared) {
 pub(crate) fn who_was_not_meant_is_not_meant_later(database: &Shared) {
     let stage = speaker(database).user("ann").start();
     let mut session = stage.session();
-    session.value("com.say", json!(["com.t", "[0]", null, "{\"eligible_authid\": [\"ann\"]}"]));
+    session.done("com.say", json!(["com.t", "[0]", null, "{\"eligible_authid\": [\"ann\"]}"]));
     say(&mut session, "com.t", "[1]");
     let mut anybody = resume(&stage, "com.t", 0, json!({}));
     expect(&mut anybody, 1..2);

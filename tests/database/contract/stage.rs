@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::backend::Shared;
+use super::backend::{OnlyRendered, Shared};
 use super::client::{Login, Session};
 use crate::harness::{Router, Start, wait_until};
 
@@ -16,6 +16,7 @@ pub(crate) struct Setup {
     lines: String,
     refresh_ms: u64,
     procedures: String,
+    statements: Vec<String>,
     uris: Vec<String>,
     tables: String,
     users: String,
@@ -35,6 +36,7 @@ impl Setup {
             lines: String::new(),
             refresh_ms: 50,
             procedures: String::new(),
+            statements: Vec::new(),
             uris: Vec::new(),
             tables: String::new(),
             users: String::new(),
@@ -57,11 +59,12 @@ impl Setup {
 
     /// With further lines of its section.
     pub(crate) fn procedure_with(mut self, uri: &str, result: &str, sql: &str, lines: &str) -> Self {
-        let sql = sql.replace('\n', " ");
+        let sql = self.database.render(&sql.replace('\n', " "));
         self.procedures.push_str(&format!(
             "[[database.procedure]]\nuri = \"{uri}\"\nresult = \"{result}\"\nsql = {}\n{lines}\n",
             json!(sql)
         ));
+        self.statements.push(sql);
         self.uris.push(uri.to_owned());
         self
     }
@@ -120,6 +123,9 @@ impl Setup {
     }
 
     pub(crate) fn start_without_waiting(mut self) -> Stage {
+        if self.database.keeps(&self.script, &self.statements) {
+            std::panic::resume_unwind(Box::new(OnlyRendered));
+        }
         if self.publishes {
             self.database.install_publishing();
             self.lines.push_str("publish = true\n");

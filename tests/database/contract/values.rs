@@ -139,7 +139,9 @@ pub(crate) fn a_number_beyond_its_type_is_refused(database: &Shared) {
 fn joiner(database: &Shared) -> Stage {
     Setup::new(database)
         .script("create table pair (a text, b text);")
-        .procedure("com.join", "row", "insert into pair values (:a, :b) returning a, b")
+        .procedure("com.join", "nothing", "insert into pair values (:a, :b)")
+        .procedure("com.last", "row", "select a, b from pair")
+        .procedure("com.clear", "rows", "delete from pair")
         .start()
 }
 
@@ -152,7 +154,9 @@ pub(crate) fn arguments_by_position_and_by_name(database: &Shared) {
         (json!(["x"]), json!({"b": "y"})),
     ] {
         let joined = session.call_with("com.join", json!({}), args.clone(), kwargs.clone());
-        assert_eq!(joined.value(), json!({"a": "x", "b": "y"}), "{args} {kwargs}");
+        assert_eq!(joined, Answer::Result(json!([]), json!({})), "{args} {kwargs}");
+        assert_eq!(session.value("com.last", json!([])), json!({"a": "x", "b": "y"}), "{args} {kwargs}");
+        assert_eq!(session.value("com.clear", json!([])), json!(1));
     }
 }
 
@@ -187,18 +191,26 @@ pub(crate) fn an_argument_that_is_given_twice_is_refused(database: &Shared) {
 pub(crate) fn one_parameter_may_stand_in_two_places(database: &Shared) {
     let stage = Setup::new(database)
         .script("create table pair (a text, b text);")
-        .procedure("com.twice", "row", "insert into pair values (:a, :a) returning a, b")
+        .procedure("com.twice", "nothing", "insert into pair values (:a, :a)")
+        .procedure("com.last", "row", "select a, b from pair")
+        .procedure("com.clear", "rows", "delete from pair")
         .start();
     let mut session = stage.session();
-    assert_eq!(session.value("com.twice", json!(["x"])), json!({"a": "x", "b": "x"}));
+    session.done("com.twice", json!(["x"]));
+    assert_eq!(session.value("com.last", json!([])), json!({"a": "x", "b": "x"}));
+    assert_eq!(session.value("com.clear", json!([])), json!(1));
     let named = session.call_with("com.twice", json!({}), json!([]), json!({"a": "y"}));
-    assert_eq!(named.value(), json!({"a": "y", "b": "y"}));
+    assert_eq!(named, Answer::Result(json!([]), json!({})));
+    assert_eq!(session.value("com.last", json!([])), json!({"a": "y", "b": "y"}));
 }
 
 pub(crate) fn what_looks_like_a_parameter_in_a_text_is_none(database: &Shared) {
     let stage = Setup::new(database)
         .script("create table pair (a text, b text);")
-        .procedure("com.put", "row", "insert into pair values (':no', :a) returning a, b -- :neither")
+        .procedure("com.put", "nothing", "insert into pair values (':no', :a) -- :neither")
+        .procedure("com.last", "row", "select a, b from pair")
         .start();
-    assert_eq!(stage.session().value("com.put", json!(["x"])), json!({"a": ":no", "b": "x"}));
+    let mut session = stage.session();
+    session.done("com.put", json!(["x"]));
+    assert_eq!(session.value("com.last", json!([])), json!({"a": ":no", "b": "x"}));
 }
