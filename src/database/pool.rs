@@ -138,6 +138,11 @@ impl Call {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(cancel);
     }
 
+    /// Another thread is to run it, by another one.
+    fn forget_connection(&self) {
+        *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn connection(&self) -> Option<Arc<dyn Cancel>> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -158,8 +163,8 @@ struct Lane {
     threads: Box<[Worker]>,
     /// Held while one is taken from `jobs`, so that turns are given in the order of that.
     turns: Mutex<Turns>,
-    /// Whether one was taken from `jobs` and is the next all the same ([`Turns::put_back`]).
-    is_put_back: AtomicBool,
+    /// How many were taken from `jobs` and are the next all the same ([`Turns::put_back`]).
+    put_back: AtomicUsize,
     /// Threads that are awake and run calls that go together: they are back soon, so that not every call wakes one more.
     quick: AtomicUsize,
 }
@@ -167,14 +172,14 @@ struct Lane {
 impl Lane {
     /// Whether none waits for a thread.
     fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && !self.is_put_back.load(Ordering::SeqCst)
+        self.jobs.is_empty() && self.put_back.load(Ordering::SeqCst) == 0
     }
 
     /// The next that waits for a thread.
     fn pop(&self, turns: &mut Turns) -> Option<Job> {
         match turns.take_back() {
             Some(job) => {
-                self.is_put_back.store(false, Ordering::SeqCst);
+                self.put_back.fetch_sub(1, Ordering::SeqCst);
                 Some(job)
             }
             None => self.jobs.pop(),
@@ -423,7 +428,7 @@ impl Pool {
             sleepers: Sleepers::new(*size),
             threads: (0..*size).map(|_| Worker::default()).collect(),
             turns: Mutex::default(),
-            is_put_back: AtomicBool::new(false),
+            put_back: AtomicUsize::new(0),
             quick: AtomicUsize::new(0),
         };
         let wakers_count = wakers.len();

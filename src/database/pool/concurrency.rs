@@ -15,8 +15,9 @@ pub(super) struct Turns {
     waiting: usize,
     /// When the first of those that wait is to have ended. May be too early, never too late.
     earliest: Option<Instant>,
-    /// The next of all that wait for a thread, when it was looked at and left. Ends when it is taken.
-    put_back: Option<Job>,
+    /// The next of all that wait for a thread: what a thread had taken and leaves to others, no more than it had. Each ends when
+    /// it is taken.
+    put_back: VecDeque<Job>,
 }
 
 #[derive(Default)]
@@ -113,14 +114,19 @@ impl Turns {
         self.earliest
     }
 
-    /// Leaves one that was taken: it comes before all others. There is one at most.
+    /// Leaves one that was taken: it comes before all others.
     pub(super) fn put_back(&mut self, job: Job) {
-        self.put_back = Some(job);
+        self.put_back.push_front(job);
     }
 
-    /// The one that was left.
+    /// Leaves one that was taken: it comes behind those that were left before.
+    pub(super) fn leave_to_others(&mut self, job: Job) {
+        self.put_back.push_back(job);
+    }
+
+    /// The first that was left.
     pub(super) fn take_back(&mut self) -> Option<Job> {
-        self.put_back.take()
+        self.put_back.pop_front()
     }
 
     /// How many wait.

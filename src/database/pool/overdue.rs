@@ -42,6 +42,8 @@ pub(super) fn watch(shared: &Shared) {
         for lane in &shared.lanes {
             lane.threads.iter().for_each(|worker| answer_late(shared, worker, now));
         }
+        // A thread that was to come soon may have been held up.
+        shared.lanes.iter().filter(|lane| !lane.is_empty()).for_each(Shared::wake_one);
         // Those that wait for a thread are their cores' to answer, and so is who resumes.
         if shared.lanes.iter().any(|lane| !lane.is_empty()) || shared.replays.are_under_way() {
             shared.overdue.fetch_add(1, Ordering::Relaxed);

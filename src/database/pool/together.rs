@@ -10,11 +10,11 @@ use std::iter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::work::{Hand, panicked};
 use super::{Job, Lane, Results, Running, Shared, bytes_of, wake};
-use crate::database::NotTaken;
+use crate::database::{Cancel, NotTaken, Pipeline};
 use crate::router::database::Query;
 
 /// How many go together at most, and about how large they may be in all: both ends keep them.
@@ -22,7 +22,11 @@ const TOGETHER_MAX: usize = 16;
 const BYTES_MAX: usize = 64 << 10;
 
 /// How long what waits for a thread may wait for one that is awake, by what calls take: about what it takes to wake another.
-const SOON_US: u64 = 300;
+pub(super) const SOON_US: u64 = 300;
+
+/// How long those may take in all that go together, by what calls take: what takes longer gains nothing by it, and other threads
+/// may be free.
+const TOGETHER_US: u64 = 1_000;
 
 /// How long one may take until other threads are woken for what waits.
 const QUICK: Duration = Duration::from_millis(2);
@@ -30,10 +34,13 @@ const QUICK: Duration = Duration::from_millis(2);
 /// How long those behind one wait for it before others run them.
 const PATIENCE: Duration = Duration::from_millis(100);
 
+/// How long is tried to stop one that others run.
+const STOP: Duration = Duration::from_secs(5);
+
 impl Lane {
     /// How many wait for a thread.
     pub(super) fn waiting(&self) -> usize {
-        self.jobs.len() + usize::from(self.is_put_back.load(Ordering::Relaxed))
+        self.jobs.len() + self.put_back.load(Ordering::SeqCst)
     }
 
     /// Whether threads that are awake come soon to what waits, if calls take so long. Asked by who has put one there.
@@ -55,44 +62,46 @@ impl Shared {
     }
 
     /// What is sent together with one that was taken: this thread's share of those that wait. Mostly none waits.
-    pub(super) fn take_others(&self, lane: &Lane, first: &Job) -> Vec<Job> {
+    /// And how long all of them take, in microseconds.
+    pub(super) fn take_others(&self, lane: &Lane, first: &Job) -> (Vec<Job>, u64) {
         let mut others = Vec::new();
+        let mut takes_us = self.pace_of(first).map_or(0, u64::from);
         let share = lane.jobs.len().div_ceil(lane.quick.load(Ordering::Relaxed).max(1)).min(TOGETHER_MAX - 1);
         if share == 0 {
-            return others;
+            return (others, takes_us);
         }
         let mut bytes = bytes_of(&first.query);
         let mut turns = lane.turns();
         while others.len() < share
+            && takes_us < TOGETHER_US
             && let Some(job) = lane.pop(&mut turns)
         {
-            let own = bytes_of(&job.query);
-            if bytes + own > BYTES_MAX || self.pace_of(&job).is_none() {
+            let (own, pace_us) = (bytes_of(&job.query), self.pace_of(&job));
+            let Some(pace_us) = pace_us.filter(|_| bytes + own <= BYTES_MAX) else {
                 turns.put_back(job);
-                lane.is_put_back.store(true, Ordering::SeqCst);
+                lane.put_back.fetch_add(1, Ordering::SeqCst);
                 drop(turns);
                 Self::wake_one(lane);
                 break;
-            }
+            };
+            takes_us += u64::from(pace_us);
             bytes += own;
             self.waiting_bytes.fetch_sub(own, Ordering::Relaxed);
             others.push(job);
         }
-        others
+        (others, takes_us)
     }
 
-    /// Gives those that wait behind a slow one to other threads, as far as there is room for them.
-    fn hand_over(&self, lane: &Lane, posted: &mut VecDeque<Option<Job>>) {
-        for slot in posted {
-            let Some(job) = slot.take() else { continue };
-            let own = bytes_of(&job.query);
+    /// Gives jobs to other threads, each to be run on its own.
+    pub(super) fn give_away(&self, lane: &Lane, jobs: impl IntoIterator<Item = Job>) {
+        for job in jobs {
             job.call.is_alone.store(true, Ordering::Relaxed);
-            self.waiting_bytes.fetch_add(own, Ordering::Relaxed);
-            if let Err(job) = lane.jobs.push(job) {
-                self.waiting_bytes.fetch_sub(own, Ordering::Relaxed);
-                *slot = Some(job);
-                return;
-            }
+            job.call.forget_connection();
+            self.waiting_bytes.fetch_add(bytes_of(&job.query), Ordering::Relaxed);
+            let mut turns = lane.turns();
+            turns.leave_to_others(job);
+            lane.put_back.fetch_add(1, Ordering::SeqCst);
+            drop(turns);
             Self::wake_one(lane);
         }
     }
@@ -100,54 +109,73 @@ impl Shared {
 
 impl Hand<'_> {
     /// Runs some that may be together; those that are to be run on their own instead.
-    pub(super) fn run_together(&mut self, first: Job, others: Vec<Job>) -> Vec<Job> {
+    pub(super) fn run_together(&mut self, first: Job, others: Vec<Job>) -> VecDeque<Job> {
         let shared = Arc::clone(self.shared);
+        let lane = &shared.lanes[self.lane];
         let jobs = iter::once(first).chain(others);
-        let Some((losses, mut connected)) = self.connect() else { return jobs.collect() };
+        let Some((losses, mut connected)) = self.kept() else { return jobs.collect() };
         let canceller = connected.canceller();
         let Some(pipeline) = connected.pipeline() else {
             self.connection = Some((losses, connected));
             return jobs.collect();
         };
-        let (mut posted, mut alone) = (VecDeque::new(), Vec::new());
+        let (mut posted, mut alone) = (VecDeque::new(), VecDeque::new());
+        let mut is_of_use = true;
         for job in jobs {
             let running = running(&shared, &job);
-            let is_of_use = !running.is_cancelled() && !job.call.is_late();
-            if is_of_use && pipeline.post(&job.query, &Results { call: &running }) {
+            let mut post = || {
+                let is_wanted = is_of_use && !running.is_cancelled() && !job.call.is_late();
+                is_wanted && pipeline.post(&job.query, &Results { call: &running })
+            };
+            // A driver that panics takes none of them along: on its own each is told what became of it.
+            let is_posted = catch_unwind(AssertUnwindSafe(&mut post)).unwrap_or_else(|_| {
+                is_of_use = false;
+                false
+            });
+            if is_posted {
                 posted.push_back(Some(job));
             } else {
                 // There is an error to be told, or something to be prepared.
-                alone.push(job);
+                alone.push_back(job);
             }
         }
-        shared.counts.sent(posted.len());
-        pipeline.send();
-        let mut is_of_use = true;
+        if is_of_use {
+            shared.counts.sent(posted.len());
+            pipeline.send();
+        }
+        let sent = Instant::now();
+        if !posted.is_empty() {
+            shared.give_away(lane, alone.drain(..));
+        }
         while let Some(slot) = posted.pop_front() {
             is_of_use = is_of_use && !pipeline.is_lost();
             let Some(job) = slot else {
                 if is_of_use {
+                    stop(pipeline, &*canceller);
                     pipeline.pass_over();
                 }
                 continue;
             };
             if !is_of_use {
-                alone.push(job);
+                alone.push_back(job);
                 continue;
             }
             let Job { core, query, call } = job;
             let running = self.begin(core, &query, Arc::clone(&call));
             call.set_connection(Arc::clone(&canceller));
             call.set_running(Some(Arc::clone(&canceller)));
-            if running.is_cancelled() {
-                // Who cancelled it before that found nothing to stop.
-                let _ = shared.cancels.push(Arc::clone(&call));
-                wake(&shared.canceller);
-            }
             if !pipeline.wait(QUICK) {
                 self.leave_quick();
-                if !pipeline.wait(PATIENCE) {
-                    shared.hand_over(&shared.lanes[self.lane], &mut posted);
+                if shared.is_stopping() {
+                    // Who cancels may have ended.
+                    stop(pipeline, &*canceller);
+                } else if running.is_cancelled() {
+                    // Who cancelled it before that found nothing to stop.
+                    let _ = shared.cancels.push(Arc::clone(&call));
+                    wake(&shared.canceller);
+                }
+                if !pipeline.wait(PATIENCE.saturating_sub(sent.elapsed())) {
+                    shared.give_away(lane, posted.iter_mut().filter_map(Option::take).chain(alone.drain(..)));
                 }
             }
             let taken =
@@ -158,6 +186,9 @@ impl Hand<'_> {
             });
             is_of_use = is_of_use && !pipeline.is_lost();
             if is_of_use {
+                if running.is_cancelled() {
+                    self.leave_quick();
+                }
                 // Waits for a cancel that is under way.
                 call.set_running(None);
             }
@@ -165,7 +196,7 @@ impl Hand<'_> {
             match taken {
                 Ok(payload) => self.answer(&running, &query, Ok(payload)),
                 Err(NotTaken::Failed(error)) => self.answer(&running, &query, Err(error)),
-                Err(NotTaken::Again) => alone.push(Job { core, query, call }),
+                Err(NotTaken::Again) => alone.push_back(Job { core, query, call }),
             }
         }
         if is_of_use && !connected.is_broken() {
@@ -175,6 +206,16 @@ impl Hand<'_> {
         }
         self.count_connection();
         alone
+    }
+}
+
+/// Stops the next one, which others run: nobody waits for it here. What is hit instead is one of those, or is run once more.
+fn stop(pipeline: &mut dyn Pipeline, canceller: &dyn Cancel) {
+    let begun = Instant::now();
+    let mut patience = QUICK;
+    while !pipeline.wait(patience) && begun.elapsed() < STOP {
+        canceller.cancel();
+        patience = PATIENCE;
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::thread;
 
 use super::overdue::AtWork;
+use super::together::SOON_US;
 use super::{Connection, DatabaseEvent, Job, Problem, Results, Running, Shared, Worker};
 use crate::database::CallError;
 use crate::router::database::Query;
@@ -19,17 +20,24 @@ pub(super) fn work(shared: &Arc<Shared>, lane: usize, own: usize) {
     let mut hand = Hand { shared, lane, worker, connection: None, was_connected: false, is_quick: false };
     let mut next = None;
     while let Some(job) = next.take().or_else(|| shared.take_job(of_lane, own, &mut hand.is_quick)) {
-        if shared.pace_of(&job).is_none() {
+        // To connect may take long: nobody waits for that but the one that it is done for.
+        if shared.pace_of(&job).is_none() || hand.connection.is_none() {
             hand.leave_quick();
             next = hand.run(job);
             continue;
         }
         hand.enter_quick();
-        let others = shared.take_others(of_lane, &job);
-        for alone in hand.run_together(job, others) {
+        let (others, takes_us) = shared.take_others(of_lane, &job);
+        if takes_us > SOON_US {
             hand.leave_quick();
+        }
+        let mut alone = hand.run_together(job, others);
+        while let Some(job) = alone.pop_front() {
+            hand.leave_quick();
+            // It may take long: the others do not wait for it.
+            shared.give_away(of_lane, alone.drain(..));
             // What may be together has no turns.
-            hand.run(alone);
+            hand.run(job);
         }
     }
     hand.leave_quick();
@@ -111,17 +119,25 @@ impl Hand<'_> {
         self.shared.answer(running.core, &running.call, event);
     }
 
+    /// The connection that it has, to a database that is there.
+    pub(super) fn kept(&mut self) -> Option<(u32, Box<dyn Connection>)> {
+        if self.shared.is_away.load(Ordering::Relaxed) {
+            return None;
+        }
+        let losses = self.shared.losses.load(Ordering::Acquire);
+        let (since, mut kept) = self.connection.take()?;
+        (since == losses && kept.is_alive()).then_some((losses, kept))
+    }
+
     /// A connection to a database that is there.
-    pub(super) fn connect(&mut self) -> Option<(u32, Box<dyn Connection>)> {
+    fn connect(&mut self) -> Option<(u32, Box<dyn Connection>)> {
         let shared = self.shared;
         if shared.is_away.load(Ordering::Relaxed) {
             return None;
         }
         let losses = shared.losses.load(Ordering::Acquire);
-        let kept =
-            self.connection.take().filter(|(since, _)| *since == losses).map(|(_, connected)| connected);
-        if let Some(kept) = kept.and_then(|mut kept| kept.is_alive().then_some(kept)) {
-            return Some((losses, kept));
+        if let Some(kept) = self.kept() {
+            return Some(kept);
         }
         match shared.driver.connect(self.lane) {
             Ok(connected) => Some((losses, connected)),

@@ -102,8 +102,10 @@ struct Canceller(CancelHandle);
 
 impl Cancel for Canceller {
     fn cancel(&self) {
-        // Who waits for its end asks again.
-        let _ = self.0.cancel(Deadline::after(CANCEL));
+        // Who waits for its end asks again. But what the server has not heard by now it may hear when the next one runs.
+        if let Err(wire::Error::TimedOut { .. }) = self.0.cancel(Deadline::after(CANCEL)) {
+            self.0.give_up();
+        }
     }
 
     fn give_up(&self) {

@@ -204,13 +204,13 @@ impl Connection {
         Ok(event)
     }
 
-    /// Waits until an answer is there, or something that comes unasked, and takes nothing of it.
+    /// Waits until something of the command behind so many others is there, or of the end of the group, and takes nothing of it.
     ///
     /// # Errors
     /// The deadline passed, and this can be called again; or the connection is over.
-    pub fn wait(&mut self, deadline: Deadline) -> Result<(), Error> {
+    pub fn wait(&mut self, commands: usize, deadline: Deadline) -> Result<(), Error> {
         self.check()?;
-        while !self.inbox.has_next() {
+        while !self.inbox.is_behind(commands) {
             self.fill(deadline, ANSWER)?;
         }
         Ok(())

@@ -56,17 +56,27 @@ impl Inbox {
         self.start == self.end && self.skip == 0
     }
 
-    /// Whether [`Self::next`] has something to say.
-    pub(super) fn has_next(&self) -> bool {
-        let there = &self.buffer[self.start..self.end];
-        let Some([_, length @ ..]) = there.get(self.skip..).and_then(<[u8]>::first_chunk::<HEAD_BYTES>)
-        else {
-            return false;
-        };
-        match usize::try_from(i32::from_be_bytes(*length)).ok().and_then(|length| length.checked_sub(4)) {
-            Some(body) => body > self.message_bytes_max || there.len() - self.skip - HEAD_BYTES >= body,
-            None => true,
+    /// Whether more is there than the ends of so many commands and what comes unasked: a row or an end of the next one, an
+    /// error, the end of the group. One that says very much meanwhile counts as well.
+    pub(super) fn is_behind(&self, mut commands: usize) -> bool {
+        if self.skip > 0 || self.end - self.start > KEPT_BYTES_MAX {
+            return true;
         }
+        let mut there = &self.buffer[self.start..self.end];
+        while let Some(([tag, length @ ..], rest)) = there.split_first_chunk::<HEAD_BYTES>() {
+            let length = usize::try_from(i32::from_be_bytes(*length)).ok();
+            let Some(body) = length.and_then(|length| length.checked_sub(4)) else { return true };
+            match tag {
+                b'E' | b'Z' => return true,
+                b'D' | b'C' if commands == 0 => return true,
+                b'C' => commands -= 1,
+                _ if body > self.message_bytes_max => return true,
+                _ => {}
+            }
+            let Some(next) = rest.get(body..) else { return false };
+            there = next;
+        }
+        false
     }
 
     /// The next whole message.
