@@ -152,15 +152,18 @@ fn script(parts: &[&str]) -> String {
     [parts.concat(), rows("no_more", "", ""), HANDLERS.to_owned(), INSTALLED.to_owned()].concat()
 }
 
-fn router(script: &Script, tables: &str) -> Router {
+fn config(script: &Script, tables: &str) -> String {
     let settings = script.driver().settings;
-    let config = format!(
+    format!(
         "{CONFIG}url = \"oracle://shop:tiger@{}\"\nclient_path = \"{}\"\n{INSIDE}\
          [[database.procedure]]\nuri = \"com.one\"\nsql = \"select 1 from dual\"\n{tables}",
         settings.connect,
         oracle::client().display()
-    );
-    let router = Start::new(&config).router();
+    )
+}
+
+fn router(script: &Script, tables: &str) -> Router {
+    let router = Start::new(&config(script, tables)).router();
     router.wait_for_log("the database is there");
     router.wait_for_log("its functions subscribe");
     router
@@ -307,6 +310,35 @@ fn events_call_procedures_and_failing_ones_are_put_aside() {
     );
     router.wait_for_log("SHOP.PKG.ON_ANSWER does not take 1 to 3 parameters");
     client.wait_for_subscription("com.sensor.x", false);
+    router.stop();
+}
+
+#[test]
+fn rows_say_how_many_sessions_got_them_where_that_is_wanted() {
+    let plain = subscriptions(1, &[]);
+    let script_file = Script::new(&script(&[&plain]));
+    let config = config(&script_file, "").replace("publish = true", "publish = true\nfeedback = true");
+    let router = Start::new(&config).router();
+    router.wait_for_log("what the database publishes is read");
+    let mut clients = [Party::join(&router), Party::join(&router)];
+    for party in &mut clients {
+        party.last += 1;
+        assert!(party.client.ask("[32,1,{},\"com.shop.a\"]").starts_with("[33,1,"));
+    }
+    let event = |id: u32, topic: &str| {
+        rows(&format!("row{id}"), "times 1", &format!("row {id}|{topic}|~|[{id}]|~|~|~|~|~|event|{id}|0"))
+    };
+    script_file.write(&script(&[&event(5, "com.shop.a"), &plain]));
+    for party in &mut clients {
+        assert!(party.client.receive().message().ends_with(",[5]]"));
+    }
+    let marks = || script_file.executed("wamp_drain.mark");
+    wait_until("the mark", || marks().len() == 1);
+    script_file.write(&script(&[&event(6, "com.shop.b"), &plain]));
+    wait_until("the mark of what nobody got", || marks().len() == 2);
+    let marks = marks();
+    let marks: Vec<_> = marks.iter().map(|it| (it.bound("upto"), it.bound("receivers"))).collect();
+    assert_eq!(marks, [("5", "[[5,2]]"), ("6", "[]")]);
     router.stop();
 }
 

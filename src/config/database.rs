@@ -73,7 +73,8 @@ pub struct Database {
     pub exact_as_float: bool,
     /// `publish`: whether it publishes events: through a table `wamp_outbox` in SQLite, a schema `wamp` in PostgreSQL.
     pub publish: bool,
-    /// `feedback`: whether it is noted in each row of the outbox that it was sent, and to how many, of PostgreSQL.
+    /// `feedback`: whether it is noted in each row of the outbox that it was sent, and to how many, of PostgreSQL; the latter
+    /// alone of Oracle, whose rows say the former in any case.
     pub feedback: bool,
     /// `[database.inside]`: what it does in the realm by itself; `None` is nothing but publishing.
     pub inside: Option<DatabaseInside>,
@@ -403,9 +404,6 @@ impl Database {
                 // Its statements are run by events, whether it publishes or not.
             } else if key == "feedback" && self.kind == DatabaseKind::Sqlite && has_type {
                 fields.problem(key, "databases of type \"sqlite\" do not have it", "leave it out");
-            } else if key == "feedback" && self.kind == DatabaseKind::Oracle && has_type {
-                let problem = "rows of a database of type \"oracle\" say in any case when they were sent";
-                fields.problem(key, problem, "leave it out");
             } else if !self.publish && fields.is_sound("publish") {
                 let hint = "add `publish = true`: it is by what `crosspoint db install` makes, too";
                 fields.problem(key, "the database does not publish", hint);

@@ -227,6 +227,7 @@ fn oracle_driver(database: &Database, limits: &Limits) -> Option<crate::database
     driver.exposed = exposed.collect();
     driver.procedures = declared(database);
     driver.roles = roles(database);
+    driver.feedback = database.feedback;
     driver.json_columns.clone_from(&database.json_columns);
     Some(driver)
 }

@@ -83,6 +83,8 @@ pub struct Oracle {
     pub numbers: Numbers,
     /// That it publishes by its package `wamp`, and the bounds of that; `None`: it does not.
     pub publishing: Option<PublicationLimits>,
+    /// Whether it is noted in each row of the outbox how many sessions got it.
+    pub feedback: bool,
     /// Columns of rows whose texts are JSON, with `*` for anything.
     pub json_columns: Vec<String>,
     /// Who makes the calls of its statements; `None`: nobody does.
@@ -134,6 +136,7 @@ impl Oracle {
             result_bytes_max: 1 << 20,
             numbers: Numbers::default(),
             publishing: None,
+            feedback: false,
             json_columns: Vec::new(),
             calls: None,
             identity: Arc::default(),

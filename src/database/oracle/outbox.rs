@@ -106,6 +106,8 @@ pub(super) struct Outbox {
     has_calls: bool,
     /// The last position that is a call's.
     last_call: u64,
+    /// How many sessions got what is marked next, by position, where that is to be noted.
+    receivers: Option<Vec<(u64, u64)>>,
 }
 
 /// What is wrong with the session or with what is installed.
@@ -165,6 +167,7 @@ impl Outbox {
         let offered = Arc::clone(&driver.offered);
         // Of an earlier router.
         let (calls, has_calls, last_call) = (driver.calls.clone(), true, 0);
+        let receivers = driver.feedback.then(Vec::new);
         Ok(Self {
             connection,
             owner,
@@ -178,6 +181,7 @@ impl Outbox {
             calls,
             has_calls,
             last_call,
+            receivers,
         })
     }
 
@@ -562,11 +566,28 @@ impl Source for Outbox {
         }
     }
 
+    fn wants_receivers(&self) -> bool {
+        self.receivers.is_some()
+    }
+
+    fn received(&mut self, receivers: &[(u64, u64)]) {
+        self.receivers.iter_mut().for_each(|all| all.extend_from_slice(receivers));
+    }
+
     fn mark(&mut self, last: u64) -> Result<(), Problem> {
         self.offered.fetch_max(last, Ordering::AcqRel);
         // Calls behind the last publication are not offered to anybody.
         let upto = last.max(self.last_call) as i64;
-        self.run("mark(:epoch, :upto)", &[("epoch", &self.epoch()), ("upto", &upto)])?;
+        let epoch = self.epoch();
+        match self.receivers.as_mut().map(std::mem::take) {
+            None => self.run("mark(:epoch, :upto)", &[("epoch", &epoch), ("upto", &upto)])?,
+            Some(receivers) => {
+                let receivers = long_text(&serde_json::json!(receivers).to_string());
+                let all: [(&str, &dyn oracle::sql_type::ToSql); 3] =
+                    [("epoch", &epoch), ("upto", &upto), ("receivers", &receivers)];
+                self.run("mark(:epoch, :upto, :receivers)", &all)?;
+            }
+        }
         self.prune()
     }
 }

@@ -9,8 +9,9 @@ create or replace package wamp_drain authid definer as
     procedure release(p_epoch number);
     -- Assigns positions to as many rows; how many. Commits.
     function claim(p_epoch number, p_max number) return number;
-    -- All up to this position were sent. Commits.
-    procedure mark(p_epoch number, p_upto number);
+    -- All up to this position were sent; where that was counted, to how many sessions: a list of JSON with lists of a position and a
+    -- number, where who is missing was sent to nobody. Commits.
+    procedure mark(p_epoch number, p_upto number, p_receivers clob default null);
     -- This one will not be sent. Commits.
     procedure set_aside(p_epoch number, p_position number, p_error varchar2);
     -- Whether publishers are to wake it. Commits.
@@ -106,11 +107,19 @@ create or replace package body wamp_drain as
         return l_count;
     end;
 
-    procedure mark(p_epoch number, p_upto number) is
+    procedure mark(p_epoch number, p_upto number, p_receivers clob default null) is
         l_state wamp_state%rowtype := require(p_epoch);
+        l_nobody number := case when p_receivers is not null then 0 end;
     begin
-        update wamp_outbox set sent_at = systimestamp
+        update wamp_outbox set sent_at = systimestamp, receivers = case when kind = 'event' then l_nobody end
          where position > l_state.sent and position <= p_upto and sent_at is null and error is null;
+        if p_receivers is not null then
+            for it in (select place, sessions
+                         from json_table(p_receivers, '$[*]'
+                              columns (place number path '$[0]', sessions number path '$[1]'))) loop
+                update wamp_outbox set receivers = it.sessions where position = it.place;
+            end loop;
+        end if;
         update wamp_state set sent = greatest(sent, p_upto);
         commit;
     end;

@@ -14,7 +14,8 @@ declare
     end;
 begin
     -- `id` is drawn when a row is written, so it is not the order in which rows become visible. That is `position`: given by
-    -- the one drainer, without a gap, and never changed. `error`: why the drainer has set a row aside. `kind` is event or call,
+    -- the one drainer, without a gap, and never changed. `error`: why the drainer has set a row aside. `receivers`: how many sessions got it, where
+    -- that is counted. `kind` is event or call,
     -- `depth` how many events led to it inside.
     make('create table wamp_outbox (
         id           number generated always as identity primary key,
@@ -29,6 +30,7 @@ begin
         published_at timestamp with time zone not null,
         position     number,
         sent_at      timestamp with time zone,
+        receivers    number,
         error        varchar2(2000))');
     -- Rows that wait are few: nulls are not in an index.
     make('create index wamp_outbox_waiting on wamp_outbox (case when position is null and error is null then id end)');
@@ -110,7 +112,7 @@ select 1, 0, 0, 0, 0, systimestamp from dual where not exists (select 1 from wam
 /
 -- What became of one's own publications, for those who are granted READ on it.
 create or replace view wamp_publication as
-select id, position, topic, args, kwargs, options, published_at, sent_at, error
+select id, position, topic, args, kwargs, options, published_at, sent_at, receivers, error
   from wamp_outbox
  where kind = 'event' and db_user = sys_context('USERENV', 'SESSION_USER')
 /
