@@ -249,7 +249,7 @@ fn nothing_has_a_position_that_others_do_not_see() {
     installed(&server, "postgres", &[&INSTALL[..], &["--log", "yes"]].concat());
     let router = start(&server);
     let mut subscriber = subscriber(&router);
-    std::thread::scope(|scope| {
+    let seen = std::thread::scope(|scope| {
         let publish = "set synchronous_commit = on; begin; insert into item values (1);
                        select wamp.publish('com.shop.a', '[1]'); commit";
         let waiting = scope.spawn(|| server.psql(publish));
@@ -268,11 +268,13 @@ fn nothing_has_a_position_that_others_do_not_see() {
         });
         let seen =
             "select (select count(*) from item), (select count(*) from wamp.outbox where kind = 'event')";
-        assert_eq!(server.psql(seen), "0|0");
+        let seen = server.psql(seen);
         server.psql("alter system set synchronous_standby_names = ''");
         server.psql("select pg_reload_conf()");
         waiting.join().unwrap();
+        seen
     });
+    assert_eq!(seen, "0|0");
     expect(&mut subscriber, "[1]]");
     expect(&mut subscriber, "[2]]");
     router.stop();

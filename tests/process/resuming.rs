@@ -119,8 +119,8 @@ fn of_a_file() {
     assert!(refused.starts_with(r#"[8,32,1,{},"crosspoint.error.events_not_kept""#), "{refused}");
 }
 
-#[test]
-fn of_a_server() {
+/// A server with the schema, where it is, and what a router has to know.
+fn installed() -> (Server, String, String) {
     let server = Server::start();
     let url = server.url("postgres");
     let install = ["db", "install", "--router", "postgres", "--everybody-publishes", "yes", "--url", &url];
@@ -129,6 +129,40 @@ fn of_a_server() {
     let config = format!(
         "{REALM}[[database]]\nname = \"shop\"\ntype = \"postgresql\"\nrealm = \"realm1\"\nurl_env = \"SHOP_URL\"\npublish = true\n"
     );
+    (server, url, config)
+}
+
+#[test]
+fn of_a_server_that_says_nothing() {
+    let (server, url, config) = installed();
+    // Nobody else finds out that it does not.
+    let config = format!("{config}refresh_ms = 3600000\nreplay_timeout_ms = 300\n");
+    let router = Start::new(&config).variable("SHOP_URL", &url).router();
+    server.psql("select wamp.publish('com.shop.said', '[1]')");
+    let join = || Client::join(router.address(), "realm1");
+    let mut client = join();
+    resume(&mut client, "com.shop.said", 0);
+    expect_all(&mut client, 0, 1);
+    server.pause();
+    let mut clients: Vec<_> = (0..3).map(|_| join()).collect();
+    for client in &mut clients {
+        client.send(r#"[32,1,{"_after":0},"com.shop.said"]"#);
+    }
+    for client in &mut clients {
+        let refused = client.receive().message();
+        let is_unavailable = refused.starts_with(r#"[8,32,1,{},"wamp.error.unavailable""#);
+        assert!(is_unavailable && refused.contains("within its replay_timeout_ms"), "{refused}");
+    }
+    server.resume();
+    let mut client = join();
+    resume(&mut client, "com.shop.said", 0);
+    expect_all(&mut client, 0, 1);
+    router.stop();
+}
+
+#[test]
+fn of_a_server() {
+    let (server, url, config) = installed();
     let start = || Start::new(&config).variable("SHOP_URL", &url).router();
     let mut router = start();
     let mut listener = Client::join(router.address(), "realm1");

@@ -114,7 +114,12 @@ pub(super) fn read(shared: &Arc<Shared>, own: usize, notify: &Notify) {
         }
         // As with calls: a driver that panics does not take the thread along, and who resumes is told.
         let read = catch_unwind(AssertUnwindSafe(|| read_one(shared, &mut replayer, &replay, &mut say)));
-        shared.replayed((core, number), &asked, read.unwrap_or(Err(NotReplayed::Away)));
+        let result = match read.unwrap_or(Err(NotReplayed::Away)) {
+            // It was given up because its time was over.
+            Err(NotReplayed::Away) if asked.is_late(Instant::now()) => Err(NotReplayed::Late),
+            result => result,
+        };
+        shared.replayed((core, number), &asked, result);
     }
 }
 
