@@ -514,6 +514,10 @@ fn wrong_with(sql: &str, tables: &BTreeSet<String>, library: &Library) -> Vec<St
         if plsql::is_word(Some(token), &FOREIGN) && !is_check(place) {
             wrong.push(format!("{token:?} is not of Oracle"));
         }
+        // The type has its precision everywhere here.
+        if plsql::is_word(Some(token), &["number"]) && tokens.get(place + 1) != Some(&Token::Symbol("(")) {
+            wrong.push("nothing is called number".to_owned());
+        }
         let follows = |words: &[&str]| plsql::is_word(tokens.get(place.wrapping_sub(1)), words);
         if let Token::Word(name) = token
             && follows(&["from", "into", "update", "references"])
@@ -611,6 +615,8 @@ fn what_is_not_of_oracle_is_found() {
         ("begin wamp.publish('a', 'b', 'c', 'd', 'e'); end;", "wamp.publish does not take"),
         ("begin wamp.publishes('a'); end;", "wamp.publishes is not there"),
         ("insert into t values (:number)", "cannot be called number"),
+        ("create table t (number number(10))", "nothing is called number"),
+        ("select number from t", "nothing is called number"),
     ] {
         let wrong = wrong_with(bad, &tables, &library).concat();
         assert!(wrong.contains(part), "{bad}: {wrong}");
