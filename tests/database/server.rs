@@ -274,8 +274,10 @@ impl Server {
             }
             if process.try_wait().unwrap().is_some() || begun.elapsed() > PATIENCE {
                 let log = fs::read_to_string(&log_path).unwrap_or_default();
-                // After kill -9 the old server's processes may hold its memory for a moment.
-                if log.ends_with("still in use\n") || log.contains("terminate any old server processes") {
+                // After kill -9 the old server's processes may hold its memory, its file or its port for a moment.
+                let held =
+                    ["is still in use", "old server processes", "already exists", "wait a few seconds"];
+                if held.iter().any(|sign| log.contains(sign)) {
                     assert!(begun.elapsed() < PATIENCE, "{log}");
                     File::options().write(true).truncate(true).open(&log_path).unwrap();
                     std::thread::sleep(Duration::from_millis(100));
