@@ -1,23 +1,32 @@
 //! A PostgreSQL server of a test's own: a fresh cluster in a folder that is removed again, on a free port of loopback and a
 //! Unix socket, as a user without rights, ended by its process ids.
 //!
-//! The programs are those of Debian's package `postgresql`, which `tests/run` installs; certificates are made by
-//! `openssl`. The superuser is `postgres`, which the Unix socket lets in without a password.
+//! The programs are those of Debian's package `postgresql`, which `tests/run` installs, or those in the folder that
+//! `POSTGRES_BIN` names; certificates are made by `openssl`. The superuser is `postgres`, which the Unix socket lets in without
+//! a password.
 
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
 use std::fs::{self, File, Permissions};
-use std::io::Write;
-use std::net::TcpListener;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+pub use self::ports::free_port;
+
+#[path = "../harness/ports.rs"]
+#[allow(clippy::duplicate_mod, reason = "some tests have a harness beside it, and some have not")]
+mod ports;
+
+/// The folder of another version's programs. What is not in it, such as `psql`, is Debian's.
+const POSTGRES_BIN: &str = "POSTGRES_BIN";
 
 /// How long a server may take to start or to end on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,9 +42,16 @@ impl Folder {
     /// An empty one, with a short path: those of Unix sockets end at 107 bytes.
     pub fn new() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("crosspoint-db-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
+        let path = loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("crosspoint-db-{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => break path,
+                // Of a process of the same number that was killed.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        };
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         give(&path);
         Self(path)
@@ -72,8 +88,12 @@ fn as_nobody(program: &Path) -> Command {
     command
 }
 
-/// A program of PostgreSQL, of the newest version that is there.
+/// A program of PostgreSQL: of the folder that is named, or of the newest version that Debian has installed.
 pub fn program(name: &str) -> PathBuf {
+    let named = std::env::var_os(POSTGRES_BIN).map(PathBuf::from);
+    if let Some(path) = named.map(|folder| folder.join(name)).filter(|path| path.exists()) {
+        return path;
+    }
     let version = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let newest =
@@ -90,19 +110,6 @@ fn run(command: &mut Command) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{command:?}: {}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout)
-}
-
-/// A port that nobody listens on. Below those that the kernel gives to clients, so that none of them takes it meanwhile.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let begin = 20_000 + (std::process::id() % 500) as u16 * 20;
-    for _ in 0..10_000 {
-        let port = begin + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no port is free");
 }
 
 /// A fresh cluster, made once for as long as any test has a server: the others copy it.
@@ -224,9 +231,7 @@ impl Server {
         let folder = Folder::new();
         let data = folder.path().join("data");
         if let Some((directory, port)) = &setup.primary {
-            let mut command = as_nobody(&program("pg_basebackup"));
-            command.args(["-R", "-X", "stream", "-c", "fast", "-U", "postgres", "-p", &port.to_string()]);
-            run(command.arg("-h").arg(directory).arg("-D").arg(&data));
+            copy_of_running(directory, *port, &data);
         } else {
             run(as_nobody(Path::new("cp")).arg("-a").arg(cluster().path().join("data")).arg(&data));
         }
@@ -313,15 +318,7 @@ impl Server {
 
     /// Runs a script as the superuser, one statement after the other, and what it printed, without decoration.
     pub fn psql(&self, sql: &str) -> String {
-        let mut command = as_nobody(&program("psql"));
-        command.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"]);
-        command.arg(self.directory()).args(["-p", &self.port.to_string(), "-f", "-"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = command.spawn().unwrap();
-        process.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
-        let output = process.wait_with_output().unwrap();
-        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        psql(self.directory(), self.port, sql).trim_end().to_owned()
     }
 
     /// What it wrote.
@@ -394,6 +391,45 @@ impl Drop for Server {
         self.resume();
         self.end(Signal::QUIT);
     }
+}
+
+/// What a script prints, run by the superuser by way of a server's Unix socket.
+fn psql(directory: &Path, port: u16, script: &str) -> String {
+    let mut command = as_nobody(&program("psql"));
+    command.args(["-XqAt", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"]);
+    command.arg(directory).args(["-p", &port.to_string(), "-f", "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    process.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = process.wait_with_output().unwrap();
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Copies the data of a server that runs, for one that will follow it. `pg_basebackup` does the same, but of no version newer than
+/// itself.
+fn copy_of_running(directory: &Path, port: u16, data: &Path) {
+    let (from, to) = (directory.join("data"), data.display());
+    // The session that begins a backup has to end it.
+    let label = psql(
+        directory,
+        port,
+        &format!(
+            "select from pg_backup_start('standby', true);\n\\! cp -a '{}' '{to}'\n\
+             select labelfile from pg_backup_stop(false);\n",
+            from.display()
+        ),
+    );
+    let write = |file: &str, text: &str| {
+        fs::write(data.join(file), text).unwrap();
+        give(&data.join(file));
+    };
+    write("backup_label", &format!("{}\n", label.trim()));
+    write("standby.signal", "");
+    fs::remove_file(data.join("postmaster.pid")).unwrap();
+    let socket = directory.display();
+    let primary = format!("primary_conninfo = 'host={socket} port={port} user=postgres'\n");
+    append(&data.join("postgresql.conf"), &primary);
 }
 
 fn append(path: &Path, text: &str) {
