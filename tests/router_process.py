@@ -1,5 +1,6 @@
 """A router of our own for a test: free ports, a configuration in a temporary folder, start, stop. Standard library only."""
 
+import random
 import re
 import signal
 import socket
@@ -7,9 +8,13 @@ import subprocess
 import time
 from pathlib import Path
 
-START_TIMEOUT_S = 20
-STOP_TIMEOUT_S = 30
+START_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 60
 POLL_S = 0.05
+# Below it are the ports of services that everybody knows.
+FIRST_PORT = 20_000
+# The names of ports that are ours; they go with the process.
+MARKS = []
 
 
 class RouterError(Exception):
@@ -17,15 +22,29 @@ class RouterError(Exception):
 
 
 def free_ports(count):
-    """Ports that nobody listens on now. Another process could take one before the router does; then it says so."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports of loopback on which nobody listens, our own until this process ends (tests/harness/ports.rs does the same).
+
+    They are below those that the kernel gives to clients, and who asks like this binds a name of the kernel first.
+    """
+    end = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = list(range(FIRST_PORT if end > FIRST_PORT else min(end, 1024), end))
+    random.shuffle(ports)
+    found = []
+    while len(found) < count:
+        if not ports:
+            raise RouterError("no port is free")
+        port, mark = ports.pop(), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            mark.bind(f"\0crosspoint-port-{port}")
+            with socket.socket() as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+            continue
+        MARKS.append(mark)
+        found.append(port)
+    return found
 
 
 def accepts(address):
@@ -88,6 +107,14 @@ class Router:
     def log(self, lines=40):
         """The end of what the router wrote."""
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def wait_for_log(self, text):
+        """Waits until it has written this."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while text not in self.log_path.read_text(errors="replace"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RouterError(f"the router does not say `{text}`:\n{self.log()}")
+            time.sleep(POLL_S)
 
     def counter(self, name):
         """A counter, summed over all cores, as SIGUSR1 writes it to the log."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LINE_BYTES_MAX = 16 * 1024 * 1024
-ANSWER_TIMEOUT_S = 20
+ANSWER_TIMEOUT_S = 60
 HERE = Path(__file__).resolve().parent
 
 

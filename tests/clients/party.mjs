@@ -189,7 +189,7 @@ class Party {
 
     subscribe(request) {
         const session = this.session(request);
-        const onEvent = (args, kwargs, topic, publication, publisher, retained) => {
+        const onEvent = (args, kwargs, topic, publication, publisher, retained, eventId) => {
             session.events.push({
                 name: request.name,
                 args: args ?? [],
@@ -198,6 +198,7 @@ class Party {
                 publication: publication ?? null,
                 publisher: publisher ?? null,
                 retained: Boolean(retained),
+                event_id: eventId ?? null,
             });
             session.eventCame.notify();
         };

@@ -187,10 +187,11 @@ class Party:
         session = self.session(request)
         name = request["name"]
 
-        def on_event(args, kwargs, topic=None, publication=None, publisher=None, retained=None):
+        def on_event(args, kwargs, topic=None, publication=None, publisher=None, retained=None, event_id=None):
             session.events.append({
                 "name": name, "args": list(args or []), "kwargs": dict(kwargs or {}),
-                "topic": topic, "publication": publication, "publisher": publisher, "retained": bool(retained)})
+                "topic": topic, "publication": publication, "publisher": publisher, "retained": bool(retained),
+                "event_id": event_id})
             session.event_came.notify()
 
         await session.subscribe(name, request["topic"], request.get("options") or {}, on_event)

@@ -147,6 +147,7 @@ export class Session {
                 undefined,
                 details.publisher,
                 details.retained,
+                details._event_id,
             );
         const given = Object.keys(options).length ? [options] : [];
         const subscribed = await this.request(this.wampy.subscribe(topic, handler, ...given));

@@ -143,7 +143,7 @@ class Session:
             args, kwargs = unsealed(event)
             on_event(
                 self.incoming(args), self.incoming(kwargs), details.get("topic", topic),
-                publisher=details.get("publisher"), retained=details.get("retained"))
+                publisher=details.get("publisher"), retained=details.get("retained"), event_id=details.get("_event_id"))
 
         self.subscriptions[name] = await self.request(self.session.subscribe(topic, handler, options))
 
