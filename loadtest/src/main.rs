@@ -15,6 +15,7 @@ mod payload;
 mod placement;
 mod plan;
 mod pool;
+mod ports;
 mod process;
 mod pubsub;
 mod router;

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::ports::free_port;
 
 /// How long a router may take to start or to end; inside an emulated machine both are slow.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -39,7 +41,7 @@ impl Router {
         }
         let folder = std::env::temp_dir().join(format!("crosspoint-loadtest-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let addresses = [free_address()?, free_address()?, free_address()?];
+        let addresses = [own_address()?, own_address()?, own_address()?];
         let mut text = given;
         // One processor is core 0 alone.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -162,8 +164,6 @@ fn counters(log: &Path) -> Vec<String> {
     text.lines().filter(|line| line.contains("counters: ")).map(str::to_owned).collect()
 }
 
-fn free_address() -> Result<SocketAddr, String> {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .map_err(|error| format!("no free port: {error}"))
+fn own_address() -> Result<SocketAddr, String> {
+    Ok(SocketAddr::from(([127, 0, 0, 1], free_port()?)))
 }

@@ -1,7 +1,6 @@
 //! A PostgreSQL server of the load test's own, which waits for its disk as others do, and pgbench.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
+use crate::ports::free_port;
 use crate::process::{Process, ended_cpu_us};
 
 /// How long a server may take to start or to end.
@@ -31,6 +31,8 @@ impl Server {
     /// for what events through its log need.
     pub(crate) fn start() -> Result<Self, String> {
         let folder = std::env::temp_dir().join(format!("crosspoint-loadtest-db-{}", std::process::id()));
+        // Of a process of the same number that was killed.
+        let _ = fs::remove_dir_all(&folder);
         let made = fs::create_dir_all(&folder)
             .and_then(|()| fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)))
             .and_then(
@@ -46,10 +48,7 @@ impl Server {
         if !initialized.status.success() {
             return Err(format!("initdb: {}", String::from_utf8_lossy(&initialized.stderr)));
         }
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|listener| listener.local_addr())
-            .map_err(|error| format!("no free port: {error}"))?
-            .port();
+        let port = free_port()?;
         let log = File::create(folder.join("log")).map_err(|error| error.to_string())?;
         let process = own(&program("postgres")?)
             .args([

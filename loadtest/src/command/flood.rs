@@ -145,6 +145,7 @@ impl<'a> Memory<'a> {
         for second in 1.. {
             crew.wait(Duration::from_secs(1), |_| self.sample())?;
             let usage = self.stage.usage().ok_or_else(gone)?;
+            self.peak_bytes = self.peak_bytes.max(usage.resident_bytes);
             let is_idle = usage.since(&earlier).cpu_us() <= IDLE_US_MAX;
             if is_idle || second >= seconds_max {
                 self.is_restless |= !is_idle;
