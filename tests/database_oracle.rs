@@ -472,7 +472,7 @@ fn a_cancel_breaks_the_call_and_not_the_next() {
 fn a_cancel_that_comes_too_late_does_not_stop_the_next_call() {
     // The server has answered before it saw the break: that is for what comes next.
     let late =
-        "entry late\nmatch \"ADD2\"\ntimes 1\nsleep 400\ndeaf\nout r 1\nentry add\nmatch \"ADD2\"\nout r 2";
+        "entry late\nmatch \"ADD2\"\ntimes 1\nsleep 3000\ndeaf\nout r 1\nentry add\nmatch \"ADD2\"\nout r 2";
     let script = Script::new(&format!("{}\n{late}", catalogue(&ADD)));
     let mut stand = Stand::new(driver(&script));
     let number = stand.begin("com.shop.add2", &json!([1]), &json!({}), How::default()).unwrap();
@@ -490,7 +490,8 @@ fn a_cancel_that_comes_too_late_does_not_stop_the_next_call() {
 fn a_call_ends_when_its_time_is_over() {
     let script = Script::new(&format!("{}\n{BLOCK_ONCE}", catalogue(&ADD)));
     let mut stand = Stand::new(driver(&script));
-    let how = How { timeout_ms: 100, ..How::default() };
+    // Time enough to begin in.
+    let how = How { timeout_ms: 2000, ..How::default() };
     let End::Error(uri, ..) = stand.call_as("com.shop.add2", &json!([1]), &json!({}), how) else { panic!() };
     assert_eq!(uri, "wamp.error.timeout");
     assert_eq!(stand.result("com.shop.add2", json!([1])), json!(["1"]));

@@ -11,9 +11,9 @@ import tempfile
 import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-STOP_TIMEOUT_S = 5
+STOP_TIMEOUT_S = 30
 # How long a page may take to be what is waited for.
-PATIENCE_S = 15
+PATIENCE_S = 60
 POLL_S = 0.05
 # It reads at descriptor 3 and writes at 4. Two of higher numbers in between: the first could be in the way of the second.
 AT_3_AND_4 = """

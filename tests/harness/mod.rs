@@ -4,10 +4,12 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test takes what it needs")]
 
 mod client;
+#[allow(clippy::duplicate_mod, reason = "servers of databases need it without a harness")]
+mod ports;
 mod process_state;
 
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,10 +20,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 pub use self::client::{Client, Received, WebSocketClient};
+pub use self::ports::free_port;
 pub use self::process_state::ProcessState;
 
-/// How long a router may take to start or to end, and anything else that has no time of its own, on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a router may take to start or to end, and anything else that has no time of its own, on a slow machine that has
+/// other things to do. Only what goes wrong takes so long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The line of the log that says where the router listens.
 pub const READY: &str = "Crosspoint is ready";
@@ -59,10 +63,16 @@ impl Folder {
     /// An empty one. Unix sockets fit in it: their paths may not be longer than 107 bytes.
     pub fn new() -> Self {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("crosspoint-{}-{number}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
+        loop {
+            let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("crosspoint-{}-{number}", std::process::id()));
+            match fs::create_dir(&path) {
+                Ok(()) => return Self(path),
+                // Of a process of the same number that was killed.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -245,11 +255,22 @@ impl Router {
         String::from_utf8_lossy(&fs::read(&self.log_path).unwrap_or_default()).into_owned()
     }
 
+    /// The last lines of the log, without those of flight recorders.
+    fn end_of_log(&self) -> String {
+        const LINES_MAX: usize = 20;
+        let log = self.log();
+        let lines: Vec<_> = log.lines().filter(|line| !line.contains("recorder: ")).collect();
+        format!("the router's log ends:\n{}", lines[lines.len().saturating_sub(LINES_MAX)..].join("\n"))
+    }
+
     /// Waits until the log has this text, and returns the first line that has it.
     pub fn wait_for_log(&self, text: &str) -> String {
         let mut line = None;
         wait_until(text, || {
-            line = self.log().lines().find(|line| line.contains(text)).map(str::to_owned);
+            // A whole one: it may be being written at this moment.
+            let log = self.log();
+            let mut lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            line = lines.find(|line| line.contains(text)).map(|line| line.trim_end().to_owned());
             line.is_some()
         });
         line.unwrap()
@@ -308,6 +329,9 @@ impl Router {
 
 impl Drop for Router {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.end_of_log());
+        }
         self.kill();
     }
 }

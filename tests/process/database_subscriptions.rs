@@ -149,7 +149,7 @@ attempts = 1
 [[database.subscription]]
 topic = "com.late"
 function = "public.late(jsonb)"
-timeout_ms = 100
+timeout_ms = 1000
 [[database.subscription]]
 topic = "com.wrong"
 function = "api.double"

@@ -69,7 +69,7 @@ fn a_file_is_called_like_any_callee() {
 
     router.signal(Signal::USR1);
     let expected = "of this database: calls=3 failed=1 cancelled=0 timed_out=0 together=0 waiting=0 ";
-    wait_until("the report", || router.log().contains(expected));
+    router.wait_for_log(expected);
 
     // In parts, one after the other.
     number += 1;

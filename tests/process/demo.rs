@@ -148,10 +148,10 @@ fn only_the_database_publishes_and_is_called() {
 #[test]
 fn a_port_that_is_taken_is_another_one_unless_it_was_asked_for() {
     let folder = crate::harness::Folder::new();
-    // Whether it is ours or somebody else's: 8080 is taken while this is held.
-    let _taken = TcpListener::bind(("127.0.0.1", 8080));
+    // 8080 is taken while this is held. Somebody else who has it may give it back.
+    let taken = TcpListener::bind(("127.0.0.1", 8080));
     let router = demo(&[], folder.path());
-    assert_ne!(router.address().port(), 8080);
+    assert!(taken.is_err() || router.address().port() != 8080);
     assert!(get(router.address()).contains("Crosspoint demo"));
 
     let port = router.address().port().to_string();

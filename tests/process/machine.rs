@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, prlimit};
@@ -13,6 +14,9 @@ use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use crate::harness::{
     Client, Folder, PATIENCE, Received, Router, Start, WebSocketClient, not_tested, wait_until,
 };
+
+/// Long enough to see that something does not happen. What happens late is no failure.
+const A_WHILE: Duration = Duration::from_millis(400);
 
 /// Sends a RawSocket handshake and does not wait for the answer.
 fn knock(address: SocketAddr) -> TcpStream {
@@ -30,27 +34,31 @@ fn is_let_in(stream: &mut TcpStream, time: Duration) -> bool {
 
 #[test]
 fn accepting_pauses_for_want_of_descriptors_and_goes_on_when_there_are_some() {
-    let router = Start::new("[limits]\nping_interval_ms = 0\n").router();
+    let router = Start::new(
+        "[limits]\nping_interval_ms = 0\nhandshake_timeout_ms = 600000\nhello_timeout_ms = 600000\n",
+    )
+    .router();
     let mut session = Client::join(router.address(), "realm1");
+    // A core that has told its counters has the descriptors that it opens for itself.
+    router.counters();
     let limit = |soft: u64| {
         let maximum = prlimit_of(&router).maximum;
         prlimit(Some(router.pid()), Resource::Nofile, Rlimit { current: Some(soft), maximum }).unwrap();
     };
     let before = prlimit_of(&router).current.unwrap();
+    let began = Instant::now();
     limit(router.state().descriptors as u64 + 5);
     let mut clients: Vec<_> = (0..40).map(|_| knock(router.address())).collect();
     let line = router.wait_for_log("accepting paused for want of descriptors");
     assert!(line.contains("\"WARN\"") && line.contains("ulimit -n"), "{line}");
     // Nobody spins, and those who are in notice nothing.
-    let state = router.state();
-    let began = Instant::now();
+    let idle = Idle::begin(&router);
     for request in 1..=10 {
         assert!(session.ask(&format!(r#"[48,{request},{{}},"com.nowhere"]"#)).contains("no_such_procedure"));
         std::thread::sleep(Duration::from_millis(150));
     }
-    let ticks = router.state().cpu_ticks - state.cpu_ticks;
-    assert!(ticks <= 30, "{ticks} hundredths of a second in {:?}", began.elapsed());
-    assert!(router.counters().of("accept_paused") >= 2);
+    idle.end(&router);
+    wait_until("it tries again", || router.counters().of("accept_paused") >= 2);
     let told = router.log().matches("accepting paused").count() as u64;
     assert!(told <= 3 + began.elapsed().as_secs(), "{told} lines");
     let is_outside = |client: &mut TcpStream| usize::from(!is_let_in(client, Duration::from_millis(1)));
@@ -62,6 +70,35 @@ fn accepting_pauses_for_want_of_descriptors_and_goes_on_when_there_are_some() {
     assert!(is_let_in(&mut late, PATIENCE));
     drop((late, session));
     router.stop();
+}
+
+/// A while in which a router has next to nothing to do. A core that spins has thousands of turns a second on the slowest machine,
+/// and a thread that spins has all that the scheduler gives it.
+struct Idle {
+    began: Instant,
+    turns: u64,
+    cpu_ticks: u64,
+}
+
+/// Of all cores together: what the tests do meanwhile, and what cores do by themselves.
+const IDLE_TURNS_MAX: u64 = 200;
+const IDLE_TURNS_A_SECOND_MAX: u64 = 100;
+
+impl Idle {
+    fn begin(router: &Router) -> Self {
+        let turns = router.counters().of("turns");
+        Self { began: Instant::now(), turns, cpu_ticks: router.state().cpu_ticks }
+    }
+
+    fn end(self, router: &Router) {
+        let cpu_ticks = router.state().cpu_ticks - self.cpu_ticks;
+        let turns = router.counters().of("turns") - self.turns;
+        let took = self.began.elapsed();
+        let turns_max = IDLE_TURNS_MAX + IDLE_TURNS_A_SECOND_MAX * took.as_secs();
+        assert!(turns <= turns_max, "{turns} turns in {took:?}");
+        let share = cpu_ticks as f64 / 100.0 / took.as_secs_f64();
+        assert!(share < 0.25, "{share} of a processor in {took:?}");
+    }
 }
 
 fn prlimit_of(router: &Router) -> Rlimit {
@@ -130,13 +167,22 @@ fn short_of_memory_publishers_wait_and_nobody_comes_in_and_then_the_largest_outb
     set_memory_use(&router, 85);
     let line = router.wait_for_log("memory is short");
     assert!(line.contains("\"percent\":85") && line.contains("\"WARN\""), "{line}");
-    // The first publication finds out that memory is short; nothing behind it is read.
-    publish(&mut publisher, 25, "com.small", 10);
-    assert!(publisher.receive().message().starts_with("[17,25,"));
-    publish(&mut publisher, 26, "com.small", 10);
-    assert_eq!(publisher.receive_within(Duration::from_millis(400)), Received::Nothing);
+    // The cores hear of it behind the log. Then one publication finds out that memory is short; nothing behind it is read.
+    let mut last = 24;
+    wait_until("a publication that waits", || {
+        last += 1;
+        publish(&mut publisher, last, "com.small", 10);
+        publisher.receive_within(A_WHILE) == Received::Nothing
+    });
     let mut outside = knock(router.address());
-    assert!(!is_let_in(&mut outside, Duration::from_millis(400)));
+    wait_until("nobody to be let in", || {
+        let is_outside = !is_let_in(&mut outside, A_WHILE);
+        if !is_outside {
+            outside = knock(router.address());
+        }
+        is_outside
+    });
+    assert_eq!(publisher.receive_within(A_WHILE), Received::Nothing);
     // Who does not publish is served.
     assert!(caller.ask(r#"[48,1,{},"com.nowhere"]"#).contains("no_such_procedure"));
     assert_eq!(router.counters().of("closed_out_of_memory"), 0);
@@ -146,7 +192,7 @@ fn short_of_memory_publishers_wait_and_nobody_comes_in_and_then_the_largest_outb
     assert!(caller.ask(r#"[48,2,{},"com.nowhere"]"#).contains("no_such_procedure"));
     set_memory_use(&router, 20);
     router.wait_for_log("memory is no longer short");
-    assert!(publisher.receive().message().starts_with("[17,26,"));
+    assert!(publisher.receive().message().starts_with(&format!("[17,{last},")));
     assert!(is_let_in(&mut outside, PATIENCE));
     drop((stalled, publisher, caller, outside));
     router.stop();
@@ -165,28 +211,30 @@ fn a_machine_that_has_just_been_started() {
         return;
     }
     let router =
-        Start::new("[limits]\nping_interval_ms = 300\nping_timeout_ms = 300\nhello_timeout_ms = 600\n")
+        Start::new("[limits]\nping_interval_ms = 300\nping_timeout_ms = 4000\nhello_timeout_ms = 4000\n")
             .wrapper(&wrapper)
             .router();
     let mut client = WebSocketClient::join(router.address(), "realm1");
     let mut silent = Client::connect(router.address()).unwrap();
-    let until = Instant::now() + Duration::from_millis(1500);
-    while Instant::now() < until {
+    wait_until("pings", || {
         assert_eq!(client.receive_within(Duration::from_millis(100)), Received::Nothing);
-    }
-    assert!(client.pings >= 2, "{} pings", client.pings);
+        client.pings >= 2
+    });
     assert!(matches!(silent.receive(), Received::Message(_) | Received::Closed(_)), "no HELLO is no session");
     assert!(client.ask(r#"[48,1,{},"com.nowhere"]"#).contains("no_such_procedure"));
 }
 
 #[test]
 fn a_process_that_was_stopped_for_a_while_loses_nobody() {
-    let router = Start::new("[limits]\nping_interval_ms = 300\nping_timeout_ms = 1000\n").router();
+    // The process is stopped for longer than a ping may be unanswered, and everything else takes less.
+    let router = Start::new("[limits]\nping_interval_ms = 300\nping_timeout_ms = 5000\n").router();
     let address = router.address();
+    let pings: Vec<_> = (0..20).map(|_| Arc::new(AtomicUsize::new(0))).collect();
     let (done, frozen) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let threads: Vec<_> = (0..20)
-        .map(|_| {
-            let (done, frozen) = (Arc::clone(&done), Arc::clone(&frozen));
+    let threads: Vec<_> = pings
+        .iter()
+        .map(|pings| {
+            let (done, frozen, pings) = (Arc::clone(&done), Arc::clone(&frozen), Arc::clone(pings));
             let mut client = WebSocketClient::join(address, "realm1");
             std::thread::spawn(move || {
                 while !done.load(Ordering::Relaxed) {
@@ -196,28 +244,33 @@ fn a_process_that_was_stopped_for_a_while_loses_nobody() {
                     }
                     let received = client.receive_within(Duration::from_millis(50));
                     assert_eq!(received, Received::Nothing);
+                    pings.store(client.pings, Ordering::Relaxed);
                 }
-                client.pings
             })
         })
         .collect();
-    std::thread::sleep(Duration::from_millis(700));
+    let all_have = |more: usize, than: &[usize]| {
+        pings.iter().zip(than).all(|(pings, before)| pings.load(Ordering::Relaxed) >= before + more)
+    };
+    wait_until("pings for everybody", || all_have(2, &[0; 20]));
     // The clients stop a little earlier and go on a little later, as in a machine that is suspended: there are pings
     // that nobody has answered when the router looks at its clock again.
     frozen.store(true, Ordering::Relaxed);
     std::thread::sleep(Duration::from_millis(60));
-    let pings = router.counters().of("pings");
-    wait_until("ten pings are not answered", || router.counters().of("pings") >= pings + 10);
+    let sent = router.counters().of("pings");
+    wait_until("ten pings are not answered", || router.counters().of("pings") >= sent + 10);
     router.signal(Signal::STOP);
-    std::thread::sleep(Duration::from_secs(3));
+    std::thread::sleep(Duration::from_secs(7));
     router.signal(Signal::CONT);
     std::thread::sleep(Duration::from_millis(100));
+    let before: Vec<_> = pings.iter().map(|pings| pings.load(Ordering::Relaxed)).collect();
     frozen.store(false, Ordering::Relaxed);
-    std::thread::sleep(Duration::from_millis(1500));
+    // Of each one that was waited for, and of those that come now.
+    wait_until("further pings for everybody", || {
+        all_have(3, &before) || threads.iter().any(JoinHandle::is_finished)
+    });
     done.store(true, Ordering::Relaxed);
-    for thread in threads {
-        assert!(thread.join().unwrap() >= 2);
-    }
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(router.counters().of("closed_ping_timeout"), 0);
     // The timeout itself works: this one answers nothing.
     let mut deaf = WebSocketClient::join(address, "realm1");
@@ -231,11 +284,9 @@ fn a_process_that_was_stopped_for_a_while_loses_nobody() {
 fn idle_sessions_cost_no_processor_time() {
     let router = Start::new("[limits]\nping_interval_ms = 0\n").router();
     let clients: Vec<_> = (0..100).map(|_| Client::join(router.address(), "realm1")).collect();
-    std::thread::sleep(Duration::from_millis(300));
-    let before = router.state().cpu_ticks;
-    std::thread::sleep(Duration::from_secs(3));
-    let ticks = router.state().cpu_ticks - before;
-    assert!(ticks <= 5, "{ticks} hundredths of a second in three seconds");
+    let idle = Idle::begin(&router);
+    std::thread::sleep(Duration::from_secs(5));
+    idle.end(&router);
     drop(clients);
     router.stop();
 }
@@ -271,7 +322,8 @@ fn connections_that_ended_leave_nothing_behind() {
     });
     assert!(warm.descriptors < 100, "{} descriptors are open and nobody is connected", warm.descriptors);
     come_and_go(4000);
-    wait_until("descriptors are back", || router.state().descriptors == warm.descriptors);
+    // Then some of the first ones may still have been closing.
+    wait_until("descriptors are back", || router.state().descriptors <= warm.descriptors);
     let after = router.state();
     let grown = after.resident_bytes.saturating_sub(warm.resident_bytes);
     // The allocator takes 4 MiB at a time.

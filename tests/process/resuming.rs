@@ -28,7 +28,7 @@ const ALL: u64 = 2_400;
 /// Runs SQL against a file, as another process would.
 fn write_file(path: &Path, sql: &str) {
     let script =
-        "import sqlite3,sys; c=sqlite3.connect(sys.argv[1],timeout=20); c.executescript(sys.stdin.read())";
+        "import sqlite3,sys; c=sqlite3.connect(sys.argv[1],timeout=60); c.executescript(sys.stdin.read())";
     let mut command = Command::new("python3");
     command.args(["-c", script]).arg(path).stdin(std::process::Stdio::piped());
     let mut child = command.spawn().unwrap();

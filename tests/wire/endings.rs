@@ -383,7 +383,7 @@ fn a_router_that_stops_tells_everybody_and_waits_for_nobody() {
 #[test]
 fn a_process_that_was_stopped_closes_nobody() {
     let router =
-        Router::start("ping_interval_ms = 300\nping_timeout_ms = 1500\nslow_consumer_timeout_ms = 1500");
+        Router::start("ping_interval_ms = 300\nping_timeout_ms = 4000\nslow_consumer_timeout_ms = 4000");
     let before = router.counters();
     let mut clients: Vec<_> = (0..6)
         .map(|index| Client::join(if index % 2 == 0 { &router.near } else { &router.far }, WebSocket))
@@ -392,7 +392,7 @@ fn a_process_that_was_stopped_closes_nobody() {
         // A ping is out, and its answer cannot come in time by the clock on the wall.
         next_ping(client);
     }
-    router.freeze(Duration::from_millis(3500));
+    router.freeze(Duration::from_millis(6500));
     for client in &mut clients {
         client.subscribe("still.here");
     }

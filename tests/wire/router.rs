@@ -17,7 +17,7 @@ use crate::harness::{self, Folder, PATIENCE, READY, Start};
 pub(super) use crate::harness::wait_until as eventually;
 
 /// How long the answer to one SIGUSR1 is waited for: the log loses lines rather than wait.
-const COUNTERS_PATIENCE: Duration = Duration::from_secs(5);
+const COUNTERS_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits between two looks at counters.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);

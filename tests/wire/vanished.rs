@@ -45,7 +45,7 @@ fn in_a_network_of_its_own() {
     if std::env::var_os(INSIDE).is_none() {
         return;
     }
-    let router = Router::start("ping_interval_ms = 1000\nping_timeout_ms = 1000");
+    let router = Router::start("ping_interval_ms = 1000\nping_timeout_ms = 5000");
     let mut here = Client::join(&router.unix, WebSocket);
     let before = router.counters();
     let web = Client::join(&router.near, WebSocket);

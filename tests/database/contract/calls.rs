@@ -154,6 +154,7 @@ pub(crate) fn a_call_that_waits_is_cancelled_without_having_begun(database: &Sha
     let first = session.start("com.endless", json!([]));
     a_moment();
     let second = session.start("com.endless", json!([]));
+    stage.wait_until_taken(2, 1);
     session.cancel(second, "kill");
     session.cancel(first, "kill");
     session.answer(first).failure().is("wamp.error.canceled");
@@ -172,7 +173,7 @@ pub(crate) fn who_leaves_takes_its_calls_along(database: &Shared) {
         drop(leaver);
         assert_eq!(session.value("com.count", json!([])), json!(0));
     }
-    assert_eq!(stage.router.counters().of("queries_cancelled"), 8);
+    wait_until("all to be cancelled", || stage.router.counters().of("queries_cancelled") == 8);
 }
 
 pub(crate) fn a_procedure_has_its_time(database: &Shared) {
@@ -211,7 +212,7 @@ pub(crate) fn who_waits_for_a_connection_waits_no_longer_than_its_time(database:
     let stage = endless(database, 1, "");
     let mut session = stage.session();
     let endless = session.start("com.endless", json!([]));
-    a_moment();
+    stage.wait_until_taken(1, 0);
     let late = session.begin("com.count", json!({"timeout": 100}), json!([]), json!({}));
     // While the one before it runs on.
     session.answer(late).failure().is("wamp.error.timeout");
@@ -228,7 +229,7 @@ pub(crate) fn a_full_queue_is_an_answer_at_once(database: &Shared) {
         .start();
     let mut session = stage.session();
     let first = session.start("com.endless", json!([]));
-    a_moment();
+    stage.wait_until_taken(1, 0);
     let waiting: Vec<_> = (0..2).map(|_| session.start("com.one", json!([]))).collect();
     let text = session.failure("com.one", json!([])).is("wamp.error.unavailable");
     assert!(text.contains("as many calls wait"), "{text}");
@@ -257,7 +258,7 @@ pub(crate) fn what_waits_is_bounded_in_bytes(database: &Shared) {
     let mut session = stage.session();
     // One of each kind of work: some databases have one that writes.
     let holding: Vec<_> = ["com.write", "com.endless"].map(|uri| session.start(uri, json!([]))).into();
-    a_moment();
+    stage.wait_until_taken(2, 1);
     let text = "x".repeat(300_000);
     let calls: Vec<_> = (0..5).map(|_| session.start("com.put", json!([text]))).collect();
     // Those that came too late are answered now.

@@ -23,6 +23,8 @@ const SEED: &str = "DATABASE_CRASH_SEED";
 const SECONDS: &str = "DATABASE_CRASH_SECONDS";
 const SECONDS_USUALLY: u64 = 10;
 const WRITERS: u64 = 3;
+/// Transactions of a run, at the least.
+const ENOUGH: u64 = 20;
 /// What calls of the router have as their writer.
 const CALLER: u64 = 100;
 
@@ -58,6 +60,8 @@ struct World {
     is_over: AtomicBool,
     /// Of all writers, committed or not.
     transactions: AtomicU64,
+    /// How often something was killed or stopped.
+    hurt: AtomicU64,
 }
 
 impl World {
@@ -153,8 +157,13 @@ fn call(world: &World, mut random: Random) {
 fn subscribe(world: &World, expected: &Mutex<Option<usize>>, mut random: Random) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     let mut by_id: BTreeMap<u64, usize> = BTreeMap::new();
-    let mut since = Instant::now();
+    let (mut since, mut hurt) = (Instant::now(), 0);
     loop {
+        // However long it takes to come back: it is only late when it was left alone.
+        let now = world.hurt.load(Ordering::SeqCst);
+        if std::mem::replace(&mut hurt, now) != now {
+            since = Instant::now();
+        }
         assert!(since.elapsed() < PATIENCE, "nothing comes any more, behind {:?}", events.last());
         let Ok(mut session) = Session::try_join(world.address()) else {
             std::thread::sleep(Duration::from_millis(20));
@@ -214,8 +223,12 @@ fn crash(database: &Shared, mut server: Option<Server>) {
     eprintln!("{SEED}={seed} {SECONDS}={seconds}");
     let mut random = Random(seed);
     let mut stage = stage(database);
-    let (is_over, transactions) = (AtomicBool::new(false), AtomicU64::new(0));
-    let world = Arc::new(World { address: Mutex::new(stage.address()), is_over, transactions });
+    let world = Arc::new(World {
+        address: Mutex::new(stage.address()),
+        is_over: AtomicBool::new(false),
+        transactions: AtomicU64::new(0),
+        hurt: AtomicU64::new(0),
+    });
     let expected = Arc::new(Mutex::new(None));
     let (of_subscriber, until, own) = (Arc::clone(&world), Arc::clone(&expected), Random(random.next()));
     let subscriber = std::thread::spawn(move || subscribe(&of_subscriber, &until, own));
@@ -230,7 +243,9 @@ fn crash(database: &Shared, mut server: Option<Server>) {
 
     let end = Instant::now() + Duration::from_secs(seconds);
     let (mut routers, mut servers, mut pauses) = (0, 0, 0);
-    while Instant::now() < end {
+    // On a slow machine until something has happened.
+    let mut has_happened = false;
+    while Instant::now() < end || (!has_happened && Instant::now() < end + PATIENCE) {
         std::thread::sleep(Duration::from_millis(200 + random.below(1_200)));
         match (random.below(4), &mut server) {
             (0, Some(server)) => {
@@ -253,6 +268,9 @@ fn crash(database: &Shared, mut server: Option<Server>) {
                 routers += 1;
             }
         }
+        world.hurt.fetch_add(1, Ordering::SeqCst);
+        let is_hurt = routers > 0 && (servers > 0 || server.is_none());
+        has_happened = is_hurt && world.transactions.load(Ordering::SeqCst) > ENOUGH;
     }
     world.is_over.store(true, Ordering::SeqCst);
     for thread in threads {

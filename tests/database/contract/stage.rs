@@ -173,6 +173,26 @@ impl Stage {
         }
     }
 
+    /// Waits until the database has been given so many calls, and no more than so many of them wait for a thread.
+    pub(crate) fn wait_until_taken(&self, calls: u64, waiting_max: u64) {
+        wait_until("the calls to be taken", || {
+            if self.router.counters().of("queries") < calls {
+                return false;
+            }
+            let mut waiting = None;
+            wait_until("the report of the database", || {
+                let log = self.router.log();
+                let report = log.rsplit_once("counters: ").map_or("", |(_, report)| report);
+                let line = report.lines().find_map(|line| line.split_once("of this database: "));
+                waiting = line.and_then(|(_, line)| {
+                    line.split(' ').find_map(|word| word.strip_prefix("waiting=")?.parse::<u64>().ok())
+                });
+                waiting.is_some()
+            });
+            waiting <= Some(waiting_max)
+        });
+    }
+
     fn is_offered(&self, session: &mut Session, uri: &str) -> bool {
         !session.value("wamp.registration.match", json!([uri])).is_null()
     }

@@ -87,8 +87,9 @@ fn a_killed_server_is_noticed_in_the_middle() {
 #[test]
 fn a_server_that_is_stopped_is_noticed_by_the_deadline() {
     let server = Server::start();
-    let mut connection = connect(&server);
-    let handle = connection.cancel_handle();
+    // The other one's statement is cancelled, if the request is taken when the server goes on.
+    let (mut connection, other) = (connect(&server), connect(&server));
+    let handle = other.cancel_handle();
     server.pause();
     let bound = Duration::from_millis(300);
     let begun = Instant::now();

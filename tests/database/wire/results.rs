@@ -180,7 +180,7 @@ fn notices_and_notifications_come_at_any_moment() {
 fn a_deadline_leaves_the_answer_to_be_waited_for() {
     let server = Server::start();
     let mut connection = connect(&server);
-    let sleep = connection.prepare("select pg_sleep(0.6), 'slept'", &[], soon()).unwrap();
+    let sleep = connection.prepare("select pg_sleep(1), 'slept'", &[], soon()).unwrap();
     let short = || Deadline::after(Duration::from_millis(50));
     let error = connection.execute(&sleep, &[], short(), |_| {}).unwrap_err();
     assert!(matches!(error, Error::TimedOut { .. }) && !error.ends_connection(), "{error}");
