@@ -310,6 +310,12 @@ impl Router {
         session.is_some_and(|active| active.calls.contains_key(&request))
     }
 
+    /// Whether a call was cancelled in mode `kill`, and is open until its callee answers.
+    pub(super) fn call_is_killed(&self, key: SessionKey, request: RequestId) -> bool {
+        let session = self.sessions.get(key).and_then(|session| session.active.as_ref());
+        session.and_then(|active| active.calls.get(&request)).is_some_and(OpenCall::is_killed)
+    }
+
     pub(super) fn handle_cancel(&mut self, key: SessionKey, message: &Cancel, effects: &mut impl Effects) {
         let deadline_us = self.now.monotonic_us + self.limits.kill_timeout.as_micros() as u64;
         let session = self.sessions.at_mut(key.slot);

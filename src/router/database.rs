@@ -295,6 +295,12 @@ impl Router {
         if self.sessions.sitting(caller).is_none() || !self.call_is_open(caller.key, request) {
             return;
         }
+        if self.call_is_killed(caller.key, request) {
+            // The CANCEL went to home, and there is nothing there that it could stop.
+            self.take_call(caller.key, request);
+            self.refuse_call(caller.key, request, uri::CANCELED, "the call was cancelled", effects);
+            return;
+        }
         let callable = &self.realms[usize::from(realm.0)].callable;
         let Some(procedure) = callable.get(letter.body.uri()).cloned() else {
             // It went in the meantime.

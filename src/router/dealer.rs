@@ -166,10 +166,13 @@ impl Dealer {
             return None;
         }
         let mut matching = self.registrations.matching(procedure);
-        let best = matching.next();
+        let best = matching.by_ref().find_map(|entry| {
+            let registration = self.registrations.get(entry)?;
+            // What a database takes back is called by who has not heard so, and those do not come by home.
+            (!self.is_retiring(entry, registration)).then_some((entry, registration))
+        });
         effects.searched(matching.shapes_tried());
-        let entry = best?;
-        let registration = self.registrations.get(entry)?;
+        let (entry, registration) = best?;
         let callee = match registration.serves {
             Serves::One(callee) => callee,
             Serves::Pool(pool) => return Some(Route::Pool(pool)),

@@ -152,8 +152,12 @@ impl<W: World> Core<W> {
 
     /// Gives back what the flush has offered, and what was held long enough.
     pub(super) fn settle_credit(&mut self) {
+        // One send takes so many pieces, and the rest is for the next turn: a database is told when that is done. What is behind
+        // waits too, so that there is an end to it.
+        let is_cut = !self.dirty.is_empty();
         while let Some(due) = self.credits.due.front()
             && due.bulk_position <= self.bulk_flushed
+            && !(is_cut && batch_of_key(due.session.key).is_some())
         {
             if let Some(due) = self.credits.due.pop_front() {
                 self.give_back(due.session, due.charge);

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::Dealer;
 use super::queue::{Home, Work};
 use super::registration::{Registration, Serves, Sharing};
 use super::told::ChangeKind;
@@ -31,6 +32,16 @@ pub(super) struct Offered {
     retiring: Vec<(u64, EntryKey)>,
     /// How many of its URIs others have.
     pub(super) shadowed: usize,
+}
+
+impl Dealer {
+    /// Whether a database has taken back what it had registered, and not all cores have said that they know.
+    #[inline]
+    pub(super) fn is_retiring(&self, entry: EntryKey, registration: &Registration) -> bool {
+        let Serves::Database(owner) = registration.serves else { return false };
+        let offered = self.offered.get(&owner);
+        offered.is_some_and(|offered| offered.retiring.iter().any(|(_, other)| *other == entry))
+    }
 }
 
 impl Home<'_> {
