@@ -18,7 +18,7 @@ use super::authorize::Action;
 use super::authorizer::Permit;
 use super::database::{Passage, Refused};
 use super::delivery::{Delivery, deliver};
-use super::effects::{CreditTime, Effects, EventFrames, Sent, Transcoded};
+use super::effects::{Effects, EventFrames, Sent, Transcoded};
 use super::fault::Fault;
 use super::peer::{
     Attributes, Audience, Body, Charge, CoreId, Eras, Letter, MESSAGE_OVERHEAD_BYTES, PeerMessage,
@@ -600,7 +600,7 @@ impl Router {
         }
         let delivery = Delivery { head: &head, topic, payload, eras: None, is_retained: is_kept };
         self.fan_out(delivery, excluded_slot, effects);
-        effects.credit(publisher, Charge { bytes, paused }, CreditTime::AfterFlush);
+        effects.credit(publisher, Charge { bytes, paused }, self.credit_time(publisher));
         if is_kept || is_recorded_here {
             let letter = Arc::new(Letter { head, body: Body::new(topic, payload) });
             if is_kept {
@@ -742,7 +742,8 @@ impl Router {
         self.fan_out(delivery, None, effects);
         // Of meta events that come of an end nobody is charged, and there is nobody to hold for a slow reader.
         if charge.bytes > 0 {
-            effects.credit(publication.head.publisher, charge, CreditTime::AfterFlush);
+            let publisher = publication.head.publisher;
+            effects.credit(publisher, charge, self.credit_time(publisher));
         }
     }
 

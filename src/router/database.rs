@@ -16,6 +16,7 @@ use hashbrown::HashMap;
 
 use super::Router;
 use super::effects::{CreditTime, Effects};
+use super::fault::Fault;
 use super::peer::{
     CallHead, Charge, CoreId, Letter, Outcome, Parcel, PeerMessage, RealmIndex, ReplyHead, SessionKey,
     Sitting,
@@ -348,9 +349,19 @@ impl Router {
         payload: &OwnedPayload,
         effects: &mut impl Effects,
     ) {
+        let running = self.queries.running.get(&number);
+        if self.is_broken(Fault::KeepQueries)
+            && running.is_some_and(|running| self.sessions.sitting(running.caller).is_none())
+        {
+            return;
+        }
         let Some(running) = self.queries.end(number) else { return };
         let head = reply_to(&running, outcome);
-        self.finish_call(&Parcel::Borrowed { head, uri: error, payload: payload.as_payload() }, effects);
+        let reply = Parcel::Borrowed { head, uri: error, payload: payload.as_payload() };
+        if self.is_broken(Fault::AnswerTwice) {
+            self.answer_twice(&reply, effects);
+        }
+        self.finish_call(&reply, effects);
     }
 
     fn handle_part(&mut self, number: QueryNumber, payload: &OwnedPayload, effects: &mut impl Effects) {
@@ -359,7 +370,7 @@ impl Router {
         self.finish_call(&Parcel::Borrowed { head, uri: "", payload: payload.as_payload() }, effects);
         // What nobody wants any more was cancelled, and goes on to its end by itself.
         let Some(running) = self.queries.running.get(&number) else { return };
-        if effects.has_room(key) {
+        if effects.has_room(key) || self.is_broken(Fault::IgnoreRoom) {
             effects.query_more(running.database, number);
         } else {
             self.queries.starved.push(number);
@@ -403,7 +414,7 @@ impl Router {
 
     /// A caller is gone: its queries are cancelled.
     pub(super) fn cancel_queries(&mut self, caller: Sitting, effects: &mut impl Effects) {
-        if self.queries.is_empty() {
+        if self.queries.is_empty() || self.is_broken(Fault::LeaveQueries) {
             return;
         }
         let all = (caller, RequestId(0))..=(caller, RequestId(u64::MAX));
@@ -423,8 +434,11 @@ impl Router {
     /// A catalogue from home.
     pub(super) fn take_catalogue(&mut self, catalogue: &Catalogue, effects: &mut impl Effects) {
         let &Catalogue { realm, database, version, .. } = catalogue;
+        let loses = self.is_broken(Fault::LoseCatalogues) && self.core.0 == 1 && version.is_multiple_of(2);
         let of_realm = &mut self.realms[usize::from(realm.0)];
-        of_realm.callable.replace(catalogue);
+        if !loses {
+            of_realm.callable.replace(catalogue);
+        }
         let home = of_realm.home;
         if home == self.core {
             self.catalogue_taken(self.core, realm, database, version);

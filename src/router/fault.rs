@@ -8,11 +8,14 @@ use foldhash::fast::FixedState;
 
 use super::Router;
 use super::broker::Part;
-use super::effects::Effects;
+use super::database::batch_of_key;
+use super::effects::{CreditTime, Effects};
 use super::peer::{
     CallHead, Charge, CoreId, Letter, Parcel, PeerMessage, PublicationHead, RegisterLetter, RegisterOutcome,
-    SessionKey,
+    ReplyHead, SessionKey, SessionRef,
 };
+use crate::wamp::message::{CallResult, Message};
+use crate::wamp::options::ResultDetails;
 use crate::wamp::{MatchPolicy, RegistrationId, RequestId};
 
 /// What a router does wrong (ARCHITECTURE.md, the ordering argument).
@@ -43,6 +46,24 @@ pub enum Fault {
     KeepLogins,
     /// Who names himself comes in by the cookie of somebody else.
     TrustCookies,
+    /// What a database publishes comes to those who resume while they still do.
+    DeliverDuringReplays,
+    /// Who resumes goes on live with the first replay that has all, whatever was held back since.
+    LiveTooSoon,
+    /// What a replay has delivered is delivered once more when it is dispatched.
+    ForgetReplayed,
+    /// A database is told that a batch was offered to everybody as soon as it was handed on.
+    ReportAtOnce,
+    /// A database may say more of a result although its caller has no room for it.
+    IgnoreRoom,
+    /// What a database says to a call that was answered reaches the caller.
+    AnswerTwice,
+    /// Calls that a database runs are not forgotten when they end behind their caller.
+    KeepQueries,
+    /// A database is not told that the callers of what it runs are gone.
+    LeaveQueries,
+    /// One core does not take every second change of what a database offers.
+    LoseCatalogues,
 }
 
 /// What a fault remembers.
@@ -60,6 +81,7 @@ impl Router {
     #[doc(hidden)]
     pub fn break_promise(&mut self, fault: Fault) {
         self.faults.fault = fault;
+        self.resumptions.break_promise(fault);
     }
 
     pub(super) fn is_broken(&self, fault: Fault) -> bool {
@@ -146,6 +168,25 @@ impl Router {
             let publication = Arc::clone(letter);
             let eras = self.eras(core, letter.head.realm, letter.body.uri(), effects);
             effects.peer(core, PeerMessage::Publish { publication, charge: Charge::default(), eras });
+        }
+    }
+
+    /// When what a publisher was charged for a publication goes back.
+    #[inline]
+    pub(super) fn credit_time(&self, publisher: SessionRef) -> CreditTime {
+        if self.is_broken(Fault::ReportAtOnce) && batch_of_key(publisher.key).is_some() {
+            return CreditTime::Now;
+        }
+        CreditTime::AfterFlush
+    }
+
+    /// Sends the last word of a database on a call that was answered already.
+    #[cold]
+    pub(super) fn answer_twice(&mut self, reply: &Parcel<'_, ReplyHead>, effects: &mut impl Effects) {
+        let &ReplyHead { caller, request, .. } = reply.head();
+        if self.sessions.sitting(caller).is_some() && !self.call_is_open(caller.key, request) {
+            let (details, payload) = (ResultDetails::default(), reply.payload());
+            let _ = effects.send(caller.key, &Message::Result(CallResult { request, details, payload }));
         }
     }
 

@@ -33,6 +33,12 @@ pub struct Advanced {
     pub histories: bool,
     /// How long a login is good by its cookie, in seconds; 0 is where there are no cookies.
     pub cookie_age: u64,
+    /// How many databases a realm has.
+    pub databases: usize,
+    /// Above twice of it who resumes, or takes results in parts, has to read first, in bytes.
+    pub room: usize,
+    /// How many may resume at a time.
+    pub resumptions_max: usize,
 }
 
 impl Advanced {
@@ -50,6 +56,9 @@ impl Advanced {
             watches: random.once_in(3),
             testaments_max: *random.pick(&[0, 0, 2, 10]),
             cookie_age: *random.pick(&[0, 1, 20, 3600]),
+            databases: *random.pick(&[0, 0, 0, 0, 0, 1, 2]),
+            room: random.between(512, 8192),
+            resumptions_max: *random.pick(&[1, 2, 100, 100]),
         }
     }
 
@@ -69,6 +78,10 @@ impl Advanced {
     }
 
     pub fn set_limits(&self, limits: &mut Limits) {
+        if self.databases > 0 {
+            limits.outbox_soft_bytes = limits.outbox_soft_bytes.min(2 * self.room);
+            limits.resumptions_per_core_max = self.resumptions_max;
+        }
         if self.testaments_max > 0 {
             limits.testaments_per_session_max = self.testaments_max;
         }

@@ -2,6 +2,8 @@
 
 #[path = "client/asks.rs"]
 mod asks;
+#[path = "client/databases.rs"]
+mod databases;
 #[path = "client/login.rs"]
 mod login;
 #[path = "client/receive.rs"]
@@ -167,6 +169,8 @@ pub struct Client {
     can_be_interrupted: bool,
     can_reroute: bool,
     can_seal: bool,
+    /// It can be told that the router took a subscription back.
+    can_lose_subscriptions: bool,
     out: VecDeque<u8>,
     fin_due: bool,
     fin_sent: bool,
@@ -206,6 +210,7 @@ impl Client {
             can_be_interrupted: !random.once_in(4),
             can_reroute: !random.once_in(4),
             can_seal: false,
+            can_lose_subscriptions: false,
             out: VecDeque::new(),
             fin_due: false,
             fin_sent: false,
@@ -392,6 +397,10 @@ impl Client {
                 .with(ClientFeatures::CALLEE_PAYLOAD_PASSTHRU_MODE)
                 .with(ClientFeatures::PUBLISHER_PAYLOAD_PASSTHRU_MODE);
         }
+        self.can_lose_subscriptions = self.has_databases(stage) && !stage.random.once_in(4);
+        if self.can_lose_subscriptions {
+            features = features.with(ClientFeatures::SUBSCRIBER_SUBSCRIPTION_REVOCATION);
+        }
         let mut details = HelloDetails { features, ..HelloDetails::default() };
         self.login = None;
         if stage.advanced.logins {
@@ -437,6 +446,10 @@ impl Client {
 
     fn act_in_session(&mut self, stage: &mut Stage<'_>) {
         let Some(session) = self.session else { return };
+        if self.has_databases(stage) && stage.random.once_in(3) {
+            self.act_of_databases(session, stage);
+            return;
+        }
         if stage.advanced.any() && stage.random.once_in(8) {
             self.act_advanced(session, stage);
             return;
@@ -518,6 +531,11 @@ impl Client {
             }
             State::Away | State::Goodbye | State::Ending => {}
         }
+    }
+
+    /// Whether what it is sent takes less room than it says.
+    pub fn is_compressed(&self) -> bool {
+        self.transport.window_bits.is_some()
     }
 
     /// What it speaks, for the report.

@@ -20,6 +20,7 @@ pub const CALL: u64 = 2;
 pub const RESULT: u64 = 3;
 pub const ERROR: u64 = 4;
 pub const TESTAMENT: u64 = 5;
+pub const DATABASE: u64 = 6;
 
 /// A kind is one of those, and the number of a part of a call or of a result.
 const KINDS: u64 = 16;

@@ -1,5 +1,8 @@
 //! Shards that are brought to one of their bounds on purpose, turn by turn: what chance meets too seldom, or not exactly.
 
+#[path = "directed/databases.rs"]
+mod databases;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -90,7 +93,7 @@ impl Scene {
             long_once_in: 1,
             may_close: Vec::new(),
         };
-        let cores = build_cores(&profile, &kernel, Wrong::default(), random.seed());
+        let cores = build_cores(&profile, &kernel, Wrong::default(), random.seed(), &[]);
         kernel.borrow_mut().unkind = false;
         Self { kernel, cores: Rc::clone(&cores), random }
     }

@@ -5,6 +5,10 @@
 
 #[path = "history/cookies.rs"]
 pub mod cookies;
+#[path = "history/databases.rs"]
+pub mod databases;
+#[path = "history/happened.rs"]
+mod happened;
 #[path = "history/kept.rs"]
 pub mod kept;
 #[path = "history/kills.rs"]
@@ -26,6 +30,8 @@ use crosspoint::wamp::MatchPolicy;
 use crosspoint::wamp::error::uri;
 use crosspoint::wamp::options::{CancelMode, EventDetails, InvocationDetails};
 
+use self::databases::{Databases, OfDatabases};
+pub use self::happened::Happened;
 use self::kills::Kill;
 pub use self::sealed::seal;
 use self::testaments::Testament;
@@ -95,6 +101,7 @@ pub struct Subscription {
     pub testaments: BTreeMap<usize, Vec<u64>>,
     /// What was heard of subscriptions or registrations.
     pub watched: Watched,
+    pub of_databases: OfDatabases,
 }
 
 #[derive(Debug)]
@@ -135,6 +142,8 @@ pub struct Call {
     pub sent_at: u64,
     pub cancelled: Option<CancelMode>,
     pub is_answered: bool,
+    /// It was answered that it cannot be made now.
+    pub is_refused: bool,
     /// Parts of its input that were sent, and whether more may be.
     pub parts: u64,
     pub has_more: bool,
@@ -235,43 +244,6 @@ impl Session {
     }
 }
 
-/// How often something happened that a run should have seen.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Happened {
-    pub events: u64,
-    pub invocations: u64,
-    pub results: u64,
-    pub errors: u64,
-    pub interrupts: u64,
-    pub progress: u64,
-    pub parts: u64,
-    pub late_parts: u64,
-    pub timeouts: u64,
-    pub disclosed: u64,
-    pub events_lost: u64,
-    /// Retained events that came, and events that said who published them.
-    pub retained: u64,
-    pub publishers_disclosed: u64,
-    pub rerouted: u64,
-    pub joins: u64,
-    pub leaves: u64,
-    /// Logins that were well, and that were denied; sessions ended by others; registrations that successors took.
-    pub logins: u64,
-    pub denials: u64,
-    pub kills: u64,
-    pub silent_ends: u64,
-    pub takeovers: u64,
-    pub testaments: u64,
-    /// Meta events of subscriptions and registrations.
-    pub news: u64,
-    /// Sealed messages received, and resources whose node was found out.
-    pub sealed: u64,
-    pub placed: u64,
-    pub kept: u64,
-    /// Sessions opened by a cookie.
-    pub cookies: u64,
-}
-
 /// All sessions of a run, in the order of their WELCOMEs. The index is what content names them by.
 #[derive(Debug)]
 pub struct History {
@@ -290,6 +262,7 @@ pub struct History {
     /// Orders to end sessions.
     pub kills: Vec<Kill>,
     pub cookies: cookies::Cookies,
+    pub databases: Databases,
     /// Events that were asked for, and what is known of their order.
     pub queries: Vec<kept::Query>,
     order: kept::Order,
@@ -324,6 +297,7 @@ impl History {
             missed_callees: Vec::new(),
             kills: Vec::new(),
             cookies: cookies::Cookies::default(),
+            databases: Databases::default(),
             queries: Vec::new(),
             order: kept::Order::new(),
             may_take_over: false,
@@ -525,6 +499,11 @@ impl History {
             return broken("disclosure", format!("{what}: {manner:?} became {details:?}"));
         }
         self.happened.disclosed += u64::from(disclosed.is_some());
+        if self.databases.has((caller, number)) {
+            return broken("duplicate", format!("{what}: a database has it"));
+        }
+        self.check_precedence(caller, number, &what)?;
+        let call = &mut self.sessions[caller].calls[number as usize];
         let before = call.invoked.replace((callee, index));
         if let Some((other, at)) = before {
             // Who registers once more offers once more.
@@ -586,7 +565,7 @@ impl History {
         }
         call.progress += 1;
         self.happened.progress += 1;
-        Ok(())
+        self.check_database_part((caller, number), content, &what)
     }
 
     fn call(&self, caller: usize, number: u64) -> Option<&Call> {
@@ -667,6 +646,11 @@ impl History {
         if std::mem::replace(&mut call.is_answered, true) {
             return broken("answer", format!("{what}: the second one"));
         }
+        call.is_refused = error == Some(uri::UNAVAILABLE);
+        if let Some(kept) = self.receive_database_answer((caller, number), error, content, &what) {
+            return kept;
+        }
+        let call = &self.sessions[caller].calls[number as usize];
         let by_callee = match error {
             None => Some(RESULT),
             Some("app.error.refused") => Some(ERROR),
@@ -707,7 +691,7 @@ impl History {
             }
             Some(uri::NO_SUCH_PROCEDURE) => {
                 self.note_missed_callees(caller, number, &what);
-                Ok(())
+                self.check_precedence(caller, number, &what)
             }
             _ => broken("answer", what),
         }
@@ -751,6 +735,7 @@ impl History {
         self.check_testaments()?;
         self.check_watchers()?;
         self.check_kept()?;
+        self.check_databases()?;
         let mut missing = 0;
         for subscriber in 0..self.sessions.len() {
             for place in 0..self.sessions[subscriber].subscriptions.len() {
@@ -832,6 +817,7 @@ impl History {
                 let callee = &self.sessions[callee];
                 callee.end == End::Open && !callee.invocations[index].is_answered
             });
+            let runs = runs || self.databases.runs((caller, number as u64));
             let missing = call
                 .invoked
                 .map_or(0, |(callee, index)| call.parts - self.sessions[callee].invocations[index].parts);

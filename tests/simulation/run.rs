@@ -1,7 +1,11 @@
 //! One run: shards, clients and chance, from the first connection to the last.
 
+#[path = "run/databases.rs"]
+mod databases;
+#[path = "run/quiet.rs"]
+mod quiet;
+
 use std::cell::{Ref, RefCell};
-use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +25,7 @@ use crosspoint::wamp::error::uri;
 use super::advanced::{AUTHENTICATOR, Advanced};
 use super::authorizer::{Authorizer, PROCEDURE};
 use super::client::{Client, REALMS, Stage, State, Trace};
+use super::database::{DatabasesOfCore, Seen, Shared, lock};
 use super::history::{End, Happened, History, Kept, Violation, broken};
 use super::profile::Profile;
 use super::random::Random;
@@ -39,6 +44,7 @@ pub struct Totals {
     pub counters: Counters,
     pub kernel: KernelCounts,
     pub happened: Happened,
+    pub databases: Seen,
     pub steps: u64,
     pub sessions: u64,
     pub closed_by_router: u64,
@@ -51,33 +57,8 @@ impl Totals {
         self.kernel.out_of_descriptors += other.kernel.out_of_descriptors;
         self.kernel.interrupted += other.kernel.interrupted;
         self.kernel.registrations_refused += other.kernel.registrations_refused;
-        self.happened.events += other.happened.events;
-        self.happened.joins += other.happened.joins;
-        self.happened.leaves += other.happened.leaves;
-        self.happened.invocations += other.happened.invocations;
-        self.happened.results += other.happened.results;
-        self.happened.errors += other.happened.errors;
-        self.happened.interrupts += other.happened.interrupts;
-        self.happened.events_lost += other.happened.events_lost;
-        self.happened.retained += other.happened.retained;
-        self.happened.publishers_disclosed += other.happened.publishers_disclosed;
-        self.happened.progress += other.happened.progress;
-        self.happened.parts += other.happened.parts;
-        self.happened.late_parts += other.happened.late_parts;
-        self.happened.timeouts += other.happened.timeouts;
-        self.happened.disclosed += other.happened.disclosed;
-        self.happened.rerouted += other.happened.rerouted;
-        self.happened.logins += other.happened.logins;
-        self.happened.cookies += other.happened.cookies;
-        self.happened.denials += other.happened.denials;
-        self.happened.kills += other.happened.kills;
-        self.happened.silent_ends += other.happened.silent_ends;
-        self.happened.takeovers += other.happened.takeovers;
-        self.happened.testaments += other.happened.testaments;
-        self.happened.news += other.happened.news;
-        self.happened.sealed += other.happened.sealed;
-        self.happened.placed += other.happened.placed;
-        self.happened.kept += other.happened.kept;
+        self.happened.add(&other.happened);
+        self.databases.add(&other.databases);
         self.steps += other.steps;
         self.sessions += other.sessions;
         self.closed_by_router += other.closed_by_router;
@@ -142,6 +123,8 @@ enum Step {
     Read(usize),
     Act(usize),
     Authorizer(usize),
+    /// Which database, and whether things come over it.
+    Database(usize, bool),
     Time,
 }
 
@@ -169,7 +152,8 @@ impl Run {
         let kernel = Net::new(Random::new(seed, 1));
         let mut profile = Profile::draw(&mut random);
         profile.have(advanced);
-        let cores = build_cores(&profile, &kernel, wrong, random.seed());
+        let databases = databases::databases(&profile, seed, &kernel.borrow().traffic);
+        let cores = build_cores(&profile, &kernel, wrong, random.seed(), &databases);
         let clients = (0..profile.clients)
             .map(|number| {
                 let core = random.below(profile.cores);
@@ -188,6 +172,7 @@ impl Run {
         let may_refuse = profile.may_close.contains(&uri::SLOW_CONSUMER);
         let mut history = History::new(profile.slow == SlowPolicy::Drop, may_refuse, profile.reroutes);
         history.cookies.age_us = profile.advanced.cookie_age * 1_000_000;
+        history.databases.all = databases;
         history.may_take_over = profile.advanced.takes_over;
         history.testaments_max = profile.limits.testaments_per_session_max;
         let weights = Vec::new();
@@ -219,12 +204,14 @@ impl Run {
         self.settle()?;
         self.check_quiet(false)?;
         self.try_shards()?;
+        self.try_databases()?;
         self.ask_for_events()?;
         let missing = self.history.check_events()?;
         self.check_lost(missing)?;
         self.history.check_calls()?;
         self.history.check_missed_callees()?;
         self.history.check_crowded()?;
+        self.answer_by_databases();
         // With every answer a call that waits may go on.
         loop {
             for client in 0..self.clients.len() {
@@ -339,6 +326,7 @@ impl Run {
             Step::Read(client) => self.weights[cores + 3 * client + 1],
             Step::Act(client) => self.weights[cores + 3 * client + 2],
             Step::Authorizer(_) => 16,
+            Step::Database(..) => 12,
             Step::Time => 1,
         }
     }
@@ -368,6 +356,11 @@ impl Run {
                 steps.push(Step::Authorizer(number));
             }
         }
+        for (number, database) in self.history.databases.all.iter().enumerate() {
+            if lock(database).can_act(may_act) {
+                steps.push(Step::Database(number, may_act));
+            }
+        }
         if may_act {
             steps.push(Step::Time);
         }
@@ -379,13 +372,23 @@ impl Run {
         let number = self.step;
         self.trace.note(|| format!("{number:>6} {step:?}"));
         self.kernel.borrow_mut().now_us += self.random.between(1, 200) as u64;
+        self.tell_databases();
+        self.perform(step)?;
+        self.judge_databases()
+    }
+
+    fn perform(&mut self, step: Step) -> Kept {
         match step {
             Step::Turn(core) => self.turn(core),
             Step::Deliver(client) => self.on_stage(client, |client, stage| {
                 client.deliver(stage);
                 Ok(())
             }),
-            Step::Read(client) => self.on_stage(client, Client::read),
+            Step::Read(client) => {
+                self.on_stage(client, Client::read)?;
+                self.judge_reading(client);
+                Ok(())
+            }
             Step::Act(client) => self.on_stage(client, |client, stage| {
                 client.act(stage);
                 Ok(())
@@ -394,6 +397,7 @@ impl Run {
                 let net = &mut self.kernel.borrow_mut();
                 self.authorizers[number].act(net, &mut self.random)
             }
+            Step::Database(number, may_begin) => self.act_of_database(number, may_begin),
             Step::Time => {
                 let longest_us = match () {
                     () if self.profile.impatient => 3_000_000,
@@ -422,6 +426,7 @@ impl Run {
         if self.core(number).took_first > 0 {
             return broken("bound", format!("core {number} takes from its rings before it has flushed"));
         }
+        self.check_parts()?;
         (0..self.cores.len()).try_for_each(|core| self.check_bounds(core))
     }
 
@@ -495,7 +500,9 @@ impl Run {
             (
                 "ring",
                 peaks.queued_bytes,
-                limits.ring_bytes_max + self.clients.len() * session * 2 + 64 * 1024,
+                limits.ring_bytes_max
+                    + (self.clients.len() + self.profile.advanced.databases) * session * 2
+                    + 64 * 1024,
             ),
             // What is above is closed before the turn ends, what is half sent included.
             (
@@ -556,9 +563,14 @@ impl Run {
             }
             self.check_waiting()?;
             let deadlines = (0..self.cores.len()).filter(|core| !self.core(*core).is_stopped);
-            let next_us = deadlines.filter_map(|core| self.kernel.borrow().deadline_us(core)).min();
+            let next_us = deadlines.filter_map(|core| self.kernel.borrow().deadline_us(core));
+            let databases = self.history.databases.all.iter();
+            let next_us = next_us.chain(databases.filter_map(|it| lock(it).next_deadline_us())).min();
             match next_us {
-                Some(next_us) if next_us <= end_us => self.kernel.borrow_mut().now_us = next_us,
+                Some(next_us) if next_us <= end_us => {
+                    self.kernel.borrow_mut().now_us = next_us;
+                    self.tell_databases();
+                }
                 _ => return Ok(()),
             }
         }
@@ -566,6 +578,7 @@ impl Run {
 
     /// Nothing can happen but that time passes: then all that could be done without is done (no wake-up was lost).
     fn check_waiting(&self) -> Kept {
+        self.check_heard()?;
         for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
             let peaks = core.shard.peaks();
             // Nobody takes what is sent to a shard that has stopped.
@@ -589,133 +602,9 @@ impl Run {
         Ok(())
     }
 
-    /// Nothing is under way any more, and everything was answered.
-    fn check_quiet(&self, with_calls: bool) -> Kept {
-        let (mut tables, mut remembered) = (TableSizes::default(), 0);
-        for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
-            let peaks = core.shard.peaks();
-            if peaks.paused + peaks.stuck_bytes + peaks.outbox_bytes > 0 {
-                return broken("stuck", format!("core {number}: {peaks:?}"));
-            }
-            let (held, sockets) = (core.shard.held(), self.kernel.borrow().open_sockets(number));
-            let expected =
-                Held { connections: sockets, partial_bytes: held.partial_bytes, ..Held::default() };
-            if held != expected {
-                return broken("held", format!("core {number}: {held:?}"));
-            }
-            let sizes = core.shard.table_sizes();
-            tables.registrations += sizes.registrations;
-            tables.invocations += sizes.invocations;
-            tables.call_deadlines += sizes.call_deadlines;
-            tables.inputs += sizes.inputs;
-            tables.own_calls += sizes.own_calls;
-            tables.decisions += sizes.decisions;
-            tables.subscriptions += sizes.subscriptions;
-            remembered += sizes.remembered_calls;
-        }
-        for client in &self.clients {
-            if let Some(text) = client.unanswered(with_calls) {
-                return broken("answer", text);
-            }
-            if client.unsent() > 0 {
-                return broken(
-                    "stuck",
-                    format!("client {} could not send {}", client.number, client.unsent()),
-                );
-            }
-        }
-        if with_calls && remembered > 0 {
-            return broken("held", format!("{remembered} calls are remembered, and all are answered"));
-        }
-        self.check_tables(tables)?;
-        self.check_retained()?;
-        self.check_credit()
-    }
-
-    /// R12: all cores end with the same. At a bound it may matter when one event took the place of several, and after a
-    /// leap of time what was on its way all the while.
-    fn check_retained(&self) -> Kept {
-        let forgotten = |core: &RefCell<Core>| core.borrow().shard.counters().retained_forgotten;
-        let leaps = self.profile.impatient || self.profile.advanced.leaps();
-        if leaps || self.cores.iter().any(|core| forgotten(core) > 0) {
-            return Ok(());
-        }
-        let first = self.cores[0].borrow();
-        for (number, core) in self.cores.iter().enumerate().skip(1) {
-            let core = core.borrow();
-            // Topics and publications: a stamp is how they agree, and not what on.
-            let kept = |core: &Core| -> Vec<_> {
-                core.shard.retained().map(|(topic, _, publication)| (topic.to_owned(), publication)).collect()
-            };
-            let (here, there) = (kept(&first), kept(&core));
-            if here != there {
-                return broken("R12", format!("core 0 retains {here:?}, core {number} {there:?}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The tables hold what the clients hold.
-    fn check_tables(&self, tables: TableSizes) -> Kept {
-        let mut expected = TableSizes::default();
-        // All callees of a shared one have the same.
-        let mut registered = BTreeSet::new();
-        let mut subscribed = Vec::new();
-        for session in self.history.sessions.iter().filter(|session| session.end == End::Open) {
-            let held = session.registrations.iter().filter(|held| !held.is_over);
-            registered.extend(held.map(|held| (session.realm, held.id)));
-            let open = || session.calls.iter().filter(|call| !call.is_answered);
-            expected.invocations += open().filter(|call| !self.history.waits(call)).count();
-            // At home and at the callee.
-            expected.inputs += 2 * open().filter(|call| call.has_more).count();
-            for held in session.subscriptions.iter().filter(|held| !held.is_over) {
-                subscribed.push((session.core, session.realm, held.policy, held.pattern));
-            }
-        }
-        let authorizers = self.authorizers.iter().filter(|authorizer| authorizer.is_ready).count();
-        // One to ask whether others may, and one who knows others.
-        expected.registrations = registered.len() + 2 * authorizers;
-        subscribed.sort_unstable();
-        subscribed.dedup();
-        expected.subscriptions = subscribed.len();
-        if tables != expected {
-            return broken("held", format!("tables: {tables:?}, the clients hold {expected:?}"));
-        }
-        Ok(())
-    }
-
-    /// What a session has not got back rests on some other core, below the bound of what may.
-    fn check_credit(&self) -> Kept {
-        let mut resting = Vec::new();
-        for core in self.cores.iter().map(RefCell::borrow) {
-            resting.extend(core.shard.credit().1);
-        }
-        for (number, core) in self.cores.iter().map(RefCell::borrow).enumerate() {
-            for (key, owed) in core.shard.credit().0 {
-                let of_session = |(session, _): &&(crosspoint::router::peer::SessionRef, u32)| {
-                    session.core == CoreId(number as u16) && session.key == key
-                };
-                let rests: u32 = resting.iter().filter(of_session).map(|(_, bytes)| bytes).sum();
-                if rests != owed {
-                    let text = format!("{owed} bytes are owed to {key:?} of core {number}, {rests} rest");
-                    return broken("credit", text);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Dropped events were counted.
-    fn check_lost(&self, missing: u64) -> Kept {
-        let dropped: u64 = self.cores.iter().map(|core| core.borrow().shard.counters().events_dropped).sum();
-        if missing > dropped || (dropped > 0 && !self.history.may_drop) {
-            return broken("loss", format!("{missing} events are missing, {dropped} were dropped"));
-        }
-        Ok(())
-    }
-
     /// Everybody leaves, or is sent away.
     fn end(&mut self) -> Kept {
+        self.end_databases()?;
         if self.profile.ends_by_order {
             self.is_stopping = true;
             // Calls under way may finish; then those that did not are ended.
@@ -788,8 +677,11 @@ impl Run {
         for core in self.cores.iter().map(RefCell::borrow) {
             counters.add(&core.shard.counters());
         }
+        let mut databases = Seen::default();
+        self.history.databases.all.iter().for_each(|database| databases.add(&lock(database).seen));
         Totals {
             counters,
+            databases,
             kernel: self.kernel.borrow().counts,
             happened: self.history.happened,
             steps: self.step,
@@ -807,7 +699,13 @@ impl Run {
     }
 }
 
-pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 32]) -> Cores {
+pub fn build_cores(
+    profile: &Profile,
+    kernel: &Kernel,
+    wrong: Wrong,
+    seed: [u8; 32],
+    databases: &[Shared],
+) -> Cores {
     let limits: &Limits = &profile.limits;
     let mut config = config::parse("simulation", "", &[]).expect("the empty configuration is sound");
     let mut listener = config.listeners.remove(0);
@@ -839,7 +737,7 @@ pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 
         realms: realms.collect(),
         limits: limits.clone(),
         doors: vec![Door::from(&listener)],
-        publishers: Vec::new(),
+        publishers: databases::publishers(databases.len()),
     };
     let doorbells: Vec<SharedDoorbell> =
         (0..profile.cores).map(|_| kernel.borrow_mut().add_port() as SharedDoorbell).collect();
@@ -861,6 +759,10 @@ pub fn build_cores(profile: &Profile, kernel: &Kernel, wrong: Wrong, seed: [u8; 
             control: Arc::clone(&control),
         });
         shard.tune(profile.tuning);
+        databases.iter().for_each(|database| lock(database).add_waker(waker.clone()));
+        if !databases.is_empty() {
+            shard.query_by(Box::new(DatabasesOfCore::new(databases, core)));
+        }
         Core { shard, control, waker, is_asleep: false, is_stopped: false, took_first: 0 }
     };
     let cores: Cores = Rc::new(ends.into_iter().enumerate().map(build).map(RefCell::new).collect());

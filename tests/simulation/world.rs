@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crosspoint::router::Now;
 use crosspoint::shard::mesh::Doorbell;
@@ -32,6 +32,17 @@ impl Doorbell for Flag {
     }
 }
 
+/// What the router has sent by one wire.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sent {
+    pub bytes: u64,
+    /// Of what it offered last the kernel did not take everything.
+    pub is_refused: bool,
+}
+
+/// The same of all wires, for who has to know it in the midst of a turn.
+pub type Traffic = Arc<Mutex<Vec<Sent>>>;
+
 /// A connection between a client and a shard.
 #[derive(Debug)]
 pub struct Wire {
@@ -41,7 +52,9 @@ pub struct Wire {
     to_router_max: usize,
     /// What the router sent and the client has not read.
     pub to_client: VecDeque<u8>,
-    to_client_max: usize,
+    pub to_client_max: usize,
+    /// How much of that the client has read, ever.
+    pub read_bytes: u64,
     fin_from_client: bool,
     reset_by_client: bool,
     /// The router has shut its write side, or closed.
@@ -97,6 +110,7 @@ pub struct Net {
     pub now_us: u64,
     pub wires: Vec<Wire>,
     pub counts: KernelCounts,
+    pub traffic: Traffic,
     /// Descriptors run out, calls are interrupted; off while everything has to settle.
     pub unkind: bool,
     /// Lets some other shard have a turn: while one makes a system call, the others do not stand still.
@@ -123,6 +137,7 @@ impl Net {
             now_us: 1_000_000,
             wires: Vec::new(),
             counts: KernelCounts::default(),
+            traffic: Traffic::default(),
             unkind: true,
             meanwhile: None,
             ports: Vec::new(),
@@ -152,6 +167,7 @@ impl Net {
             to_router_max,
             to_client: VecDeque::new(),
             to_client_max,
+            read_bytes: 0,
             fin_from_client: false,
             reset_by_client: false,
             fin_from_router: false,
@@ -162,6 +178,9 @@ impl Net {
             wants_room: false,
         });
         self.ports[core].backlog.push_back(wire);
+        if let Ok(mut traffic) = self.traffic.lock() {
+            traffic.push(Sent::default());
+        }
         wire
     }
 
@@ -209,6 +228,7 @@ impl Net {
         let wire = &mut self.wires[wire];
         let count = count.min(wire.to_client.len());
         into.extend(wire.to_client.drain(..count));
+        wire.read_bytes += count as u64;
         if wire.wants_room && wire.is_writable() {
             wire.wants_room = false;
             wire.edge = true;
@@ -414,6 +434,11 @@ impl World for Simulated {
             taken = taken.min(share);
         }
         wire.to_client.extend(slices.iter().flat_map(|slice| slice.iter()).take(taken));
+        if let Some(sent) = net.traffic.lock().ok().as_mut().and_then(|traffic| traffic.get_mut(socket.wire))
+        {
+            sent.bytes += taken as u64;
+            sent.is_refused = taken < offered;
+        }
         if taken == offered {
             return Ok(taken);
         }

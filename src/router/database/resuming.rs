@@ -19,6 +19,7 @@ use super::{DatabaseIndex, Publisher};
 use crate::router::Router;
 use crate::router::delivery::{Delivery, deliver};
 use crate::router::effects::{Effects, EventFrames, Sent, Transcoded};
+use crate::router::fault::Fault;
 use crate::router::peer::{Attributes, Audience, PublicationHead, RealmIndex, SessionKey, SessionRef};
 use crate::router::sharding::resource_hash;
 use crate::router::terms::carried;
@@ -138,6 +139,7 @@ pub(in crate::router) struct Resumptions {
     starved: VecDeque<Place>,
     look_again_us: Option<u64>,
     last: ReplayNumber,
+    fault: Fault,
 }
 
 impl Resumptions {
@@ -150,7 +152,13 @@ impl Resumptions {
             starved: VecDeque::new(),
             look_again_us: None,
             last: ReplayNumber::default(),
+            fault: Fault::None,
         }
+    }
+
+    /// See [`Fault`].
+    pub(in crate::router) fn break_promise(&mut self, fault: Fault) {
+        self.fault = fault;
     }
 
     pub(in crate::router) fn len(&self) -> usize {
@@ -188,7 +196,11 @@ impl Resumptions {
         let position = delivery.head.attributes.as_deref().map_or(0, |attributes| attributes.position);
         match (is_its, resuming.is_live) {
             (true, true) if position > resuming.delivered => Passage::PassesForGood,
+            (true, true) if self.fault == Fault::ForgetReplayed => Passage::Passes,
             (true, true) => Passage::HeldBack,
+            (true, false) if self.fault == Fault::DeliverDuringReplays && resuming.request.is_none() => {
+                Passage::Passes
+            }
             (true, false) => {
                 resuming.held_back.set(resuming.held_back.get().max(position));
                 Passage::HeldBack
@@ -477,11 +489,12 @@ impl Router {
         if !is_starved {
             delivered = delivered.max(replayed.upto);
         }
+        let is_hasty = self.is_broken(Fault::LiveTooSoon);
         let Some(state) = self.resumptions.state(place) else { return };
         state.delivered = delivered;
         if is_starved {
             self.starve(place);
-        } else if replayed.is_complete && state.held_back.get() <= delivered {
+        } else if replayed.is_complete && (state.held_back.get() <= delivered || is_hasty) {
             state.is_live = true;
         } else {
             self.resumptions.lines[usize::from(line)].waiting.push_back(place);

@@ -2,11 +2,12 @@
 
 use crosspoint::wamp::codec::{DecodeLimits, Input, decode};
 use crosspoint::wamp::error::uri;
-use crosspoint::wamp::message::{Error, Message, MessageType, Unregistered, Welcome};
+use crosspoint::wamp::message::{Error, Message, MessageType, Unregistered, Unsubscribed, Welcome};
 use crosspoint::wamp::{Arguments, RequestId};
 
 use super::{Client, META, Pending, Stage, State};
 use crate::content::{Content, TESTAMENT};
+use crate::history::databases::is_of_database;
 use crate::history::kills::REASON;
 use crate::history::{End, Kept, Session, Violation, broken};
 use crate::transport::Framing;
@@ -68,7 +69,7 @@ impl Client {
             stage.history.happened.denials += 1;
         } else if let Some(session) = self.session.filter(|_| reason.starts_with(REASON)) {
             stage.history.receive_kill(session, reason)?;
-        } else if !stage.may_close.contains(&reason) {
+        } else if !stage.may_close.contains(&reason) && !self.is_too_late(reason, stage) {
             return broken("closed", format!("client {} was closed for {reason}", self.number));
         }
         self.end_session(stage, End::Lost);
@@ -76,6 +77,12 @@ impl Client {
             self.begin_end();
         }
         Ok(())
+    }
+
+    /// Whether it is closed because it resumes, cannot be told that it lost what it had not read, and has.
+    fn is_too_late(&self, reason: &str, stage: &Stage<'_>) -> bool {
+        let is_behind = || self.session.is_some_and(|session| stage.history.may_be_behind(session));
+        reason == uri::SLOW_CONSUMER && !self.can_lose_subscriptions && is_behind()
     }
 
     fn receive_in_session(&mut self, session: usize, message: &Message<'_>, stage: &mut Stage<'_>) -> Kept {
@@ -90,6 +97,14 @@ impl Client {
                 let content = Content::decode(event.payload);
                 if let Some(content) = content.filter(|content| content.kind == TESTAMENT) {
                     return stage.history.receive_testament(session, event, content);
+                }
+                if let Some(content) = is_of_database(content) {
+                    let (step, client) = (stage.step, self.number);
+                    let Content { session: database, number, .. } = content;
+                    stage.trace.note(|| {
+                        format!("{step:>6} client {client} hears event {number} of database {database}")
+                    });
+                    return stage.history.receive_database_event(session, event, content);
                 }
                 stage.history.receive_event(session, event.subscription.0, content, &event.details)
             }
@@ -187,6 +202,19 @@ impl Client {
                 (held.is_ending, held.is_over) = (true, true);
                 Ok(())
             }
+            (Some(Pending::Subscribe(place)), MessageType::Subscribe)
+                if stage.history.may_not_resume(session, place, &error.error) =>
+            {
+                let held = &mut stage.history.sessions[session].subscriptions[place];
+                (held.is_ending, held.is_over) = (true, true);
+                Ok(())
+            }
+            (Some(Pending::Unsubscribe(place)), MessageType::Unsubscribe)
+                if error.error == uri::NO_SUCH_SUBSCRIPTION
+                    && stage.history.sessions[session].subscriptions[place].of_databases.is_revoked =>
+            {
+                Ok(())
+            }
             // It was taken away meanwhile.
             (Some(Pending::Unregister(place)), MessageType::Unregister)
                 if error.error == uri::NO_SUCH_REGISTRATION
@@ -204,6 +232,12 @@ impl Client {
         {
             let registration = details.registration.map_or(0, |id| id.0);
             return stage.history.receive_revocation(session, registration, details.reason.as_deref());
+        }
+        if let Message::Unsubscribed(Unsubscribed { request: RequestId(0), details: Some(details) }) = message
+        {
+            let subscription = details.subscription.map_or(0, |id| id.0);
+            let reason = details.reason.as_deref();
+            return stage.history.receive_subscription_loss(session, subscription, reason);
         }
         let request = match message {
             Message::Subscribed(subscribed) => subscribed.request,

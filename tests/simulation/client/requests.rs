@@ -15,6 +15,8 @@ use crosspoint::wamp::{MatchPolicy, Payload, RegistrationId, RequestId, SessionI
 
 use super::{Client, LIMITED, PATTERNS, POLICIES, Pending, SESSIONS, Stage, State, URIS};
 use crate::content::{CALL, Content, ERROR, EVENT, RESULT, part_of};
+use crate::database::{Database, TOPICS};
+use crate::history::databases::OfDatabases;
 use crate::history::shards::{NODES, RESOURCES};
 use crate::history::{Call, Invocation, Manner, Publication, Registration, Subscription, matches, seal};
 
@@ -47,7 +49,8 @@ impl Client {
 
     pub(super) fn publish(&mut self, session: usize, stage: &mut Stage<'_>) {
         let number = stage.history.sessions[session].publications.len() as u64;
-        let topic = *stage.random.pick(&URIS);
+        let of_database = self.has_databases(stage) && stage.random.once_in(4);
+        let topic = *if of_database { stage.random.pick(&TOPICS) } else { stage.random.pick(&URIS) };
         let acknowledge = stage.random.once_in(3);
         let exclude_me = !stage.random.once_in(3);
         let mut exclude = Vec::new();
@@ -150,6 +153,18 @@ impl Client {
         pattern: &'static str,
         stage: &mut Stage<'_>,
     ) {
+        self.subscribe_after(session, policy, pattern, None, stage);
+    }
+
+    /// The same; behind a position of a database, where one is given.
+    pub(super) fn subscribe_after(
+        &mut self,
+        session: usize,
+        policy: MatchPolicy,
+        pattern: &'static str,
+        after: Option<(usize, u64)>,
+        stage: &mut Stage<'_>,
+    ) {
         let held = &mut stage.history.sessions[session].subscriptions;
         if held.iter().any(|held| !held.is_over && (held.policy, held.pattern) == (policy, pattern)) {
             return;
@@ -173,11 +188,19 @@ impl Client {
             gone: BTreeSet::new(),
             testaments: BTreeMap::new(),
             watched: BTreeMap::new(),
+            of_databases: OfDatabases { after, ..OfDatabases::default() },
         });
         let request = self.next_request(Some(Pending::Subscribe(held.len() - 1)));
         let nkey = nkey.map(Text::Borrowed);
-        let options =
-            SubscribeOptions { match_policy: policy, get_retained, nkey, ..SubscribeOptions::default() };
+        // It has to say which only where there are several.
+        let database = after.filter(|_| stage.advanced.databases > 1).map(|(index, _)| Database::name(index));
+        let options = SubscribeOptions {
+            match_policy: policy,
+            get_retained,
+            nkey,
+            after: after.map(|(_, after)| after),
+            database: database.as_deref().map(Text::Borrowed),
+        };
         let message = Subscribe { request, options, topic: pattern.into() };
         self.send(&Message::Subscribe(message), stage);
     }
@@ -250,17 +273,31 @@ impl Client {
     }
 
     pub(super) fn call(&mut self, session: usize, stage: &mut Stage<'_>) {
-        let number = stage.history.sessions[session].calls.len() as u64;
         let procedure = *stage.random.pick(&URIS);
-        let mut manner = Manner {
+        self.call_procedure(session, procedure, stage);
+    }
+
+    pub(super) fn call_procedure(&mut self, session: usize, procedure: &'static str, stage: &mut Stage<'_>) {
+        let manner = Manner {
             disclose_me: stage.random.once_in(6),
             receive_progress: stage.random.once_in(3),
             in_parts: stage.random.once_in(4),
             timeout_ms: if stage.random.once_in(6) { stage.random.between(1, 5_000) as u64 } else { 0 },
             is_sealed: false,
         };
+        self.call_in_manner(session, procedure, (manner, self.can_seal), stage);
+    }
+
+    pub(super) fn call_in_manner(
+        &mut self,
+        session: usize,
+        procedure: &'static str,
+        (mut manner, may_seal): (Manner, bool),
+        stage: &mut Stage<'_>,
+    ) {
+        let number = stage.history.sessions[session].calls.len() as u64;
         let content = self.any_content(CALL, session, number, stage);
-        manner.is_sealed = self.can_seal && !manner.in_parts && stage.random.once_in(3);
+        manner.is_sealed = may_seal && !manner.in_parts && stage.random.once_in(3);
         let args = content.encode(self.transport.serializer);
         let request = self.next_request(Some(Pending::Call(number)));
         let options = CallOptions {
@@ -283,6 +320,7 @@ impl Client {
             sent_at: stage.step,
             cancelled: None,
             is_answered: false,
+            is_refused: false,
             parts: 1,
             has_more: manner.in_parts,
             progress: 0,

@@ -10,6 +10,9 @@ use super::{End, History, Kept, Session, Subscription, broken};
 pub const SUBSCRIPTIONS: &str = "wamp.subscription.";
 pub const REGISTRATIONS: &str = "wamp.registration.";
 
+/// What meta events name for a session where a database registers.
+const OF_DATABASE: u64 = 0;
+
 /// A subscription or registration, as somebody has heard of it.
 #[derive(Debug, Default)]
 pub struct Heard {
@@ -44,7 +47,8 @@ impl Heard {
                 }
                 let text = |key: &str| details[key].as_str().map(str::to_owned).ok_or("without all details");
                 *self = Self { created: Some((text("uri")?, text("match")?)), ..Self::default() };
-                self.next = Some(("on_join", session));
+                // What a database offers has no callee.
+                self.next = (session != OF_DATABASE).then_some(("on_join", session));
                 Ok(())
             }
             _ if self.is_deleted => Err("it was deleted"),
@@ -100,6 +104,9 @@ impl History {
             return broken("meta", format!("{topic} with {args:?}"));
         };
         let realm = self.sessions[watcher].realm;
+        if session == OF_DATABASE && (self.databases.all.is_empty() || realm != 0) {
+            return broken("meta", format!("{topic} of session 0, and there are no databases"));
+        }
         if self.sessions.iter().any(|other| other.id == session && other.realm != realm) {
             return broken("meta", format!("{topic} of session {session}, which is in another realm"));
         }
