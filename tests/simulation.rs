@@ -232,9 +232,10 @@ const ONCE_BROKEN: [(u64, &str); 13] = [
 ];
 
 /// The same of runs that have some of the advanced profile.
-const ONCE_BROKEN_ADVANCED: [(u64, &str); 2] = [
+const ONCE_BROKEN_ADVANCED: [(u64, &str); 3] = [
     (7, "a call of what a database had taken back did not go to who had registered a pattern"),
     (73, "a call of what a database had taken back did not go to who had registered a pattern"),
+    (1557, "who was closed as too slow for one event of a batch had heard the next"),
 ];
 
 #[test]

@@ -88,6 +88,8 @@ impl Router {
         let _ = effects.charge(publisher.key, guard.bytes);
         for publication in publications.iter() {
             self.publish_of_database((realm, publisher), publication, is_counted, effects);
+            // Who could not take this one ends before it hears of the next: it would resume behind that.
+            self.close_doomed(effects);
         }
         effects.credit(publisher, guard, CreditTime::Now);
     }
