@@ -100,10 +100,24 @@ impl Database {
         self.connect_to(&self.role(role), &self.name)
     }
 
+    /// As [`Database::connect`]; what the server tells beside its answers is heard.
+    pub(super) fn connect_and_hear(&self, role: &str, hear: impl Fn(&str) + Send + Sync + 'static) -> Client {
+        let mut config = self.config(&self.role(role), &self.name);
+        config.notice_callback(move |notice| {
+            hear(notice.message());
+            hear(notice.detail().unwrap_or_default());
+        });
+        config.connect(NoTls).unwrap()
+    }
+
     fn connect_to(&self, user: &str, database: &str) -> Client {
+        self.config(user, database).connect(NoTls).unwrap()
+    }
+
+    fn config(&self, user: &str, database: &str) -> postgres::Config {
         let mut config = postgres::Config::new();
-        config.host_path(&self.socket).port(self.port).user(user).dbname(database);
-        config.connect_timeout(PATIENCE).connect(NoTls).unwrap()
+        config.host_path(&self.socket).port(self.port).user(user).dbname(database).connect_timeout(PATIENCE);
+        config
     }
 
     /// A connection that drains, and its epoch.

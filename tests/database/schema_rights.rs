@@ -1,6 +1,11 @@
 //! Who may do what: rules, privileges, and attempts to get round them.
 
-use super::schema::{Database, assert_denied, claim, publish, refusal, value};
+use std::sync::{Arc, Mutex};
+
+use crosspoint::database::postgres::install::{Options, Plan};
+
+use super::schema::{Database, assert_denied, claim, publish, refusal, run, value};
+use super::server::Setup;
 
 #[test]
 fn what_no_rule_allows_is_denied() {
@@ -293,4 +298,32 @@ fn only_trusted_roles_put_functions_into_the_router() {
     );
     assert!(value::<bool>(&mut owner, "SELECT wamp.unregister('com.shop.add')"));
     eve.batch_execute("SELECT wamp.register('com.shop.add', 'app.add')").unwrap();
+}
+
+/// Who knows the prefix writes any event, of any topic, into the log. Plans are shown to whoever wants to see them.
+#[test]
+fn the_prefix_of_the_log_is_in_no_plan() {
+    let server = Setup::default().setting("wal_level", "logical").start();
+    let database = Database::installed_on(&server);
+    let options = Options { log: Some(true), ..Options::default() };
+    run(&mut database.superuser(), &Plan::upgrade(Some(1), &options).unwrap()).unwrap();
+    let prefix: String = value(&mut database.superuser(), "SELECT log_prefix FROM wamp.setting");
+    assert!(prefix.len() > 20, "{prefix}");
+    let told = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&told);
+    let mut ann = database.connect_and_hear("ann", move |text| heard.lock().unwrap().push_str(text));
+    for setting in ["debug_print_parse", "debug_print_rewritten", "debug_print_plan"] {
+        ann.batch_execute(&format!("SET client_min_messages = log; SET {setting} = on")).unwrap();
+    }
+    // More often than a plan is made anew for the values at hand.
+    for _ in 0..8 {
+        publish(&mut ann, "com.shop.a", "{}");
+    }
+    let logged = "SELECT count(*) FROM pg_logical_slot_peek_binary_changes('wamp_' || (SELECT oid FROM pg_database
+        WHERE datname = current_database()), NULL, NULL, 'proto_version', '1', 'publication_names', 'wamp', 'messages', 'true')";
+    assert!(value::<i64>(&mut database.superuser(), logged) >= 8, "they are in the log");
+    let told = told.lock().unwrap();
+    assert!(told.contains("pg_logical_emit_message") || told.contains(":funcid"), "plans are shown");
+    let bytes: Vec<_> = prefix.bytes().map(|byte| byte.to_string()).collect();
+    assert!(!told.contains(&bytes.join(" ")) && !told.contains(&prefix), "the prefix is in a plan");
 }

@@ -62,6 +62,20 @@ sql = "with recursive c(n) as (select 1 union all select n + 1 from c) select co
 attempts = 1
 timeout_ms = 20
 [[database.subscription]]
+topic = "com.work"
+sql = """
+insert into seen (topic, args) select 'com.work', max(n)
+from (with recursive c(n) as (select 1 union all select n + 1 from c limit 300000) select n from c)
+"""
+[[database.procedure]]
+uri = "com.shop.put"
+sql = "insert into seen (topic) values ('put')"
+result = "nothing"
+[[database.procedure]]
+uri = "com.shop.worked"
+sql = "select count(*) from seen where topic = 'com.work'"
+result = "value"
+[[database.subscription]]
 topic = "com.wrong"
 sql = "select :price"
 [[database.subscription]]
@@ -125,6 +139,22 @@ fn statements_of_an_event_take_no_longer_than_they_may() {
     // What comes behind it runs.
     client.send(16, "{},\"com.news.a\"");
     wait_for(&mut client, "com.shop.known", "1");
+    router.stop();
+}
+
+#[test]
+fn statements_of_events_leave_others_their_turn_to_write() {
+    let (router, mut client) = start();
+    client.wait_for_subscription("com.work", true);
+    for _ in 0..100 {
+        client.send(16, "{},\"com.work\"");
+    }
+    // Each of them waits for some events, and not for all of them: that would be longer than a file waits for its lock.
+    for _ in 0..20 {
+        let answer = client.ask(48, "{},\"com.shop.put\"");
+        assert!(answer.starts_with("[50,"), "{answer}");
+    }
+    wait_for(&mut client, "com.shop.worked", "100");
     router.stop();
 }
 

@@ -82,6 +82,8 @@ pub(super) struct Link {
     told: Option<usize>,
     /// When the subscriber comes again, and how long that takes the next time.
     retry: (Instant, Duration),
+    /// When it was last asked for what is missing: who was refused once may be let in later.
+    asked: Instant,
     /// Events were lost so often, and when that was told.
     overflown: (u64, Option<Instant>),
     is_shut: bool,
@@ -96,6 +98,7 @@ impl Link {
             wanted: Vec::new(),
             told: None,
             retry: (Instant::now(), RETRY_FIRST),
+            asked: Instant::now(),
             overflown: (0, None),
             is_shut: false,
         }
@@ -130,6 +133,12 @@ impl Link {
 
     /// The subscriptions that there shall be, where they have changed.
     fn take_wanted(&mut self) {
+        if self.asked.elapsed() >= RETRY_MAX {
+            self.asked = Instant::now();
+            if let Some(subscriber) = &mut self.subscriber {
+                subscriber.subscribe(&self.wanted);
+            }
+        }
         let Some(wanted) = self.shared.wanted.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return;
         };

@@ -101,11 +101,12 @@ pub trait Watch: Send {
 
 /// Runs functions.
 pub trait Runner: Send {
-    /// Calls a function with each of these events, in their order, as one transaction.
+    /// Calls a function with the first of these events, in their order, as one transaction: with all of them, unless others wait
+    /// for it. With how many; one at least.
     ///
     /// # Errors
     /// None of them was run, or nobody knows.
-    fn run(&mut self, function: &Function, events: &[Arc<Event>]) -> Result<(), RunError>;
+    fn run(&mut self, function: &Function, events: &[Arc<Event>]) -> Result<usize, RunError>;
 
     /// Puts an event aside whose function has failed for good, where the database keeps such; the log tells of it in any case.
     ///
@@ -138,6 +139,8 @@ pub enum RunError {
     Lost(Problem),
     /// The database refused it, for people.
     Refused(String),
+    /// Others write, and nothing was tried.
+    Busy,
 }
 
 /// What went wrong the last time, and how often it was tried.

@@ -66,11 +66,11 @@ fn do_one(shared: &Shared, runner: &mut dyn Runner, work: Work) -> bool {
     match work {
         Work::Events { id, function, events, spent } => {
             let (result, count) = match (&spent, events.first()) {
-                (Some(failure), Some(event)) => (runner.bury(&function, event, failure), 1),
+                (Some(failure), Some(event)) => (runner.bury(&function, event, failure).map(|()| 1), 1),
                 _ => (runner.run(&function, &events), events.len()),
             };
             let (error, is_lost) = match result {
-                Ok(()) => {
+                Ok(count) => {
                     if let (Some(failure), Some(event)) = (&spent, events.first()) {
                         shared.queues().buried(id);
                         shared.tell_buried(why_buried(&function.name, &event.topic, failure));
@@ -79,6 +79,10 @@ fn do_one(shared: &Shared, runner: &mut dyn Runner, work: Work) -> bool {
                     }
                     // Others may have more of it to do.
                     shared.work.notify_one();
+                    return true;
+                }
+                Err(RunError::Busy) => {
+                    shared.queues().put_back(Work::Events { id, function, events, spent });
                     return true;
                 }
                 Err(RunError::Lost(Problem(problem))) => (problem, true),
@@ -104,6 +108,10 @@ fn do_one(shared: &Shared, runner: &mut dyn Runner, work: Work) -> bool {
                         let text = format!("the answer {id} of {procedure} failed {attempts} times: {error}");
                         shared.tell_buried(text);
                     }
+                    return true;
+                }
+                Err(RunError::Busy) => {
+                    shared.queues().put_back(Work::Answer { answer, failure, spent });
                     return true;
                 }
                 Err(RunError::Lost(Problem(problem))) => (problem, true),

@@ -400,12 +400,13 @@ fn or_null(text: Option<&str>) -> Bound {
 }
 
 impl Runner for Procedures {
-    fn run(&mut self, function: &Function, events: &[Arc<Event>]) -> Result<(), RunError> {
+    fn run(&mut self, function: &Function, events: &[Arc<Event>]) -> Result<usize, RunError> {
         let all = events.iter().map(|event| {
             let texts = vec![Some(&*event.args), Some(&*event.kwargs), Some(&*event.details)];
             (event.depth.saturating_add(1), texts)
         });
-        self.transaction(|own| Ok(own.call(function, all)?))
+        self.transaction(|own| Ok(own.call(function, all)?))?;
+        Ok(events.len())
     }
 
     fn finish(&mut self, answer: &Answer) -> Result<(), RunError> {

@@ -345,7 +345,7 @@ fn call_of(function: &Function) -> String {
 }
 
 impl Runner for Functions {
-    fn run(&mut self, function: &Function, events: &[Arc<Event>]) -> Result<(), RunError> {
+    fn run(&mut self, function: &Function, events: &[Arc<Event>]) -> Result<usize, RunError> {
         let of_event = |event: &'_ Arc<Event>| -> Vec<String> {
             let all = [&event.args, &event.kwargs, &event.details];
             all.into_iter().take(function.parameters).map(|text| text.to_string()).collect()
@@ -355,7 +355,8 @@ impl Runner for Functions {
         let texts = texts.iter().map(|texts| texts.iter().map(String::as_str).collect());
         let all: Vec<(u32, Vec<&str>)> = depths.zip(texts).collect();
         let timeout = function.timeout.unwrap_or(self.timeout);
-        self.run_group(&call_of(function), timeout, &all).map_err(run_error)
+        self.run_group(&call_of(function), timeout, &all).map_err(run_error)?;
+        Ok(events.len())
     }
 
     fn finish(&mut self, answer: &Answer) -> Result<(), RunError> {

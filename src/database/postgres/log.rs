@@ -235,6 +235,8 @@ impl Log {
         }
         if self.unfed.is_empty() {
             (self.fed, self.unseen) = (self.reading.done(), UNSEEN);
+        } else if count > 0 {
+            self.unseen = UNSEEN;
         } else {
             std::thread::sleep(self.unseen);
             self.unseen = (self.unseen * 2).min(LISTEN);
@@ -280,6 +282,11 @@ impl Log {
                 }
                 self.outbox.close_log(&self.slot)?;
                 return Err(rows_again());
+            }
+            (Some((_, false)), Some(_)) if self.stream.is_none() => {
+                return Err(Problem(
+                    "its events are written into the log of the server from now on".to_owned(),
+                ));
             }
             (Some((_, false)), Some(_)) => self.ends_at = None,
             (Some(_), _) => {}

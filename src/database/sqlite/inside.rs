@@ -28,6 +28,10 @@ const PARAMETERS: [&str; 10] = [
     "depth",
 ];
 
+/// How long others who write wait for events that are run as one transaction, and what these wait for others.
+const TOGETHER: Duration = Duration::from_millis(50);
+const GIVE_WAY: Duration = Duration::from_secs(1);
+
 /// Where it is, and what it runs.
 #[derive(Clone, Debug)]
 pub struct SqliteInside {
@@ -177,11 +181,15 @@ impl Statements {
         *self.open.deadline.lock().unwrap_or_else(PoisonError::into_inner) = deadline;
     }
 
-    fn run_all(&self, sql: &str, timeout: Duration, events: &[Arc<Event>]) -> rusqlite::Result<()> {
+    /// Runs as many as there is time for, within the transaction that was begun.
+    fn run_all(&self, sql: &str, timeout: Duration, events: &[Arc<Event>]) -> rusqlite::Result<usize> {
         let connection = &self.open.connection;
-        // Whoever is going to write says so at once, as calls do.
-        connection.prepare_cached("begin immediate")?.execute([])?;
+        let (begun, mut count) = (Instant::now(), 0);
         for event in events {
+            if count > 0 && begun.elapsed() >= TOGETHER {
+                break;
+            }
+            count += 1;
             self.set_deadline(Some(Instant::now() + timeout));
             let before: i64 = if self.open.publishes {
                 let last = "select coalesce(max(id), 0) from wamp_outbox";
@@ -199,7 +207,13 @@ impl Statements {
         }
         self.set_deadline(None);
         connection.prepare_cached("commit")?.execute([])?;
-        Ok(())
+        Ok(count)
+    }
+
+    fn begin(&self) -> rusqlite::Result<()> {
+        self.open.turns.give_way(GIVE_WAY);
+        // Whoever is going to write says so at once, as calls do.
+        self.open.connection.prepare_cached("begin immediate")?.execute([]).map(drop)
     }
 
     fn run_one(&self, sql: &str, event: &Event) -> rusqlite::Result<()> {
@@ -220,16 +234,25 @@ impl Statements {
 }
 
 impl Runner for Statements {
-    fn run(&mut self, function: &Function, events: &[Arc<Event>]) -> Result<(), RunError> {
+    fn run(&mut self, function: &Function, events: &[Arc<Event>]) -> Result<usize, RunError> {
         let timeout = function.timeout.unwrap_or(self.timeout);
-        let result = self.run_all(&function.sql, timeout, events);
+        let begun = self.begin();
+        if let Err(error) = &begun
+            && outbox::is_busy(error)
+        {
+            return Err(RunError::Busy);
+        }
+        let result = begun.and_then(|()| self.run_all(&function.sql, timeout, events));
         self.set_deadline(None);
         self.open.raised.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Err(error) = result else {
-            if let Some(committed) = &self.open.committed {
-                committed.notify();
+        let error = match result {
+            Ok(count) => {
+                if let Some(committed) = &self.open.committed {
+                    committed.notify();
+                }
+                return Ok(count);
             }
-            return Ok(());
+            Err(error) => error,
         };
         self.open.roll_back();
         let error = why(&error, timeout);

@@ -151,6 +151,7 @@ impl Sqlite {
             raised,
             interrupt,
             declared: self.procedures.clone(),
+            turns: Arc::clone(&self.committed),
             committed: (lane == WRITES && self.publishing.is_some()).then(|| Arc::clone(&self.committed)),
             publishes: self.publishing.is_some(),
             watches: self.publishing.iter().flat_map(|it| it.watches.clone()).collect(),
@@ -225,6 +226,8 @@ struct Open {
     declared: Vec<Declared>,
     /// Told of what this connection commits, if that may be published.
     committed: Option<Arc<Committed>>,
+    /// Who else writes.
+    turns: Arc<Committed>,
     publishes: bool,
     watches: Vec<(String, String)>,
     result_bytes_max: usize,
@@ -267,6 +270,7 @@ impl Open {
         if !is_alone {
             // Whoever is going to write says so at once: one that reads first could not go on once another has written.
             let begin = if prepared.is_read_only { "begin" } else { "begin immediate" };
+            let _writer = (!prepared.is_read_only).then(|| self.turns.writer());
             self.connection.prepare_cached(begin)?.execute([])?;
         }
         let result = self.run_statements(prepared, &arguments, query, results);

@@ -4,10 +4,12 @@
 //! commits in this process wakes the reader; what other processes write is seen by `pragma data_version`.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{ErrorCode, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::database::publishing::{check_message, message};
 use crate::database::{Backlog, BatchBounds, NotRead, Problem, PublicationLimits, Replayer, Source};
@@ -51,9 +53,35 @@ pub(super) struct Committed {
     /// How often.
     count: Mutex<u64>,
     changed: Condvar,
+    /// Who waits for its turn to write, and may not wait for long.
+    writers: AtomicUsize,
+}
+
+/// One of those who wait for their turn to write.
+pub(super) struct Writer<'c>(&'c AtomicUsize);
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Committed {
+    /// Says that somebody is going to write, until this is dropped.
+    pub(super) fn writer(&self) -> Writer<'_> {
+        self.writers.fetch_add(1, Ordering::Relaxed);
+        Writer(&self.writers)
+    }
+
+    /// Gives way to those who said so, but not for long. The file's own way to wait looks again ten times a second at first, so that
+    /// who writes one transaction after the other is never met by it.
+    pub(super) fn give_way(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while self.writers.load(Ordering::Relaxed) > 0 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     pub(super) fn notify(&self) {
         *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.changed.notify_all();
@@ -77,6 +105,9 @@ pub(super) struct Outbox {
     committed: Arc<Committed>,
     limits: PublicationLimits,
     pruned: Option<Instant>,
+    /// All up to this one were offered, and whether they have to be marked so: others wrote, when that was to be done.
+    offered: i64,
+    is_to_be_marked: bool,
 }
 
 /// A row that was not offered.
@@ -116,7 +147,7 @@ impl Outbox {
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.execute_batch(SCHEMA)?;
-        Ok(Self { connection, committed, limits, pruned: None })
+        Ok(Self { connection, committed, limits, pruned: None, offered: 0, is_to_be_marked: false })
     }
 
     fn data_version(&self) -> rusqlite::Result<i64> {
@@ -128,9 +159,9 @@ impl Outbox {
         bounds: BatchBounds,
         problems: &mut Vec<String>,
     ) -> rusqlite::Result<Vec<DatabasePublication>> {
-        let sql = "select id, topic, args, kwargs, options, depth from wamp_outbox where sent = 0 order by id limit ?1";
+        let sql = "select id, topic, args, kwargs, options, depth from wamp_outbox where sent = 0 and id > ?2 order by id limit ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([bounds.publications_max as i64])?;
+        let mut rows = statement.query([bounds.publications_max as i64, self.offered])?;
         let (mut found, mut bytes, mut aside) = (Vec::new(), 0, Vec::new());
         while let Some(row) = rows.next()?
             && bytes < bounds.bytes_max
@@ -148,6 +179,7 @@ impl Outbox {
         drop(rows);
         for (id, problem) in aside {
             problems.push(format!("row {id} of wamp_outbox: {problem}"));
+            let _writer = self.committed.writer();
             let set_aside = "update wamp_outbox set sent = 1, error = ?2 where id = ?1";
             self.connection.prepare_cached(set_aside)?.execute(params![id, problem])?;
         }
@@ -159,6 +191,7 @@ impl Outbox {
             return Ok(());
         }
         self.pruned = Some(Instant::now());
+        let _writer = self.committed.writer();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let is_over = "sent = 1 and error is null and (julianday('now') - julianday(at) > ?1 / 86400.0
                        or id <= (select max(id) from wamp_outbox) - ?2)";
@@ -227,6 +260,22 @@ impl Outbox {
     }
 }
 
+/// Whether others write.
+pub(super) fn is_busy(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+}
+
+impl Outbox {
+    /// Marks what was offered. While others write it stays to be done: it is not offered again for that.
+    fn write_mark(&mut self) -> rusqlite::Result<()> {
+        let _writer = self.committed.writer();
+        let sql = "update wamp_outbox set sent = 1 where sent = 0 and id <= ?1";
+        let marked = self.connection.prepare_cached(sql).and_then(|mut it| it.execute([self.offered]));
+        self.is_to_be_marked = marked.as_ref().is_err_and(is_busy);
+        if self.is_to_be_marked { Ok(()) } else { marked.map(drop) }
+    }
+}
+
 impl Source for Outbox {
     fn next(
         &mut self,
@@ -243,6 +292,9 @@ impl Source for Outbox {
             if !found.is_empty() || !problems.is_empty() {
                 return Ok(found);
             }
+            if self.is_to_be_marked {
+                self.write_mark().map_err(problem)?;
+            }
             loop {
                 let left = until.saturating_duration_since(Instant::now());
                 if left.is_zero() {
@@ -258,10 +310,12 @@ impl Source for Outbox {
 
     fn mark(&mut self, last: u64) -> Result<(), Problem> {
         let problem = |error: rusqlite::Error| Problem(format!("wamp_outbox cannot be written: {error}"));
-        let sql = "update wamp_outbox set sent = 1 where sent = 0 and id <= ?1";
-        let mark = self.connection.prepare_cached(sql).and_then(|mut it| it.execute([last as i64]));
-        mark.map_err(problem)?;
-        self.prune().map_err(problem)
+        self.offered = self.offered.max(last as i64);
+        self.write_mark().map_err(problem)?;
+        match self.prune() {
+            Err(error) if is_busy(&error) => Ok(()),
+            pruned => pruned.map_err(problem),
+        }
     }
 }
 

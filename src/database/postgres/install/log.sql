@@ -10,13 +10,14 @@ BEGIN
         RAISE EXCEPTION 'the slot of the log was dropped meanwhile' USING ERRCODE = 'object_not_in_prerequisite_state',
             HINT = 'Run the same command again.';
     END IF;
-    IF pg_catalog.current_setting('wamp.slot_is_new', true) = 'on' THEN
-        -- Nothing of it has been read. The log may be that of another server, whose places begin anew: by way of a backup.
-        UPDATE wamp.drain SET log_commit = '0/0', log_place = 0;
-    ELSIF (SELECT log_ends FROM wamp.setting) THEN
+    IF (SELECT log_ends FROM wamp.setting) THEN
         RAISE EXCEPTION 'rows that were published since wait until the router has read what is left in the log'
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Start the router, or give it a moment, and run the same command again.';
+    END IF;
+    IF pg_catalog.current_setting('wamp.slot_is_new', true) = 'on' THEN
+        -- Nothing of it has been read. The log may be that of another server, whose places begin anew: by way of a backup.
+        UPDATE wamp.drain SET log_commit = '0/0', log_place = 0;
     END IF;
     UPDATE wamp.setting SET log_is_on = true, log_ends = false;
     PERFORM pg_catalog.pg_notify('wamp', 'log');
@@ -25,14 +26,15 @@ $log$;
 
 CREATE OR REPLACE FUNCTION wamp.to_log() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    prefix text := (SELECT log_prefix FROM wamp.setting);
 BEGIN
     -- The log is not converted for who reads it, so it is written as that one wants it. And everybody can write the setting, but
-    -- not with the prefix: wamp.enqueue believes nobody else.
+    -- not with the prefix: wamp.enqueue believes nobody else. It comes out of the table and not by way of a variable, which would be
+    -- a constant of the plan, and `debug_print_plan` shows plans to whoever publishes.
     PERFORM set_config('wamp.logged',
-                       prefix || ' ' || (pg_logical_emit_message(true, prefix, convert_to(row_to_json(NEW)::text, 'UTF8'))
-                                         - '0/0'::pg_lsn), true);
+                       setting.log_prefix || ' '
+                       || (pg_logical_emit_message(true, setting.log_prefix, convert_to(row_to_json(NEW)::text, 'UTF8'))
+                           - '0/0'::pg_lsn), true)
+       FROM wamp.setting;
     RETURN NULL;
 END
 $$;
