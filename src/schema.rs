@@ -20,6 +20,8 @@ const HAS_SLOT: &str = "select exists (select from pg_replication_slots where sl
 /// What a server says of a mistake of its own, and how often a plan is begun anew for that.
 const INTERNAL_ERROR: &str = "XX000";
 const SLOT_ATTEMPTS_MAX: u32 = 10;
+/// Others hold what has to be locked.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,6 +131,11 @@ impl Request {
                 continue;
             }
             let mut text = format!("{name}: {title}: {}\nNothing was changed.", said(&error));
+            if error.sqlstate() == Some(LOCK_NOT_AVAILABLE) {
+                text.push_str(
+                    " A transaction that has published is open all the while: see pg_stat_activity and pg_prepared_xacts, end it, and run the same command again.",
+                );
+            }
             if let Some(undo) = plan.undo().filter(|_| !had_log) {
                 let back = format!("rollback; {}", undo.sql);
                 if connection.simple_query(&back, Deadline::after(PATIENCE), |_| {}).is_err() {

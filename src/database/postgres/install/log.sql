@@ -41,6 +41,8 @@ $$;
 REVOKE ALL ON FUNCTION wamp.to_log() FROM PUBLIC;
 
 -- Calls stay rows: what becomes of them is written there. The drainer's own rows come from the log.
+-- It waits for all transactions that have published, and those that come wait for it: so not for long.
+SET LOCAL lock_timeout = '30s';
 CREATE OR REPLACE TRIGGER to_log BEFORE INSERT ON wamp.outbox FOR EACH ROW
     WHEN (NEW.kind = 'event' AND pg_catalog.current_setting('wamp.feeding', true) IS DISTINCT FROM 'on')
     EXECUTE FUNCTION wamp.to_log();
