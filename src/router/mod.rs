@@ -543,8 +543,8 @@ impl Router {
             PeerMessage::News(news) => self.handle_news(*news, effects),
             PeerMessage::Ask(ask) => self.handle_ask(*ask, effects),
             PeerMessage::Answer(answer) => self.handle_answer(*answer, effects),
-            // The shard's own; it does not hand them on.
             PeerMessage::Received(receivers) => effects.received(receivers),
+            // The shard's own; it does not hand them on.
             PeerMessage::Credit { .. } | PeerMessage::Hold { .. } | PeerMessage::Pressure { .. } => {}
         }
         self.close_doomed(effects);
