@@ -15,8 +15,9 @@ BEGIN
             USING ERRCODE = 'object_not_in_prerequisite_state',
                   HINT = 'Start the router, or give it a moment, and run the same command again.';
     END IF;
-    IF pg_catalog.current_setting('wamp.slot_is_new', true) = 'on' THEN
-        -- Nothing of it has been read. The log may be that of another server, whose places begin anew: by way of a backup.
+    IF pg_catalog.current_setting('wamp.slot_is_new', true) = 'on' OR NOT (SELECT log_is_on FROM wamp.setting) THEN
+        -- Nothing of it has been read, though the slot may be left by a command that was killed. The log may be that of another
+        -- server, whose places begin anew: by way of a backup.
         UPDATE wamp.drain SET log_commit = '0/0', log_place = 0;
     END IF;
     UPDATE wamp.setting SET log_is_on = true, log_ends = false;
