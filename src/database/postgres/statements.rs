@@ -490,10 +490,7 @@ impl Open {
         deadline: Deadline,
     ) -> Result<OwnedPayload, Failure> {
         let parameters: Vec<_> = texts.iter().map(parameter_of).collect();
-        if prepared.form == Form::Value
-            && let [column] = &*known.columns
-            && self.types.base(column.type_oid).0 == oid::REFCURSOR
-        {
+        if prepared.form == Form::Value && self.is_cursor(known) {
             return self.fetch(prepared, known, &parameters, results, deadline);
         }
         // Rows are asked for in parts, so that there is an end of them wherever it is wanted.
@@ -514,6 +511,11 @@ impl Open {
             Ok(()) => Ok(writer.finish()),
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Whether what it gives is where its rows are to be fetched.
+    fn is_cursor(&self, known: &Known) -> bool {
+        matches!(&*known.columns, [column] if self.types.base(column.type_oid).0 == oid::REFCURSOR)
     }
 
     /// Reads what comes of a call; of a portal, where there is one, in parts.

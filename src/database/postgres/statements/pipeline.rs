@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Failure, Form, Open, RowWriter, Target, call_error, deadline_of, parameter_of};
-use crate::database::postgres::values::oid;
 use crate::database::postgres::wire::{self, Deadline, Event, OwnedColumn, ResultFormat};
 use crate::database::{NotTaken, Pipeline, Results, own};
 use crate::router::database::Query;
@@ -85,9 +84,7 @@ impl Open {
             return None;
         }
         let known = self.known.get(&(prepared.sql.clone(), prepared.role.clone()))?.clone();
-        if let [column] = &*known.columns
-            && self.types.base(column.type_oid).0 == oid::REFCURSOR
-        {
+        if self.is_cursor(&known) {
             return None;
         }
         let texts = self.texts(&prepared, &known.parameters).ok()?;
