@@ -138,7 +138,8 @@ impl Call {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(cancel);
     }
 
-    /// Another thread is to run it, by another one.
+    /// Another thread is to run it, by another one. `thread` still names the first, which matters only to results in parts: what is
+    /// run once more has none.
     fn forget_connection(&self) {
         *self.connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -829,9 +830,8 @@ impl PoolEnd {
         let (number, asked) = (replay.number, Arc::new(Asked::within(shared.options.replay_timeout)));
         let is_taken = shared.replays.push(self.core, replay, &asked);
         if is_taken {
+            // Who watches the time looks at them with everything else.
             self.asked.insert(number, asked);
-            // It looks after them as long as there are any.
-            wake(&shared.timekeeper);
         }
         is_taken
     }
