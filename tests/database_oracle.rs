@@ -15,7 +15,7 @@ mod oracle;
 #[path = "database/stand.rs"]
 mod stand;
 
-use oracle::Script;
+use oracle::{Script, catalogue};
 use stand::{End, Heard, How, Stand};
 
 fn exposed(package: Option<&str>) -> Exposed {
@@ -30,34 +30,6 @@ fn exposed(package: Option<&str>) -> Exposed {
 
 fn declared(uri: &str, shape: Shape, sql: &str) -> Declared {
     Declared { uri: uri.to_owned(), sql: sql.to_owned(), shape, timeout_ms: 0, concurrency: 0 }
-}
-
-/// Answers to the question what there is; a line of `rows` is what ALL_PROCEDURES and ALL_ARGUMENTS say.
-fn catalogue(rows: &[&str]) -> String {
-    let mut text = "
-entry catalogue
-match all_procedures
-column OBJECT_TYPE VARCHAR2 13
-column OBJECT_NAME VARCHAR2 128
-column PROCEDURE_NAME VARCHAR2 128
-column SUBPROGRAM_ID NUMBER 9
-column PIPELINED VARCHAR2 3
-column ARGUMENT_NAME VARCHAR2 128
-column POSITION NUMBER 9
-column DATA_TYPE VARCHAR2 30
-column DEFAULTED VARCHAR2 1
-column IN_OUT VARCHAR2 9
-column DATA_PRECISION NUMBER 9
-column DATA_SCALE NUMBER 9
-column TYPE_NAME VARCHAR2 128
-column TYPE_OWNER VARCHAR2 128
-column TYPE_SUBNAME VARCHAR2 128
-"
-    .to_owned();
-    for row in rows {
-        text.push_str(&format!("row {row}\n"));
-    }
-    text
 }
 
 /// A driver of the package PKG, or of SQL of the configuration.

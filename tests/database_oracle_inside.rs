@@ -10,7 +10,7 @@ mod harness;
 mod oracle;
 
 use harness::{Client, Router, Start, wait_until};
-use oracle::Script;
+use oracle::{INSTALLED, Script, catalogue};
 
 const CONFIG: &str = r#"
 [[realm]]
@@ -37,30 +37,7 @@ refresh_ms = 3600000
 
 const INSIDE: &str = "[database.inside]\nrole = \"database\"\nattempts = 2\ncall_timeout_ms = 20000\n";
 
-const INSTALLED: &str = "
-entry version
-match max(version)
-column V NUMBER 9
-row 1
-entry lead
-match wamp_drain.lead
-out r 3
-entry sent
-match select sent from
-column SENT NUMBER 18
-row 4
-entry sleeps
-match wamp_drain.sleeps
-entry wait
-match wamp_drain.wait
-sleep 20
-entry mark
-match wamp_drain.mark
-entry prune
-match wamp_drain.prune
-out r 0
-entry release
-match wamp_drain.release
+const OWN: &str = "
 entry nothing_claimed
 match wamp_drain.claim
 out r 0
@@ -77,31 +54,17 @@ entry no_call
 match select id from
 match wamp_call
 column ID NUMBER 18
-entry catalogue
-match all_procedures
-column OBJECT_TYPE VARCHAR2 13
-column OBJECT_NAME VARCHAR2 128
-column PROCEDURE_NAME VARCHAR2 128
-column SUBPROGRAM_ID NUMBER 9
-column PIPELINED VARCHAR2 3
-column ARGUMENT_NAME VARCHAR2 128
-column POSITION NUMBER 9
-column DATA_TYPE VARCHAR2 30
-column DEFAULTED VARCHAR2 1
-column IN_OUT VARCHAR2 9
-column DATA_PRECISION NUMBER 9
-column DATA_SCALE NUMBER 9
-column TYPE_NAME VARCHAR2 128
-column TYPE_OWNER VARCHAR2 128
-column TYPE_SUBNAME VARCHAR2 128
-row PACKAGE|PKG|ON_READING|1|NO|P_ARGS|1|CLOB|N|IN|~|~|~
-row PACKAGE|PKG|ON_READING|1|NO|P_KWARGS|2|VARCHAR2|N|IN|~|~|~
-row PACKAGE|PKG|ON_READING|1|NO|P_DETAILS|3|JSON|N|IN|~|~|~
-row PACKAGE|PKG|ON_ANSWER|2|NO|P_ID|1|NUMBER|N|IN|~|~|~
-row PACKAGE|PKG|ON_ANSWER|2|NO|P_ARGS|2|CLOB|N|IN|~|~|~
-row PACKAGE|PKG|ON_ANSWER|2|NO|P_KWARGS|3|CLOB|N|IN|~|~|~
-row PACKAGE|PKG|ON_ANSWER|2|NO|P_ERROR|4|VARCHAR2|N|IN|~|~|~
 ";
+
+const PROCEDURES: [&str; 7] = [
+    "PACKAGE|PKG|ON_READING|1|NO|P_ARGS|1|CLOB|N|IN|~|~|~",
+    "PACKAGE|PKG|ON_READING|1|NO|P_KWARGS|2|VARCHAR2|N|IN|~|~|~",
+    "PACKAGE|PKG|ON_READING|1|NO|P_DETAILS|3|JSON|N|IN|~|~|~",
+    "PACKAGE|PKG|ON_ANSWER|2|NO|P_ID|1|NUMBER|N|IN|~|~|~",
+    "PACKAGE|PKG|ON_ANSWER|2|NO|P_ARGS|2|CLOB|N|IN|~|~|~",
+    "PACKAGE|PKG|ON_ANSWER|2|NO|P_KWARGS|3|CLOB|N|IN|~|~|~",
+    "PACKAGE|PKG|ON_ANSWER|2|NO|P_ERROR|4|VARCHAR2|N|IN|~|~|~",
+];
 
 const HANDLERS: &str = "entry on_reading\nmatch \"ON_READING\"\nentry on_answer\nmatch \"ON_ANSWER\"\n";
 
@@ -149,7 +112,15 @@ fn subscriptions(version: u32, rows: &[&str]) -> String {
 }
 
 fn script(parts: &[&str]) -> String {
-    [parts.concat(), rows("no_more", "", ""), HANDLERS.to_owned(), INSTALLED.to_owned()].concat()
+    [
+        parts.concat(),
+        rows("no_more", "", ""),
+        HANDLERS.to_owned(),
+        INSTALLED.to_owned(),
+        OWN.to_owned(),
+        catalogue(&PROCEDURES),
+    ]
+    .concat()
 }
 
 fn config(script: &Script, tables: &str) -> String {

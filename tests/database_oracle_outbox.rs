@@ -20,7 +20,7 @@ mod oracle;
 #[path = "database/stand.rs"]
 mod stand;
 
-use oracle::Script;
+use oracle::{INSTALLED, Script};
 use stand::Stand;
 
 const LIMITS: PublicationLimits = PublicationLimits {
@@ -37,34 +37,6 @@ fn driver(script: &Script) -> Oracle {
     driver.procedures = vec![Declared { uri, sql, shape, timeout_ms, concurrency }];
     driver
 }
-
-const INSTALLED: &str = "
-entry version
-match max(version)
-column V NUMBER 9
-row 1
-entry lead
-match wamp_drain.lead
-out r 3
-entry sent
-match select sent from
-column SENT NUMBER 18
-row 4
-entry sleeps
-match wamp_drain.sleeps
-entry wait
-match wamp_drain.wait
-sleep 20
-entry mark
-match wamp_drain.mark
-entry aside
-match wamp_drain.set_aside
-entry prune
-match wamp_drain.prune
-out r 0
-entry release
-match wamp_drain.release
-";
 
 /// What is behind all others of its kind: nothing waits.
 const NOTHING: &str = "

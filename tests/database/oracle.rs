@@ -56,6 +56,63 @@ pub(crate) struct Script {
     path: PathBuf,
 }
 
+/// What a schema `wamp` that is installed says to who drains it.
+pub(crate) const INSTALLED: &str = "
+entry version
+match max(version)
+column V NUMBER 9
+row 1
+entry lead
+match wamp_drain.lead
+out r 3
+entry sent
+match select sent from
+column SENT NUMBER 18
+row 4
+entry sleeps
+match wamp_drain.sleeps
+entry wait
+match wamp_drain.wait
+sleep 20
+entry mark
+match wamp_drain.mark
+entry aside
+match wamp_drain.set_aside
+entry prune
+match wamp_drain.prune
+out r 0
+entry release
+match wamp_drain.release
+";
+
+/// Answers to the question what there is; a line of `rows` is what ALL_PROCEDURES and ALL_ARGUMENTS say.
+pub(crate) fn catalogue(rows: &[&str]) -> String {
+    let mut text = "
+entry catalogue
+match all_procedures
+column OBJECT_TYPE VARCHAR2 13
+column OBJECT_NAME VARCHAR2 128
+column PROCEDURE_NAME VARCHAR2 128
+column SUBPROGRAM_ID NUMBER 9
+column PIPELINED VARCHAR2 3
+column ARGUMENT_NAME VARCHAR2 128
+column POSITION NUMBER 9
+column DATA_TYPE VARCHAR2 30
+column DEFAULTED VARCHAR2 1
+column IN_OUT VARCHAR2 9
+column DATA_PRECISION NUMBER 9
+column DATA_SCALE NUMBER 9
+column TYPE_NAME VARCHAR2 128
+column TYPE_OWNER VARCHAR2 128
+column TYPE_SUBNAME VARCHAR2 128
+"
+    .to_owned();
+    for row in rows {
+        text.push_str(&format!("row {row}\n"));
+    }
+    text
+}
+
 /// What every session asks for before it is used.
 const PREAMBLE: &str = "
 entry identity
